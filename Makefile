@@ -1,0 +1,396 @@
+# Builds the program build/conr, the library build/libconr.so and their tests.  `make help` lists the targets,
+# `make info` what was found.  Everything made lands in $(BUILD).
+
+VERSION   := 0.1.0
+SOVERSION := 0
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+BINDIR  ?= $(PREFIX)/bin
+LIBDIR  ?= $(PREFIX)/lib
+INCDIR  ?= $(PREFIX)/include
+MANDIR  ?= $(PREFIX)/share/man
+DESTDIR ?=
+JOBS    ?= $(or $(shell nproc 2>/dev/null),2)
+
+# Tests: Criterion jobs, seconds for one test binary, and binaries whose tests must not run side by side.
+TEST_JOBS    ?= 2
+TEST_TIMEOUT ?= 300
+SERIAL_TESTS ?=
+GOLDEN_DIR   ?= tests/golden
+BENCH        ?= loss
+
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+# ---------------------------------------------------------------- what was found
+# Nothing here fails: launch/install-deps compiles and links a probe with these flags and says what is missing.
+
+comma := ,
+
+# MPI: the wrapper is asked what it would run; Open MPI, MPICH and their kin all answer -show.  A wrapper that does
+# not answer (Cray's cc) is the compiler itself.
+MPICC    ?= mpicc
+MPI_SHOW := $(shell $(MPICC) -show 2>/dev/null)
+ifeq ($(origin CC),default)
+  CC := $(or $(firstword $(MPI_SHOW)),$(shell command -v $(MPICC) 2>/dev/null),gcc)
+endif
+MPI_WORDS  := $(wordlist 2,999,$(MPI_SHOW))
+MPI_LIBS   ?= $(filter -l% -L% -Wl$(comma)% %.so %.a,$(MPI_WORDS))
+MPI_CFLAGS ?= $(filter-out -l% -L% -Wl$(comma)% %.so %.a -c,$(MPI_WORDS))
+
+# HDF5: HDF5_DIR, else pkg-config (the build that fits the MPI first), else the wrapper h5cc.
+ifdef HDF5_DIR
+  HDF5_CFLAGS ?= -I$(HDF5_DIR)/include
+  HDF5_LIBS   ?= -L$(HDF5_DIR)/lib -Wl,-rpath,$(HDF5_DIR)/lib -lhdf5
+  HDF5_FROM   := HDF5_DIR
+else
+  HDF5_FROM   := $(shell for name in $(if $(findstring mpich,$(MPI_SHOW)),hdf5-mpich) \
+                   $(if $(findstring openmpi,$(MPI_SHOW)),hdf5-openmpi) hdf5 hdf5-serial hdf5-openmpi hdf5-mpich; do \
+                   pkg-config --exists $$name 2>/dev/null && { echo $$name; break; }; done)
+  ifneq ($(HDF5_FROM),)
+    HDF5_CFLAGS ?= $(shell pkg-config --cflags $(HDF5_FROM))
+    HDF5_LIBS   ?= $(shell pkg-config --libs $(HDF5_FROM))
+  else
+    HDF5_SHOW   := $(shell h5cc -show 2>/dev/null || h5pcc -show 2>/dev/null)
+    HDF5_FROM   := $(if $(HDF5_SHOW),h5cc)
+    HDF5_CFLAGS ?= $(filter -I% -D%,$(HDF5_SHOW))
+    HDF5_LIBS   ?= $(filter -l% -L% -Wl$(comma)% %.so %.a,$(HDF5_SHOW))
+  endif
+endif
+
+# oneDNN has no pkg-config file in the distributions; DNNL_DIR names another place.
+ifdef DNNL_DIR
+  DNNL_LIBDIR := $(firstword $(wildcard $(DNNL_DIR)/lib64 $(DNNL_DIR)/lib))
+  DNNL_CFLAGS ?= -I$(DNNL_DIR)/include
+  DNNL_LIBS   ?= -L$(DNNL_LIBDIR) -Wl,-rpath,$(DNNL_LIBDIR) -ldnnl
+else
+  DNNL_LIBS   ?= -ldnnl
+endif
+
+# The small ones: pkg-config when it knows all three, else the compiler's own paths.
+SMALL_CFLAGS ?= $(shell pkg-config --cflags jansson inih zlib 2>/dev/null)
+SMALL_LIBS   ?= $(or $(shell pkg-config --libs jansson inih zlib 2>/dev/null),-ljansson -linih -lz) -lcsv
+
+CRITERION_CFLAGS ?= $(shell pkg-config --cflags criterion 2>/dev/null)
+CRITERION_LIBS   ?= $(or $(shell pkg-config --libs criterion 2>/dev/null),-lcriterion)
+
+NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),$(firstword $(wildcard $(CUDA_HOME)/bin/nvcc \
+  /usr/local/cuda/bin/nvcc)))
+
+COMMIT := $(or $(shell git describe --always --dirty --abbrev=12 2>/dev/null),unknown)
+
+# ---------------------------------------------------------------- flags
+# Baseline of the architecture, so that a binary built on a login node runs on every node: hot loops choose their
+# instructions when they run.  No -ffast-math: the promises on sums and on non-finite values need IEEE arithmetic.
+
+CFLAGS ?= -O3 -g
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+ALL_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -fopenmp -fno-math-errno -fno-trapping-math $(WARNINGS) $(VARIANT_CFLAGS)
+ALL_CPPFLAGS = -I. -I$(BUILD) -DCONR_VERSION=\"$(VERSION)\" $(FOUND_CFLAGS) $(CPPFLAGS)
+FOUND_CFLAGS = $(patsubst -I%,-isystem %,$(MPI_CFLAGS) $(HDF5_CFLAGS) $(DNNL_CFLAGS) $(SMALL_CFLAGS))
+# --as-needed: a test that touches no MPI does not pay for loading it.
+ALL_LDFLAGS = -fopenmp $(VARIANT_CFLAGS) $(LDFLAGS) -Wl,--as-needed
+LIBS = $(HDF5_LIBS) $(DNNL_LIBS) $(SMALL_LIBS) $(MPI_LIBS) -lm -lpthread -ldl
+
+# A variant is a build of its own in a folder of its own: `make sanitize`, `make coverage`.
+VARIANT ?=
+VARIANT_CFLAGS_sanitize := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+VARIANT_CFLAGS_coverage := -O0 --coverage -fprofile-update=atomic
+VARIANT_CFLAGS = $(VARIANT_CFLAGS_$(VARIANT))
+
+# What mpirun needs as root, in a container or on fewer cores than ranks; a value from the user's environment wins.
+# The binding and the yielding are for programs side by side: with the defaults all share one core and spin.
+export OMPI_ALLOW_RUN_AS_ROOT ?= 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
+test-run test-golden demo bench: export OMPI_MCA_rmaps_base_oversubscribe ?= 1
+test-run test-golden demo bench: export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
+test-run test-golden demo bench: export OMPI_MCA_hwloc_base_binding_policy ?= none
+test-run test-golden demo: export OMPI_MCA_mpi_yield_when_idle ?= 1
+test-run test-golden: export OMP_NUM_THREADS ?= 2
+test-run test-golden: export OMP_WAIT_POLICY ?= passive
+
+# ---------------------------------------------------------------- sources
+
+FOLDERS := dist io model loss launch
+SOURCES := $(filter-out launch/main.c,$(wildcard $(FOLDERS:%=%/*.c)))
+MAIN    := $(wildcard launch/main.c)
+# The public library: these files, and whatever of the rest the linker finds they need.
+LIBCONR_SOURCES := $(wildcard loss/conr*.c loss/pairwise*.c)
+LIBCONR_HEADER  := $(wildcard loss/conr.h)
+
+TEST_SOURCES    := $(wildcard tests/test_*.c)
+EXAMPLE_SOURCES := $(wildcard tests/example_*.c)
+HELPER_SOURCES  := $(filter-out $(TEST_SOURCES) $(EXAMPLE_SOURCES),$(wildcard tests/*.c))
+RANK_SOURCES    := $(wildcard tests/ranks/rank_*.c)
+
+object = $(1:%.c=$(BUILD)/%.o)
+OBJECTS := $(call object,$(SOURCES))
+TESTS    := $(TEST_SOURCES:tests/%.c=$(BUILD)/tests/%)
+RANKS    := $(RANK_SOURCES:tests/ranks/%.c=$(BUILD)/tests/%)
+EXAMPLES := $(if $(LIBCONR_HEADER),$(EXAMPLE_SOURCES:tests/%.c=$(BUILD)/tests/%))
+GOLDEN_TESTS := $(filter $(BUILD)/tests/test_golden% $(BUILD)/tests/test_trajectory%,$(TESTS))
+
+PROGRAM := $(if $(MAIN),$(BUILD)/conr)
+LIBRARY := $(if $(LIBCONR_HEADER),$(BUILD)/libconr.so $(BUILD)/libconr.a $(BUILD)/conr.pc $(BUILD)/include/conr.h)
+SHARED  := libconr.so.$(VERSION)
+SONAME  := libconr.so.$(SOVERSION)
+
+C_FILES := $(wildcard $(FOLDERS:%=%/*.[ch]) tests/*.[ch] tests/ranks/*.[ch])
+
+# ---------------------------------------------------------------- rules
+
+.PHONY: all
+all: $(PROGRAM) $(LIBRARY) ## build the program and the library
+	@:
+
+# One short line for each step; V=1 shows the commands.
+say = $(if $(V),@:,@echo) ' '
+Q   = $(if $(V),,@)
+
+# The flags, and the lists of objects, are files: a change of either rebuilds what depends on it, nothing else does.
+quote = '$(subst ','\'',$(1))'
+remember = @mkdir -p $(@D); printf '%s\n' $(call quote,$(1)) | cmp -s - $@ || printf '%s\n' $(call quote,$(1)) >$@
+
+$(BUILD)/flags: FORCE
+	$(call remember,$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) | $(ALL_LDFLAGS) $(LIBS))
+$(BUILD)/objects: FORCE
+	$(call remember,$(OBJECTS))
+$(BUILD)/helpers: FORCE
+	$(call remember,$(HELPER_SOURCES))
+$(BUILD)/version.h: FORCE
+	$(call remember,#define CONR_COMMIT "$(COMMIT)")
+
+# Missing packages are told in one line, before the first compiler error.
+PROBE = PROBE_CC=$(call quote,$(CC)) PROBE_CFLAGS=$(call quote,$(FOUND_CFLAGS) $(CPPFLAGS)) \
+  PROBE_LIBS=$(call quote,$(LDFLAGS) $(LIBS)) PROBE_TEST_FLAGS=$(call quote,$(CRITERION_CFLAGS) $(CRITERION_LIBS))
+$(BUILD)/dependencies: $(BUILD)/flags
+	@$(PROBE) launch/install-deps --check
+	@touch $@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags | $(BUILD)/dependencies $(BUILD)/version.h
+	@mkdir -p $(@D)
+	$(say)CC $<
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/libconr-all.a: $(OBJECTS) $(BUILD)/objects
+	@rm -f $@
+	$(say)AR $@
+	$(Q)ar rcs $@ $(OBJECTS)
+
+$(BUILD)/conr: $(BUILD)/launch/main.o $(BUILD)/libconr-all.a
+	$(say)LINK $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(LIBS) -o $@
+
+# The public library: only conr_* leaves it, from the shared and from the static one.
+$(BUILD)/libconr.map: Makefile
+	@mkdir -p $(@D)
+	@printf '{ global: conr_*; local: *; };\n' >$@
+$(BUILD)/$(SHARED): $(call object,$(LIBCONR_SOURCES)) $(BUILD)/libconr-all.a $(BUILD)/libconr.map
+	$(say)LINK $@
+	$(Q)$(CC) -shared $(ALL_LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script,$(BUILD)/libconr.map \
+	  -Wl,--no-undefined $(filter %.o %.a,$^) $(LIBS) -o $@
+$(BUILD)/libconr.so: $(BUILD)/$(SHARED)
+	@ln -sf $(SHARED) $(BUILD)/$(SONAME)
+	@ln -sf $(SONAME) $@
+$(BUILD)/libconr.a: $(call object,$(LIBCONR_SOURCES)) $(BUILD)/libconr-all.a
+	$(say)AR $@
+	@rm -f $@
+	$(Q)ld -r $^ -o $(BUILD)/libconr.o
+	$(Q)objcopy --wildcard --keep-global-symbol='conr_*' $(BUILD)/libconr.o
+	$(Q)ar rcs $@ $(BUILD)/libconr.o
+$(BUILD)/include/conr.h: $(LIBCONR_HEADER)
+	@mkdir -p $(@D)
+	@cp $< $@
+$(BUILD)/conr.pc: launch/conr.pc.in $(BUILD)/flags
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR:$(PREFIX)/%=$${prefix}/%)|' \
+	  -e 's|@INCDIR@|$(INCDIR:$(PREFIX)/%=$${prefix}/%)|' -e 's|@VERSION@|$(VERSION)|' \
+	  -e 's|@MPI_CFLAGS@|$(strip $(MPI_CFLAGS))|' -e 's|@MPI_LIBS@|$(strip $(MPI_LIBS))|' \
+	  -e 's|@LIBS@|$(strip $(DNNL_LIBS)) -fopenmp -lm|' $< >$@
+
+.PHONY: install
+install: all ## install program, library, header and man page under PREFIX (DESTDIR is put in front)
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1
+	$(if $(PROGRAM),install -m 755 $(BUILD)/conr $(DESTDIR)$(BINDIR)/conr)
+	install -m 644 launch/conr.1 $(DESTDIR)$(MANDIR)/man1/conr.1
+ifneq ($(LIBRARY),)
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCDIR)
+	install -m 755 $(BUILD)/$(SHARED) $(DESTDIR)$(LIBDIR)/$(SHARED)
+	ln -sf $(SHARED) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libconr.so
+	install -m 644 $(BUILD)/libconr.a $(DESTDIR)$(LIBDIR)/libconr.a
+	install -m 644 $(BUILD)/include/conr.h $(DESTDIR)$(INCDIR)/conr.h
+	@rm -f $(BUILD)/conr.pc && $(MAKE) $(BUILD)/conr.pc
+	install -m 644 $(BUILD)/conr.pc $(DESTDIR)$(LIBDIR)/pkgconfig/conr.pc
+endif
+
+.PHONY: uninstall
+uninstall: ## remove what `make install` put there (same PREFIX and DESTDIR)
+	rm -f $(addprefix $(DESTDIR),$(BINDIR)/conr $(MANDIR)/man1/conr.1 $(LIBDIR)/$(SHARED) $(LIBDIR)/$(SONAME) \
+	  $(LIBDIR)/libconr.so $(LIBDIR)/libconr.a $(INCDIR)/conr.h $(LIBDIR)/pkgconfig/conr.pc)
+
+.PHONY: clean
+clean: ## remove $(BUILD)
+	rm -rf $(BUILD)
+
+# ---------------------------------------------------------------- tests
+# tests/test_x.c is one Criterion binary; tests/ranks/rank_x.c one MPI program that tests start with run_ranks();
+# tests/example_x.c sees nothing but the installed header and libconr.so; the other files in tests/ are helpers.
+
+$(BUILD)/libtests.a: $(call object,$(HELPER_SOURCES)) $(BUILD)/helpers
+	@rm -f $@
+	$(say)AR $@
+	$(Q)ar rcs $@ $(filter %.o,$^)
+
+$(call object,$(TEST_SOURCES) $(HELPER_SOURCES)): EXTRA_CFLAGS = $(CRITERION_CFLAGS)
+$(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a
+	$(say)LINK $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(CRITERION_LIBS) $(LIBS) -o $@
+$(RANKS): $(BUILD)/tests/%: $(BUILD)/tests/ranks/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a
+	$(say)LINK $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(LIBS) -o $@
+$(EXAMPLES): $(BUILD)/tests/%: tests/%.c $(BUILD)/include/conr.h $(BUILD)/libconr.so $(BUILD)/flags
+	$(say)LINK $@
+	@mkdir -p $(@D)
+	$(Q)$(CC) -I$(BUILD)/include $(FOUND_CFLAGS) $(ALL_CFLAGS) $< $(ALL_LDFLAGS) -L$(BUILD) -lconr \
+	  -Wl,-rpath,'$$ORIGIN/..' $(LIBS) -o $@
+
+# Inside make the jobs are shared with the caller's -j; without one, use the cores.
+submake = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
+
+.PHONY: tests golden-tests test test-run test-golden
+tests: all $(TESTS) $(RANKS) $(EXAMPLES) ## build all tests, run none
+	@:
+golden-tests: all $(GOLDEN_TESTS) $(RANKS)
+	@:
+
+test: ## install what is missing, build, run all tests, check the arrows
+	@$(PROBE) launch/install-deps --tests
+	@$(submake) tests
+	@+$(MAKE) test-run
+
+test-run:
+	@TEST_JOBS=$(TEST_JOBS) TEST_TIMEOUT=$(TEST_TIMEOUT) SERIAL_TESTS='$(SERIAL_TESTS)' GOLDEN_DIR='$(GOLDEN_DIR)' \
+	  tests/run $(BUILD) $(notdir $(TESTS)); result=$$?; $(MAKE) arrows && exit $$result
+
+test-golden: ## only the stored cases in GOLDEN_DIR (default tests/golden), with how many ran
+	@$(PROBE) launch/install-deps --tests
+	@$(submake) golden-tests
+	@TEST_JOBS=$(TEST_JOBS) TEST_TIMEOUT=$(TEST_TIMEOUT) SERIAL_TESTS='$(SERIAL_TESTS)' GOLDEN_DIR='$(GOLDEN_DIR)' \
+	  tests/run --golden $(BUILD) $(notdir $(GOLDEN_TESTS))
+
+.PHONY: demo bench
+demo: ## install what is missing, build, then train, evaluate and show a small model
+	@$(PROBE) launch/install-deps
+	@$(submake) all
+	@launch/demo $(BUILD)
+
+bench: ## measure this machine: `conr bench loss` (another subject: BENCH=...)
+	@$(submake) all
+	@for what in $(BENCH); do $(BUILD)/conr bench $$what || exit 1; done
+
+# ---------------------------------------------------------------- tools
+
+.PHONY: arrows
+arrows: ## check the include direction: dist <- io <- model <- loss <- launch, tests see all
+	@tests/arrows .
+
+.PHONY: format format-check
+format: ## reformat all C files
+	@clang-format -i $(C_FILES)
+format-check: ## fail if a C file is not formatted
+	@clang-format --dry-run -Werror $(C_FILES)
+
+# Off: advice that fights the house style (neighbours of one type, int in index arithmetic, member order), copies whose
+# room was checked just before, sizes of arrays of pointers, demands for Annex K functions that no C library here has,
+# and a checker that expects each MPI request to be waited for in the function that started it.
+TIDY_OFF := bugprone-easily-swappable-parameters bugprone-narrowing-conversions bugprone-reserved-identifier \
+  bugprone-sizeof-expression bugprone-implicit-widening-of-multiplication-result \
+  clang-analyzer-optin.performance.Padding clang-analyzer-optin.mpi.MPI-Checker \
+  clang-analyzer-security.insecureAPI.strcpy clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
+TIDY_CHECKS = -*,bugprone-*,clang-analyzer-*,mpi-*$(subst $() ,,$(TIDY_OFF:%=,-%))
+TIDY_FILES  ?= $(SOURCES) $(MAIN) $(HELPER_SOURCES) $(RANK_SOURCES)
+.PHONY: tidy
+tidy: $(BUILD)/version.h ## clang-tidy and cppcheck; no finding is allowed
+	@mkdir -p $(BUILD)/clang && rm -f $(BUILD)/clang/omp.h && \
+	  sed 's/__malloc__ *([a-z_]*)/__malloc__/' "$$($(CC) -print-file-name=include/omp.h)" >$(BUILD)/clang/omp.h
+	@printf '%s\n' -std=gnu11 -fopenmp -I$(CURDIR) -I$(abspath $(BUILD)) -I$(abspath $(BUILD)/clang) \
+	  $(filter-out -I.,$(ALL_CPPFLAGS)) $(CRITERION_CFLAGS) >$(BUILD)/compile_flags.txt
+	@printf '%s\n' $(TIDY_FILES) | xargs -P$(JOBS) -n1 clang-tidy -p $(BUILD) --quiet --warnings-as-errors='*' \
+	  --checks='$(TIDY_CHECKS)' 2>$(BUILD)/tidy.log || { cat $(BUILD)/tidy.log >&2; exit 1; }
+	@cppcheck -q -j$(JOBS) --std=c11 --language=c --enable=warning,performance,portability --inline-suppr \
+	  --suppress=missingIncludeSystem --error-exitcode=1 -I. -I$(BUILD) -DCONR_VERSION=\"$(VERSION)\" $(TIDY_FILES)
+	@echo 'tidy: $(words $(TIDY_FILES)) files, no findings'
+
+# A leak does not fail a Criterion test (its result is sent before the leak check), so each report is a file, and a
+# file with an error is a failure.  An allocation that cannot be had returns NULL, as it does without the sanitizer.
+SANITIZE_LOGS = $(abspath $(BUILD))/sanitize/reports
+SANITIZE_MORE = allocator_may_return_null=1:log_path=$(SANITIZE_LOGS)/report
+.PHONY: sanitize
+sanitize: export ASAN_OPTIONS = fast_unwind_on_malloc=0:detect_stack_use_after_return=1:$(SANITIZE_MORE)
+sanitize: export LSAN_OPTIONS = suppressions=$(abspath tests/lsan.supp):print_suppressions=0
+sanitize: export UBSAN_OPTIONS = print_stacktrace=1
+sanitize: export OMPI_MCA_mca_base_component_disable_dlclose = 1
+sanitize: export CONR_TIME_FACTOR = 4
+sanitize: ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer, leaks included
+	@$(PROBE) launch/install-deps --tests
+	@rm -rf $(SANITIZE_LOGS) && mkdir -p $(SANITIZE_LOGS)
+	@$(submake) BUILD=$(BUILD)/sanitize VARIANT=sanitize tests
+	@+$(MAKE) BUILD=$(BUILD)/sanitize VARIANT=sanitize TEST_TIMEOUT=$$((4 * $(TEST_TIMEOUT))) test-run; result=$$?; \
+	  reports=$$(grep -rlE 'ERROR: |runtime error: ' $(SANITIZE_LOGS)); for report in $$reports; do cat $$report; done; \
+	  echo "sanitize: $$(echo $$reports | wc -w) reports in $(SANITIZE_LOGS)"; test $$result = 0 && test -z "$$reports"
+
+.PHONY: coverage
+coverage: ## run all tests with gcov and print the share of lines reached
+	@$(PROBE) launch/install-deps --tests
+	@$(submake) BUILD=$(BUILD)/coverage VARIANT=coverage tests
+	@find $(BUILD)/coverage -name '*.gcda' -delete
+	@+$(MAKE) BUILD=$(BUILD)/coverage VARIANT=coverage TEST_TIMEOUT=$$((4 * $(TEST_TIMEOUT))) test-run
+	@cd $(BUILD)/coverage && if command -v lcov >/dev/null; then \
+	  { lcov -q -c -i -d . --no-external -b '$(CURDIR)' -o none.info && \
+	  lcov -q -c -d . --no-external -b '$(CURDIR)' -o some.info && lcov -q -a none.info -a some.info -o all.info && \
+	  lcov -q -r all.info '*/tests/*' -o conr.info && lcov --list conr.info; } 2>lcov.log || { cat lcov.log; exit 1; }; \
+	else echo 'coverage: lcov is not installed; the totals of gcov follow'; \
+	  find . -name '*.gcno' -not -path '*/tests/*' -exec gcov -n {} + 2>/dev/null | awk -F"[':% ]+" '\
+	    /^File/ { file = $$2 } /^Lines/ && file ~ /\.c$$/ && file !~ /^\// { \
+	      printf "%-32s %6.1f%% of %d lines\n", file, $$3, $$5; hit += $$3 * $$5 / 100; all += $$5 } \
+	    END { printf "%-32s %6.1f%% of %d lines\n", "total", 100 * hit / (all ? all : 1), all }'; fi
+
+# ---------------------------------------------------------------- help
+
+found = $(if $(strip $(1)),$(1),not found)
+.PHONY: info
+info: ## what was found, what is built, and why something is not
+	@echo 'conr       $(VERSION) ($(COMMIT))'
+	@echo 'compiler   $(CC): '"$$($(CC) --version 2>/dev/null | head -n 1)"
+	@echo 'flags      $(ALL_CFLAGS)'
+	@echo 'MPI        $(call found,$(MPI_LIBS)) ($(MPICC)): '"$$(mpirun --version 2>/dev/null | head -n 1)"
+	@echo 'HDF5       $(call found,$(HDF5_LIBS)) (by $(or $(HDF5_FROM),nothing)) '"$$(pkg-config --modversion \
+	  $(HDF5_FROM) 2>/dev/null)"', files are read by the serial driver'
+	@echo 'oneDNN     $(DNNL_LIBS) '"$$(printf '#include <oneapi/dnnl/dnnl_version.h>\nDNNL_VERSION_MAJOR.%s\n' \
+	  DNNL_VERSION_MINOR | $(CC) $(FOUND_CFLAGS) -E -P - 2>/dev/null | tail -n 1 | tr -d ' ')"
+	@echo 'small      $(SMALL_LIBS)'
+	@echo 'tests      Criterion '"$$(pkg-config --modversion criterion 2>/dev/null || echo 'not known to pkg-config')"
+	@echo 'CUDA       $(if $(NVCC),$(NVCC) found but not used$(comma) there is no CUDA source yet,no nvcc found): CPU only'
+	@$(PROBE) launch/install-deps --tests --check && echo 'missing    nothing'
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo '  make print-VAR      value of a variable, such as print-CFLAGS'
+	@echo 'Variables: BUILD, PREFIX, DESTDIR, CC, MPICC, CFLAGS, HDF5_DIR, DNNL_DIR, GOLDEN_DIR, TEST_JOBS, BENCH'
+
+print-%:
+	@echo '$* = '$(call quote,$($*))' ($(origin $*))'
+
+# For launch/install-deps when a person starts it: the same flags as above.
+.PHONY: probe
+probe:
+	@echo $(call quote,$(PROBE))
+
+.PHONY: FORCE
+FORCE:
+
+-include $(OBJECTS:.o=.d) $(patsubst %.c,$(BUILD)/%.d,$(MAIN) $(TEST_SOURCES) $(HELPER_SOURCES) $(RANK_SOURCES))

@@ -1,0 +1,130 @@
+/* What all communicators share: identity, traffic counts, agreement.  The transport is a table of
+ * functions (comm_ops.h); here is the one place that chooses it. */
+#include "dist/comm_ops.h"
+#include "dist/memory.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum status comm_create(MPI_Comm mpi, struct comm **out) {
+  return comm_create_mpi(mpi, out);
+}
+
+void comm_destroy(struct comm **comm) {
+  if (*comm == NULL)
+    return;
+  (*comm)->ops->destroy(*comm);
+  memory_free((void **)comm);
+}
+
+int comm_rank(const struct comm *comm) {
+  return comm->rank;
+}
+
+int comm_size(const struct comm *comm) {
+  return comm->size;
+}
+
+int comm_node_rank(const struct comm *comm) {
+  return comm->node_rank;
+}
+
+int comm_node_size(const struct comm *comm) {
+  return comm->node_size;
+}
+
+const char *comm_host(const struct comm *comm) {
+  return comm->host;
+}
+
+enum status comm_barrier(struct comm *comm) {
+  return comm->ops->barrier(comm);
+}
+
+enum status comm_sum(struct comm *comm, enum dtype dtype, void *data, size_t count) {
+  comm->traffic.sum_calls++;
+  comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
+  return comm->ops->sum(comm, dtype, data, count);
+}
+
+enum status comm_max_i64(struct comm *comm, int64_t *data, size_t count) {
+  return comm->ops->max_i64(comm, data, count);
+}
+
+enum status comm_max_f64(struct comm *comm, double *data, size_t count) {
+  return comm->ops->max_f64(comm, data, count);
+}
+
+enum status comm_broadcast(struct comm *comm, void *data, size_t bytes, int root) {
+  return comm->ops->broadcast(comm, data, bytes, root);
+}
+
+enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
+                             void *all) {
+  int64_t others = 0;
+  for (int rank = 0; rank < comm->size; rank++)
+    others += rank == comm->rank ? 0 : rows_of_rank[rank];
+  comm->traffic.gather_calls++;
+  comm->traffic.gather_bytes += others * (int64_t)row_bytes;
+  return comm->ops->gather_rows(comm, own, rows_of_rank, row_bytes, all);
+}
+
+enum status comm_sum_start(struct comm *comm, enum dtype dtype, void *data, size_t count,
+                           struct comm_request *request) {
+  comm->traffic.sum_calls++;
+  comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
+  return comm->ops->sum_start(comm, dtype, data, count, request);
+}
+
+enum status comm_progress(struct comm *comm, struct comm_request *request, bool *done) {
+  return comm->ops->progress(comm, request, done);
+}
+
+enum status comm_wait(struct comm *comm, struct comm_request *request) {
+  return comm->ops->wait(comm, request);
+}
+
+enum status comm_agree(struct comm *comm, enum status local) {
+  /* The lowest failing rank speaks: maximise -rank over those that failed. */
+  int64_t worst = local == STATUS_OK ? -(int64_t)comm->size : -(int64_t)comm->rank;
+  TRY(comm_max_i64(comm, &worst, 1));
+  if (worst == -(int64_t)comm->size)
+    return STATUS_OK;
+  struct {
+    int32_t code;
+    char sentence[1020];
+  } verdict = {.code = (int32_t)local};
+  strncpy(verdict.sentence, status_message(), sizeof verdict.sentence - 1);
+  TRY(comm_broadcast(comm, &verdict, sizeof verdict, (int)-worst));
+  fail((enum status)verdict.code, "%s", verdict.sentence);
+  status_set_agreed();
+  return (enum status)verdict.code;
+}
+
+enum status comm_same(struct comm *comm, const char *what, const void *data, size_t bytes) {
+  unsigned char *root_bytes = NULL;
+  enum status status = memory_alloc(bytes, (void **)&root_bytes);
+  TRY(comm_agree(comm, status));
+  memcpy(root_bytes, data, bytes);
+  status = comm_broadcast(comm, root_bytes, bytes, 0);
+  if (status == STATUS_OK && memcmp(root_bytes, data, bytes) != 0)
+    status = fail(ERR_BUG, "%s differs between rank 0 and rank %d", what, comm->rank);
+  memory_free((void **)&root_bytes);
+  return comm_agree(comm, status);
+}
+
+enum status comm_node_alloc(struct comm *comm, size_t bytes, void **out) {
+  return comm->ops->node_alloc(comm, bytes, out);
+}
+
+enum status comm_node_barrier(struct comm *comm) {
+  return comm->ops->node_barrier(comm);
+}
+
+struct comm_traffic comm_traffic(const struct comm *comm) {
+  return comm->traffic;
+}
+
+void comm_traffic_reset(struct comm *comm) {
+  memset(&comm->traffic, 0, sizeof comm->traffic);
+}

@@ -1,0 +1,228 @@
+/* Collectives on host memory through MPI. */
+#include "dist/comm_ops.h"
+#include "dist/memory.h"
+
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MOST_WINDOWS 16
+
+struct mpi_transport {
+  MPI_Comm world; /* owned duplicate                         */
+  MPI_Comm node;  /* owned: the ranks that share this host   */
+  MPI_Win windows[MOST_WINDOWS];
+  int window_count;
+};
+
+/* Convert an MPI code; the sentence names the call. */
+static enum status check(int code, const char *call) {
+  if (code == MPI_SUCCESS)
+    return STATUS_OK;
+  char text[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  return fail(ERR_COMM, "%s failed: %.*s", call, length, text);
+}
+
+static MPI_Datatype mpi_type(enum dtype dtype) {
+  return dtype == F32 ? MPI_FLOAT : MPI_DOUBLE;
+}
+
+static struct mpi_transport *transport_of(struct comm *comm) {
+  return comm->transport;
+}
+
+static void destroy(struct comm *comm) {
+  struct mpi_transport *transport = transport_of(comm);
+  for (int i = transport->window_count - 1; i >= 0; i--)
+    MPI_Win_free(&transport->windows[i]);
+  if (transport->node != MPI_COMM_NULL)
+    MPI_Comm_free(&transport->node);
+  if (transport->world != MPI_COMM_NULL)
+    MPI_Comm_free(&transport->world);
+  memory_free(&comm->transport);
+}
+
+static enum status barrier(struct comm *comm) {
+  return check(MPI_Barrier(transport_of(comm)->world), "MPI_Barrier");
+}
+
+/* In-place all-reduce of any count, split at INT_MAX. */
+static enum status all_reduce(struct comm *comm, MPI_Datatype type, size_t element_bytes, MPI_Op operation, void *data,
+                              size_t count) {
+  char *next = data;
+  while (count > 0) {
+    int part = count > INT_MAX ? INT_MAX : (int)count;
+    TRY(check(MPI_Allreduce(MPI_IN_PLACE, next, part, type, operation, transport_of(comm)->world), "MPI_Allreduce"));
+    next += (size_t)part * element_bytes;
+    count -= (size_t)part;
+  }
+  return STATUS_OK;
+}
+
+static enum status sum(struct comm *comm, enum dtype dtype, void *data, size_t count) {
+  return all_reduce(comm, mpi_type(dtype), dtype_size(dtype), MPI_SUM, data, count);
+}
+
+static enum status max_i64(struct comm *comm, int64_t *data, size_t count) {
+  return all_reduce(comm, MPI_INT64_T, sizeof *data, MPI_MAX, data, count);
+}
+
+static enum status max_f64(struct comm *comm, double *data, size_t count) {
+  return all_reduce(comm, MPI_DOUBLE, sizeof *data, MPI_MAX, data, count);
+}
+
+static enum status broadcast(struct comm *comm, void *data, size_t bytes, int root) {
+  char *next = data;
+  while (bytes > 0) {
+    int part = bytes > INT_MAX ? INT_MAX : (int)bytes;
+    TRY(check(MPI_Bcast(next, part, MPI_BYTE, root, transport_of(comm)->world), "MPI_Bcast"));
+    next += part;
+    bytes -= (size_t)part;
+  }
+  return STATUS_OK;
+}
+
+static enum status gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
+                               void *all) {
+  REQUIRE(row_bytes <= INT_MAX, ERR_ARGUMENT, "a gathered row of %zu bytes is larger than MPI can describe", row_bytes);
+  int *counts = NULL;
+  TRY(memory_alloc((size_t)comm->size * 2 * sizeof *counts, (void **)&counts));
+  int *offsets = counts + comm->size;
+  int64_t total = 0;
+  enum status status = STATUS_OK;
+  for (int rank = 0; rank < comm->size; rank++) {
+    REQUIRE_GOTO(rows_of_rank[rank] <= INT_MAX - total, out, ERR_ARGUMENT, "a gather of over %d rows is not supported",
+                 INT_MAX);
+    counts[rank] = (int)rows_of_rank[rank];
+    offsets[rank] = (int)total;
+    total += rows_of_rank[rank];
+  }
+  /* A row is one MPI element, so that byte counts above INT_MAX never appear. */
+  MPI_Datatype row;
+  TRY_GOTO(check(MPI_Type_contiguous((int)row_bytes, MPI_BYTE, &row), "MPI_Type_contiguous"), out);
+  MPI_Type_commit(&row);
+  status = check(MPI_Allgatherv(own ? own : MPI_IN_PLACE, counts[comm->rank], row, all, counts, offsets, row,
+                                transport_of(comm)->world),
+                 "MPI_Allgatherv");
+  MPI_Type_free(&row);
+out:
+  memory_free((void **)&counts);
+  return status;
+}
+
+/* MPI_Request travels in the request's handle: both are pointer-sized in Open MPI, an int fits in MPICH. */
+_Static_assert(sizeof(MPI_Request) <= sizeof(void *), "MPI_Request must fit in a pointer");
+
+static MPI_Request load_request(const struct comm_request *request) {
+  MPI_Request mpi = MPI_REQUEST_NULL;
+  if (request->handle != NULL)
+    memcpy(&mpi, &request->handle, sizeof mpi);
+  return mpi;
+}
+
+static void store_request(struct comm_request *request, MPI_Request mpi) {
+  request->handle = NULL;
+  if (mpi != MPI_REQUEST_NULL)
+    memcpy(&request->handle, &mpi, sizeof mpi);
+}
+
+static enum status sum_start(struct comm *comm, enum dtype dtype, void *data, size_t count,
+                             struct comm_request *request) {
+  REQUIRE(count <= INT_MAX, ERR_BUG, "a bucket of %zu elements is too large", count);
+  MPI_Request mpi = MPI_REQUEST_NULL;
+  TRY(check(MPI_Iallreduce(MPI_IN_PLACE, data, (int)count, mpi_type(dtype), MPI_SUM, transport_of(comm)->world, &mpi),
+            "MPI_Iallreduce"));
+  store_request(request, mpi);
+  return STATUS_OK;
+}
+
+static enum status progress(struct comm *comm, struct comm_request *request, bool *done) {
+  (void)comm;
+  MPI_Request mpi = load_request(request);
+  int flag = 0;
+  TRY(check(MPI_Test(&mpi, &flag, MPI_STATUS_IGNORE), "MPI_Test"));
+  store_request(request, mpi);
+  *done = flag != 0;
+  return STATUS_OK;
+}
+
+static enum status wait_request(struct comm *comm, struct comm_request *request) {
+  (void)comm;
+  MPI_Request mpi = load_request(request);
+  TRY(check(MPI_Wait(&mpi, MPI_STATUS_IGNORE), "MPI_Wait"));
+  store_request(request, mpi);
+  return STATUS_OK;
+}
+
+static enum status node_alloc(struct comm *comm, size_t bytes, void **out) {
+  struct mpi_transport *transport = transport_of(comm);
+  *out = NULL;
+  REQUIRE(transport->window_count < MOST_WINDOWS, ERR_BUG, "more than %d blocks of host-shared memory", MOST_WINDOWS);
+  MPI_Win window;
+  void *mine;
+  MPI_Aint size = comm->node_rank == 0 ? (MPI_Aint)(bytes + 64) : 0;
+  TRY(check(MPI_Win_allocate_shared(size, 1, MPI_INFO_NULL, transport->node, &mine, &window),
+            "MPI_Win_allocate_shared (host-shared memory; is /dev/shm large enough?)"));
+  transport->windows[transport->window_count++] = window;
+  int unit;
+  char *base;
+  TRY(check(MPI_Win_shared_query(window, 0, &size, &unit, &base), "MPI_Win_shared_query"));
+  *out = base + (64 - (uintptr_t)base % 64) % 64;
+  return STATUS_OK;
+}
+
+static enum status node_barrier(struct comm *comm) {
+  __sync_synchronize(); /* what this rank wrote is visible before others pass the barrier */
+  TRY(check(MPI_Barrier(transport_of(comm)->node), "MPI_Barrier"));
+  __sync_synchronize();
+  return STATUS_OK;
+}
+
+static const struct comm_ops mpi_ops = {
+    .name = "mpi",
+    .destroy = destroy,
+    .barrier = barrier,
+    .sum = sum,
+    .max_i64 = max_i64,
+    .max_f64 = max_f64,
+    .broadcast = broadcast,
+    .gather_rows = gather_rows,
+    .sum_start = sum_start,
+    .progress = progress,
+    .wait = wait_request,
+    .node_alloc = node_alloc,
+    .node_barrier = node_barrier,
+};
+
+enum status comm_create_mpi(MPI_Comm mpi, struct comm **out) {
+  *out = NULL;
+  struct comm *comm = NULL;
+  enum status status;
+  TRY(memory_alloc_zero(sizeof *comm, (void **)&comm));
+  TRY_GOTO(memory_alloc_zero(sizeof(struct mpi_transport), &comm->transport), failed);
+  comm->ops = &mpi_ops;
+  struct mpi_transport *transport = comm->transport;
+  transport->world = transport->node = MPI_COMM_NULL;
+  TRY_GOTO(check(MPI_Comm_dup(mpi, &transport->world), "MPI_Comm_dup"), failed);
+  /* Codes come back to us instead of ending the job inside MPI. */
+  MPI_Comm_set_errhandler(transport->world, MPI_ERRORS_RETURN);
+  MPI_Comm_rank(transport->world, &comm->rank);
+  MPI_Comm_size(transport->world, &comm->size);
+  TRY_GOTO(check(MPI_Comm_split_type(transport->world, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL,
+                                     &transport->node),
+                 "MPI_Comm_split_type"),
+           failed);
+  MPI_Comm_rank(transport->node, &comm->node_rank);
+  MPI_Comm_size(transport->node, &comm->node_size);
+  gethostname(comm->host, sizeof comm->host - 1);
+  *out = comm;
+  return STATUS_OK;
+
+failed:
+  if (comm->transport != NULL)
+    destroy(comm);
+  memory_free((void **)&comm);
+  return status;
+}

@@ -1,0 +1,17 @@
+/* Element types of computing buffers: float32 for work, float64 for exactness. */
+#ifndef CONR_DIST_DTYPE_H
+#define CONR_DIST_DTYPE_H
+
+#include <stddef.h>
+
+enum dtype { F32, F64 };
+
+static inline size_t dtype_size(enum dtype dtype) {
+  return dtype == F32 ? 4 : 8;
+}
+
+static inline const char *dtype_name(enum dtype dtype) {
+  return dtype == F32 ? "f32" : "f64";
+}
+
+#endif

@@ -1,0 +1,81 @@
+/* Philox 4x32-10 and what is drawn from it. */
+#include "dist/random.h"
+
+#include <math.h>
+
+static void philox_round(uint32_t counter[4], const uint32_t key[2]) {
+  uint64_t product0 = (uint64_t)0xD2511F53u * counter[0];
+  uint64_t product1 = (uint64_t)0xCD9E8D57u * counter[2];
+  uint32_t next[4] = {(uint32_t)(product1 >> 32) ^ counter[1] ^ key[0], (uint32_t)product1,
+                      (uint32_t)(product0 >> 32) ^ counter[3] ^ key[1], (uint32_t)product0};
+  for (int i = 0; i < 4; i++)
+    counter[i] = next[i];
+}
+
+static void philox(const uint32_t key_in[2], uint32_t counter[4]) {
+  uint32_t key[2] = {key_in[0], key_in[1]};
+  for (int round = 0; round < 10; round++) {
+    philox_round(counter, key);
+    key[0] += 0x9E3779B9u;
+    key[1] += 0xBB67AE85u;
+  }
+}
+
+struct random_key random_key(uint64_t seed, enum random_purpose purpose, uint64_t index) {
+  /* The key of a stream is itself a draw from the seed, so that neighbouring seeds share nothing. */
+  uint32_t seed_key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+  uint32_t counter[4] = {(uint32_t)index, (uint32_t)(index >> 32), (uint32_t)purpose, 0x636F6E72u};
+  philox(seed_key, counter);
+  return (struct random_key){{counter[0], counter[1]}};
+}
+
+void random_bits(struct random_key key, uint64_t a, uint64_t b, uint32_t out[4]) {
+  out[0] = (uint32_t)a;
+  out[1] = (uint32_t)(a >> 32);
+  out[2] = (uint32_t)b;
+  out[3] = (uint32_t)(b >> 32);
+  philox(key.word, out);
+}
+
+/* 53 bits of two words, in [0, 1). */
+static double unit(uint32_t high, uint32_t low) {
+  return (double)(((uint64_t)high << 32 | low) >> 11) * 0x1p-53;
+}
+
+double random_uniform(struct random_key key, uint64_t a, uint64_t b) {
+  uint32_t bits[4];
+  random_bits(key, a, b, bits);
+  return unit(bits[0], bits[1]);
+}
+
+double random_normal(struct random_key key, uint64_t a, uint64_t b) {
+  uint32_t bits[4];
+  random_bits(key, a, b, bits);
+  double radius = sqrt(-2.0 * log(1.0 - unit(bits[0], bits[1]))); /* 1 - u is never 0 */
+  return radius * cos(2.0 * M_PI * unit(bits[2], bits[3]));
+}
+
+/* One pass of the Feistel network over 2 * half_bits bits. */
+static uint64_t feistel(struct random_key key, int half_bits, uint64_t value) {
+  uint64_t mask = ((uint64_t)1 << half_bits) - 1;
+  uint64_t left = value >> half_bits, right = value & mask;
+  for (uint64_t round = 0; round < 6; round++) {
+    uint32_t bits[4];
+    random_bits(key, right, round, bits);
+    uint64_t next = left ^ ((((uint64_t)bits[0] << 32) | bits[1]) & mask);
+    left = right;
+    right = next;
+  }
+  return left << half_bits | right;
+}
+
+uint64_t random_permute(struct random_key key, uint64_t n, uint64_t position) {
+  int half_bits = 1;
+  while (half_bits < 32 && (uint64_t)1 << (2 * half_bits) < n)
+    half_bits++;
+  uint64_t value = position;
+  do /* outside 0..n-1: walk on along the cycle; the domain is at most 4 n, so few walks are needed */
+    value = feistel(key, half_bits, value);
+  while (value >= n);
+  return value;
+}
