@@ -1,0 +1,123 @@
+/* Predictions as HDF5 or CSV. */
+#include "io/predictions.h"
+
+#include "dist/memory.h"
+#include "io/array_file.h"
+#include "io/durable.h"
+
+#include <csv.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static bool ends_with(const char *path, const char *ending) {
+  size_t length = strlen(path), tail = strlen(ending);
+  return length > tail && strcasecmp(path + length - tail, ending) == 0;
+}
+
+static bool is_csv(const char *path) {
+  return ends_with(path, ".csv");
+}
+
+enum status predictions_check_path(const char *path) {
+  REQUIRE(is_csv(path) || ends_with(path, ".h5") || ends_with(path, ".hdf5"), ERR_ARGUMENT,
+          "cannot tell how to write predictions to %s: its name must end in .h5 or .hdf5 (HDF5) or in .csv (CSV)", path);
+  return STATUS_OK;
+}
+
+/* The shortest decimal that reads back as the same double. */
+static void print_number(FILE *stream, double value) {
+  char text[40];
+  for (int digits = 15; digits <= 17; digits++) {
+    snprintf(text, sizeof text, "%.*g", digits, value);
+    if (strtod(text, NULL) == value)
+      break;
+  }
+  fputs(text, stream);
+}
+
+static void print_header(FILE *stream, const struct predictions *predictions) {
+  fputs("row", stream);
+  for (int part = predictions->labels != NULL ? 0 : 1; part < 2; part++) {
+    for (int k = 0; k < predictions->targets; k++) {
+      char name[512];
+      snprintf(name, sizeof name, "%s_%s", part == 0 ? "label" : "prediction", predictions->target_names[k]);
+      fputc(',', stream);
+      if (strpbrk(name, ",\"\r\n") != NULL)
+        csv_fwrite(stream, name, strlen(name));
+      else
+        fputs(name, stream);
+    }
+  }
+  fputc('\n', stream);
+}
+
+static void print_numbers(FILE *stream, const double *values, int count) {
+  for (int k = 0; k < count; k++) {
+    fputc(',', stream);
+    print_number(stream, values[k]);
+  }
+}
+
+static enum status write_csv(const struct durable *durable, const struct predictions *predictions) {
+  FILE *stream = fopen(durable->temporary, "we");
+  REQUIRE(stream != NULL, ERR_FILE, "cannot write %s: %s", durable->path, strerror(errno));
+  print_header(stream, predictions);
+  for (int64_t row = 0; row < predictions->rows && !ferror(stream); row++) {
+    fprintf(stream, "%lld", (long long)predictions->ids[row]);
+    if (predictions->labels != NULL)
+      print_numbers(stream, predictions->labels + row * predictions->targets, predictions->targets);
+    print_numbers(stream, predictions->values + row * predictions->targets, predictions->targets);
+    fputc('\n', stream);
+  }
+  /* errno is that of the write that failed only while nothing else has run since: ask at once. */
+  bool failed = ferror(stream) != 0;
+  int error = errno;
+  if (fclose(stream) != 0 && !failed) {
+    failed = true;
+    error = errno;
+  }
+  return failed ? durable_write_failed(durable->path, error) : STATUS_OK;
+}
+
+static enum status write_csv_durably(const char *path, const struct predictions *predictions) {
+  struct durable durable;
+  TRY(durable_begin(path, &durable));
+  enum status status = write_csv(&durable, predictions);
+  if (status == STATUS_OK)
+    status = durable_commit(&durable);
+  if (status != STATUS_OK)
+    durable_abandon(&durable);
+  return status;
+}
+
+static enum status write_h5(const char *path, const struct predictions *predictions) {
+  struct array arrays[3];
+  int64_t shape[2] = {predictions->rows, predictions->targets};
+  size_t count = 0, fixed = 2, targets = (size_t)predictions->targets;
+  TRY(array_borrow("row", ARRAY_I64, 1, shape, (void *)predictions->ids, &arrays[count++]));
+  TRY(array_borrow("predictions", ARRAY_F64, 2, shape, (void *)predictions->values, &arrays[count++]));
+  if (predictions->labels != NULL)
+    TRY(array_borrow("labels", ARRAY_F64, 2, shape, (void *)predictions->labels, &arrays[count++]));
+  /* One block: the attributes, then their names. */
+  struct attribute *attributes = NULL;
+  TRY(memory_alloc((fixed + targets) * (sizeof *attributes + 32), (void **)&attributes));
+  char(*names)[32] = (char(*)[32])(attributes + fixed + targets);
+  attributes[0] = attribute_text("conr_format", "predictions");
+  attributes[1] = attribute_integer("conr_version", 1);
+  for (size_t k = 0; k < targets; k++) {
+    snprintf(names[k], sizeof names[k], "target_%zu", k);
+    attributes[fixed + k] = attribute_text(names[k], predictions->target_names[k]);
+  }
+  enum status status = array_file_write(path, arrays, count, attributes, fixed + targets);
+  memory_free((void **)&attributes);
+  return status;
+}
+
+enum status predictions_write(const char *path, const struct predictions *predictions) {
+  TRY(predictions_check_path(path));
+  return is_csv(path) ? write_csv_durably(path, predictions) : write_h5(path, predictions);
+}

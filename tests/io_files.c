@@ -1,0 +1,106 @@
+/* Files for tests of io/. */
+#define _GNU_SOURCE
+#include "io_files.h"
+
+#include "dist/memory.h"
+#include "run_ranks.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static char folder[64];
+static size_t memory_before;
+
+void io_files_begin(void) {
+  snprintf(folder, sizeof folder, "/tmp/conr-test-XXXXXX");
+  cr_assert(mkdtemp(folder) != NULL);
+  memory_before = memory_in_use();
+}
+
+static int remove_entry(const char *path, const struct stat *entry, int kind, struct FTW *place) {
+  (void)entry, (void)kind, (void)place;
+  return remove(path);
+}
+
+void io_files_end(void) {
+  nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+  cr_assert(eq(sz, memory_in_use(), memory_before), "the test keeps memory");
+}
+
+const char *io_file(const char *name) {
+  static char *paths[1024]; /* kept until the test's process ends */
+  static int count;
+  char path[512];
+  snprintf(path, sizeof path, "%s%s%s", folder, name[0] != '\0' ? "/" : "", name);
+  for (int i = 0; i < count; i++)
+    if (strcmp(paths[i], path) == 0)
+      return paths[i];
+  cr_assert(lt(int, count, 1024));
+  return paths[count++] = strdup(path);
+}
+
+void io_write(const char *path, const void *data, size_t bytes) {
+  FILE *stream = fopen(path, "wb");
+  cr_assert(stream != NULL);
+  cr_assert(eq(sz, fwrite(data, 1, bytes, stream), bytes));
+  cr_assert(fclose(stream) == 0);
+}
+
+void io_write_text(const char *path, const char *text) {
+  io_write(path, text, strlen(text));
+}
+
+char *io_read(const char *path, size_t *bytes) {
+  FILE *stream = fopen(path, "rb");
+  cr_assert(stream != NULL, "%s does not exist", path);
+  fseek(stream, 0, SEEK_END);
+  size_t size = (size_t)ftell(stream);
+  rewind(stream);
+  char *data = malloc(size + 1);
+  cr_assert(eq(sz, fread(data, 1, size, stream), size));
+  data[size] = '\0';
+  fclose(stream);
+  if (bytes != NULL)
+    *bytes = size;
+  return data;
+}
+
+bool io_exists(const char *path) {
+  return access(path, F_OK) == 0;
+}
+
+void io_fill_disk(size_t bytes) {
+  struct rlimit limit;
+  signal(SIGXFSZ, SIG_IGN);
+  cr_assert(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+  limit.rlim_cur = bytes;
+  cr_assert(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
+void io_empty_disk(void) {
+  struct rlimit limit;
+  cr_assert(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+  limit.rlim_cur = limit.rlim_max;
+  cr_assert(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
+void io_python(const char *program, const char *argument) {
+  const char *python = getenv("PYTHON") != NULL && getenv("PYTHON")[0] != '\0' ? getenv("PYTHON") : "python3";
+  struct run_result run;
+  char *const probe[] = {(char *)python, "-c", "import h5py, numpy", NULL};
+  int missing = run_command(probe, 30, &run);
+  run_result_free(&run);
+  if (missing != 0)
+    cr_skip("no Python with h5py and numpy: set PYTHON");
+  char *const command[] = {(char *)python, "-c", (char *)program, (char *)argument, NULL};
+  int failed = run_command(command, 60, &run);
+  cr_assert(eq(int, failed, 0), "%s", run.output);
+  run_result_free(&run);
+}
