@@ -1,0 +1,82 @@
+/* Checkpoints: what a run needs to go on with the same bits, and what a prediction needs.
+ *
+ *     TRY(checkpoint_write(path, &checkpoint));                       rank 0
+ *     TRY(checkpoint_open(path, &opened));                            rank 0; verifies the checksum
+ *     TRY(checkpoint_restore(opened, parameters, optim));
+ *     checkpoint_close(&opened);
+ *
+ * One HDF5 file: parameters by name, optimiser states under "optimiser/", standardisation of the inputs
+ * under "standardise/", and attributes.  Written aside, synced, checksummed and renamed (io/array_file.h).
+ * There is no random state: all draws are functions of (seed, epoch, sample).  All functions are local. */
+#ifndef CONR_MODEL_CHECKPOINT_H
+#define CONR_MODEL_CHECKPOINT_H
+
+#include "io/array_file.h"
+#include "model/net.h"
+#include "model/optim.h"
+
+#define CHECKPOINT_VERSION 1
+
+/* Where a run stands.  Plain numbers, copied between ranks as bytes. */
+struct progress {
+  int64_t epoch;         /* the epoch under way, or to begin                       */
+  int64_t step;          /* updates made so far, over all epochs                   */
+  int64_t epoch_step;    /* of these, in the epoch under way                       */
+  int64_t best_epoch;    /* -1: none yet                                           */
+  int64_t stale_epochs;  /* epochs since the best one                              */
+  double best_value;     /* validation figure of the best epoch                    */
+  double loss_sum;       /* of the epoch under way: sum of loss x rows             */
+  double conr_sum;       /* likewise, ConR without its coefficient                 */
+  int64_t rows_sum;      /* rows so far in the epoch under way                     */
+  int64_t finished;      /* 1: training is over                                    */
+};
+
+/* What a network was built from, as texts, to build it again. */
+struct model_description {
+  int64_t inputs, outputs;
+  const char *hidden;     /* "64,64" */
+  const char *activation; /* "relu"  */
+  const char *precision;  /* "f32"   */
+};
+
+struct checkpoint {
+  struct parameters parameters;
+  struct optim *optim; /* borrowed */
+  struct progress progress;
+  struct model_description model;
+  int input_features;
+  const double *mean, *std;   /* [input_features], or NULL when inputs are used as they are */
+  const char *feature_names;  /* names separated by newlines                               */
+  const char *target_names;
+  uint64_t data_hash;
+  const char *options; /* the run's options, "name = value" lines */
+  const char *made_by; /* program version and commit               */
+};
+
+/* Rank 0 only. */
+enum status checkpoint_write(const char *path, const struct checkpoint *checkpoint);
+
+/* What was read.  Texts are borrowed from `file`. */
+struct opened_checkpoint {
+  struct array_file *file;
+  struct progress progress;
+  struct model_description model;
+  const struct array *mean, *std; /* float64 [inputs], or NULL */
+  const char *feature_names, *target_names, *options;
+  uint64_t data_hash;
+};
+
+/* Read and verify.  ERR_FILE, ERR_FORMAT: missing, damaged, of another version; the sentence names the file. */
+enum status checkpoint_open(const char *path, struct opened_checkpoint *out);
+void checkpoint_close(struct opened_checkpoint *checkpoint);
+
+/* Copy parameters, and the optimiser's states unless optim is NULL.  ERR_FORMAT: a parameter is missing or has
+ * another shape; nothing is known to be intact then. */
+enum status checkpoint_restore(const struct opened_checkpoint *checkpoint, struct parameters parameters,
+                               struct optim *optim, enum dtype dtype);
+
+/* Initial parameters by name from any HDF5 file, numbers of any type; every parameter of the net must be there with its
+ * shape, and nothing else may be. */
+enum status parameters_load(const char *path, struct parameters parameters, enum dtype dtype);
+
+#endif

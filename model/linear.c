@@ -1,0 +1,33 @@
+/* Linear layer: y = x W^T + b, parameters NAME.weight [out, in] and NAME.bias [out]. */
+#include "model/layer.h"
+
+static enum status forward(struct net *net, struct operation *linear, const struct pass *pass) {
+  (void)pass;
+  return net->ops->linear_forward(net->rows, linear->width_in, linear->width_out, linear->input,
+                                  net_parameter_data(net, linear, 0), net_parameter_data(net, linear, 1),
+                                  linear->output);
+}
+
+static enum status backward_parameters(struct net *net, const struct operation *linear, const void *grad_output) {
+  return net->ops->linear_backward_weights(net->rows, linear->width_in, linear->width_out, linear->input, grad_output,
+                                           net_parameter_gradient(net, linear, 0),
+                                           net_parameter_gradient(net, linear, 1));
+}
+
+static enum status backward_data(struct net *net, const struct operation *linear, const void *grad_output,
+                                 void *grad_input) {
+  return net->ops->linear_backward_data(net->rows, linear->width_in, linear->width_out, grad_output,
+                                        net_parameter_data(net, linear, 0), grad_input);
+}
+
+static const struct operation_kind linear_kind = {
+    .name = "linear", .forward = forward, .backward_parameters = backward_parameters, .backward_data = backward_data};
+
+enum status net_add_linear(struct net *net, const char *name, int64_t units) {
+  int64_t in = net_width(net);
+  struct operation *linear;
+  TRY(net_add(net, &linear_kind, units, &linear));
+  linear->flops = 2.0 * (double)in * (double)units;
+  TRY(net_add_parameter(net, name, "weight", 2, (const int64_t[]){units, in}, in));
+  return net_add_parameter(net, name, "bias", 1, (const int64_t[]){units}, in);
+}

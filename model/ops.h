@@ -1,0 +1,128 @@
+/* The whole arithmetic interface: one table of functions per backend and element type.
+ *
+ *     const struct ops *ops = ops_get("cpu", F32);
+ *     if (ops == NULL)
+ *       return ERR_ARGUMENT;                                   the sentence lists the backends there are
+ *     TRY(ops->linear_forward(rows, in, out, x, weight, bias, y));
+ *     TRY(ops->activation_forward(ACTIVATION_RELU, rows * out, y, y));
+ *
+ * Callers never ask which backend they are on.  Rules for every entry:
+ *
+ *   Pointers     dense, row-major buffers of ops->dtype, in the backend's memory, on the calling thread's queue
+ *                (the cpu backend has no queue: an entry is done when it returns).
+ *   Sizes        rows and count may be 0 (what is documented as overwritten still is); in, out and width are >= 1.
+ *   Aliasing     arguments must not overlap, except where "may be" says that two may be the same pointer.
+ *   Errors       ERR_BUG for what the backend does not know; sizes and values are the caller's to check.
+ *   NaN          goes through (relu(NaN) is NaN): a fault upstream stays visible.
+ *   Determinism  Exact    = same bits for any number of threads.
+ *                Repeated = same bits when shapes and the number of threads are the same.
+ *
+ * All entries are local, allocate nothing, and may be called from one thread at a time. */
+#ifndef CONR_MODEL_OPS_H
+#define CONR_MODEL_OPS_H
+
+#include "dist/dtype.h"
+#include "dist/random.h"
+#include "dist/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum activation { ACTIVATION_RELU, ACTIVATION_TANH, ACTIVATION_GELU };
+
+/* Whose draws these are.  The mask of an element depends on (seed, epoch, sample, view, layer, unit) and on nothing
+ * else: not on its row, on the rank that holds it, or on the rows beside it.
+ * Rows are stacked by view: row r is view r / samples_count of sample samples[r % samples_count]. */
+struct dropout_draw {
+  uint64_t seed;
+  int64_t epoch;          /* < 2^40                                       */
+  int layer;              /* which dropout of the network, < 2^16         */
+  const int64_t *samples; /* [samples_count] ids, borrowed, host memory   */
+  int64_t samples_count;  /* divides the number of rows; at most 2^8 views */
+};
+
+/* One update by Adam (its decay joins the gradient) or AdamW (its decay shrinks the parameter first). */
+struct adam_step {
+  double step_size;       /* lr / (1 - beta1^t)                           */
+  double root_correction; /* sqrt(1 - beta2^t)                            */
+  double beta1, beta2, epsilon;
+  double gradient_scale; /* the clipping factor, 1 = none                */
+  double coupled_decay;  /* Adam:  g += coupled_decay * p                */
+  double keep;           /* AdamW: p *= keep, before the update; Adam: 1 */
+};
+
+/* One update by SGD. */
+struct sgd_step {
+  double lr;
+  double momentum; /* of the velocity, which is 0 before the first step */
+  double gradient_scale;
+  double coupled_decay;
+};
+
+struct ops {
+  const char *backend;
+  enum dtype dtype;
+
+  /* Linear layer, y = x W^T + b.  x [rows, in], weight [out, in], bias [out] or NULL = no bias, y [rows, out].
+   * f64: Exact, and a row's result does not depend on the other rows.  f32 on the cpu (oneDNN): Repeated; rounding
+   * may depend on the number of rows. */
+  enum status (*linear_forward)(int64_t rows, int64_t in, int64_t out, const void *x, const void *weight,
+                                const void *bias, void *y);
+  /* grad_x = grad_y W, overwritten.  Determinism as linear_forward. */
+  enum status (*linear_backward_data)(int64_t rows, int64_t in, int64_t out, const void *grad_y, const void *weight,
+                                      void *grad_x);
+  /* grad_weight = grad_y^T x and grad_bias = column sums of grad_y, overwritten (zeros when rows is 0); grad_bias
+   * NULL = no bias.  grad_weight as linear_forward; grad_bias is Exact: rows in order, in double. */
+  enum status (*linear_backward_weights)(int64_t rows, int64_t in, int64_t out, const void *x, const void *grad_y,
+                                         void *grad_weight, void *grad_bias);
+
+  /* y = f(x); y may be x.  Exact.  gelu is the exact one, x Phi(x) with the error function. */
+  enum status (*activation_forward)(enum activation activation, size_t count, const void *x, void *y);
+  /* grad_x = grad_y f'(x); grad_x may be grad_y.  x is read for gelu only, y for the others only (x may have been
+   * overwritten by y).  relu'(0) = 0.  Exact. */
+  enum status (*activation_backward)(enum activation activation, size_t count, const void *x, const void *y,
+                                     const void *grad_y, void *grad_x);
+
+  /* mask [rows, width]: 1 keeps the element, 0 drops it, with probability share (0 <= share < 1) by `draw`.
+   * Exact, and the same bits for every dtype and backend (integer arithmetic only). */
+  enum status (*dropout_mask)(int64_t rows, int64_t width, double share, const struct dropout_draw *draw,
+                              uint8_t *mask);
+  /* y = x / (1 - share) where the mask is 1, 0 elsewhere; forward and backward alike; y may be x.  Exact. */
+  enum status (*dropout_apply)(size_t count, double share, const uint8_t *mask, const void *x, void *y);
+
+  /* x = 0;   y = x;   x *= a;   y += a x.  Exact. */
+  enum status (*zero)(size_t count, void *x);
+  enum status (*copy)(size_t count, const void *x, void *y);
+  enum status (*scale)(size_t count, double a, void *x);
+  enum status (*add)(size_t count, double a, const void *x, void *y);
+
+  /* x[i] uniform in [-bound, bound), drawn at position i of `key`.  Exact; f32 is the rounded f64. */
+  enum status (*uniform)(size_t count, struct random_key key, double bound, void *x);
+
+  /* *result = sum of x[i]^2, in double, in an order that depends on count alone.  Exact. */
+  enum status (*sum_squares)(size_t count, const void *x, double *result);
+
+  /* p = p * keep;  g = gradient_scale * gradient + coupled_decay * p;
+   * m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
+   * p -= step_size * m / (sqrt(v) / root_correction + epsilon).
+   * parameters, moment1, moment2 [count], in place; gradients [count], read only.  Exact. */
+  enum status (*adam)(size_t count, const struct adam_step *step, void *parameters, const void *gradients,
+                      void *moment1, void *moment2);
+  /* g = gradient_scale * gradient + coupled_decay * p;  velocity = momentum * velocity + g;  p -= lr * velocity.
+   * velocity NULL = plain SGD, whatever the momentum.  Exact. */
+  enum status (*sgd)(size_t count, const struct sgd_step *step, void *parameters, const void *gradients,
+                     void *velocity);
+};
+
+/* The table of a backend ("cpu") and element type; never freed.  NULL for an unknown backend: status_message() then
+ * lists those compiled in, and the status to return is ERR_ARGUMENT. */
+const struct ops *ops_get(const char *backend, enum dtype dtype);
+
+/* The backends compiled in, separated by ", ". */
+const char *ops_backends(void);
+
+/* relu | tanh | gelu.  ERR_ARGUMENT lists the names. */
+enum status activation_parse(const char *name, enum activation *out);
+const char *activation_name(enum activation activation);
+
+#endif

@@ -1,0 +1,10 @@
+/* The CPU backend in float32. */
+#define REAL float
+#define DTYPE F32
+#define OPS ops_cpu_f32
+#define EXP expf
+#define ERF erff
+#define ERFC erfcf
+#define TANH tanhf
+#define SQRT sqrtf
+#include "model/ops_cpu_real.h"

@@ -1,0 +1,10 @@
+/* The CPU backend in float64: for exactness, not for speed. */
+#define REAL double
+#define DTYPE F64
+#define OPS ops_cpu_f64
+#define EXP exp
+#define ERF erf
+#define ERFC erfc
+#define TANH tanh
+#define SQRT sqrt
+#include "model/ops_cpu_real.h"

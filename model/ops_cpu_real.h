@@ -1,0 +1,356 @@
+/* The CPU backend for one element type: included by ops_cpu_f32.c and ops_cpu_f64.c, which define
+ *
+ *     REAL                          float or double
+ *     DTYPE                         the same as an enum dtype
+ *     OPS                           the name of the table
+ *     EXP, ERF, ERFC, TANH, SQRT    the C library's functions of that type
+ *
+ * A kernel takes one block (at most BLOCK elements); the entry of the same name cuts the whole into blocks. */
+#include "dist/random.h"
+#include "model/gemm.h"
+#include "model/ops_cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+/* --- linear ------------------------------------------------------------------------------------------------- */
+
+static enum status linear_forward(int64_t rows, int64_t in, int64_t out, const void *x, const void *weight,
+                                  const void *bias, void *y) {
+  if (rows == 0)
+    return STATUS_OK;
+  if (bias != NULL)
+    for (int64_t row = 0; row < rows; row++)
+      memcpy((REAL *)y + row * out, bias, (size_t)out * sizeof(REAL));
+  gemm(DTYPE, GEMM_PLAIN, GEMM_TRANSPOSED, rows, out, in, 1, x, in, weight, in, bias != NULL, y, out);
+  return STATUS_OK;
+}
+
+static enum status linear_backward_data(int64_t rows, int64_t in, int64_t out, const void *grad_y, const void *weight,
+                                        void *grad_x) {
+  if (rows == 0)
+    return STATUS_OK;
+  gemm(DTYPE, GEMM_PLAIN, GEMM_PLAIN, rows, in, out, 1, grad_y, out, weight, in, 0, grad_x, in);
+  return STATUS_OK;
+}
+
+/* Columns summed at a time: the partial sums fill one page at most, and a row's piece is a few cache lines. */
+enum { SUM_COLUMNS = 64 };
+
+/* sum[c] = a[0][c] + a[1][c] + ..., rows in order; columns <= SUM_COLUMNS, rows are `stride` apart. */
+VECTOR_KERNEL static void column_sum_kernel(int64_t rows, int64_t columns, int64_t stride, const REAL *a, REAL *sum) {
+  double total[SUM_COLUMNS] = {0};
+  for (int64_t row = 0; row < rows; row++) {
+#pragma omp simd
+    for (int64_t c = 0; c < columns; c++)
+      total[c] += (double)a[row * stride + c];
+  }
+  for (int64_t c = 0; c < columns; c++)
+    sum[c] = (REAL)total[c];
+}
+
+static void column_sums(int64_t rows, int64_t columns, const REAL *a, REAL *sums) {
+  int64_t pieces = (columns + SUM_COLUMNS - 1) / SUM_COLUMNS;
+#pragma omp parallel for schedule(static) if (rows * columns > BLOCK * BLOCKS_THREADED)
+  for (int64_t piece = 0; piece < pieces; piece++) {
+    int64_t first = piece * SUM_COLUMNS;
+    int64_t width = columns - first < SUM_COLUMNS ? columns - first : SUM_COLUMNS;
+    column_sum_kernel(rows, width, columns, a + first, sums + first);
+  }
+}
+
+static enum status linear_backward_weights(int64_t rows, int64_t in, int64_t out, const void *x, const void *grad_y,
+                                           void *grad_weight, void *grad_bias) {
+  if (rows == 0) {
+    memset(grad_weight, 0, (size_t)(in * out) * sizeof(REAL));
+    if (grad_bias != NULL)
+      memset(grad_bias, 0, (size_t)out * sizeof(REAL));
+    return STATUS_OK;
+  }
+  if (grad_bias != NULL)
+    column_sums(rows, out, grad_y, grad_bias);
+  gemm(DTYPE, GEMM_TRANSPOSED, GEMM_PLAIN, out, in, rows, 1, grad_y, out, x, in, 0, grad_weight, in);
+  return STATUS_OK;
+}
+
+/* --- activations -------------------------------------------------------------------------------------------- */
+
+/* Written so that NaN is neither <= 0 nor replaced. */
+VECTOR_KERNEL static void relu_forward_kernel(size_t n, const REAL *x, REAL *y) {
+#pragma omp simd
+  for (size_t i = 0; i < n; i++)
+    y[i] = x[i] <= 0 ? 0 : x[i];
+}
+
+VECTOR_KERNEL static void relu_backward_kernel(size_t n, const REAL *y, const REAL *grad_y, REAL *grad_x) {
+#pragma omp simd
+  for (size_t i = 0; i < n; i++)
+    grad_x[i] = y[i] <= 0 ? 0 : grad_y[i];
+}
+
+static void tanh_forward_kernel(size_t n, const REAL *x, REAL *y) {
+  for (size_t i = 0; i < n; i++)
+    y[i] = TANH(x[i]);
+}
+
+VECTOR_KERNEL static void tanh_backward_kernel(size_t n, const REAL *y, const REAL *grad_y, REAL *grad_x) {
+#pragma omp simd
+  for (size_t i = 0; i < n; i++)
+    grad_x[i] = grad_y[i] * (1 - y[i] * y[i]);
+}
+
+/* Phi(x), the share of a standard normal below x.  erfc on the left keeps its digits where erf is near -1. */
+static REAL normal_below(REAL x) {
+  REAL z = x * (REAL)M_SQRT1_2;
+  return x < 0 ? (REAL)0.5 * ERFC(-z) : (REAL)0.5 * (1 + ERF(z));
+}
+
+static void gelu_forward_kernel(size_t n, const REAL *x, REAL *y) {
+  for (size_t i = 0; i < n; i++)
+    y[i] = x[i] * normal_below(x[i]);
+}
+
+static void gelu_backward_kernel(size_t n, const REAL *x, const REAL *grad_y, REAL *grad_x) {
+  const REAL density_at_0 = (REAL)(M_2_SQRTPI * M_SQRT1_2 / 2); /* 1 / sqrt(2 pi) */
+  for (size_t i = 0; i < n; i++)
+    grad_x[i] = grad_y[i] * (normal_below(x[i]) + x[i] * density_at_0 * EXP((REAL)-0.5 * x[i] * x[i]));
+}
+
+static enum status activation_forward(enum activation activation, size_t count, const void *x_in, void *y_out) {
+  const REAL *x = x_in;
+  REAL *y = y_out;
+  switch (activation) {
+  case ACTIVATION_RELU:
+    FOR_EACH_BLOCK(count, relu_forward_kernel(n, x + first, y + first));
+    return STATUS_OK;
+  case ACTIVATION_TANH:
+    FOR_EACH_BLOCK(count, tanh_forward_kernel(n, x + first, y + first));
+    return STATUS_OK;
+  case ACTIVATION_GELU:
+    FOR_EACH_BLOCK(count, gelu_forward_kernel(n, x + first, y + first));
+    return STATUS_OK;
+  }
+  return fail(ERR_BUG, "activation %d is not in the cpu backend", (int)activation);
+}
+
+static enum status activation_backward(enum activation activation, size_t count, const void *x_in, const void *y_in,
+                                       const void *grad_y_in, void *grad_x_out) {
+  const REAL *x = x_in, *y = y_in, *grad_y = grad_y_in;
+  REAL *grad_x = grad_x_out;
+  switch (activation) {
+  case ACTIVATION_RELU:
+    FOR_EACH_BLOCK(count, relu_backward_kernel(n, y + first, grad_y + first, grad_x + first));
+    return STATUS_OK;
+  case ACTIVATION_TANH:
+    FOR_EACH_BLOCK(count, tanh_backward_kernel(n, y + first, grad_y + first, grad_x + first));
+    return STATUS_OK;
+  case ACTIVATION_GELU:
+    FOR_EACH_BLOCK(count, gelu_backward_kernel(n, x + first, grad_y + first, grad_x + first));
+    return STATUS_OK;
+  }
+  return fail(ERR_BUG, "activation %d is not in the cpu backend", (int)activation);
+}
+
+/* --- dropout ------------------------------------------------------------------------------------------------ */
+
+/* One row: each draw of 128 bits decides four neighbouring units. */
+static void dropout_mask_row(int64_t width, uint64_t threshold, struct random_key key, uint64_t sample, uint8_t *mask) {
+  for (int64_t unit = 0; unit < width; unit += 4) {
+    uint32_t bits[4];
+    random_bits(key, sample, (uint64_t)unit / 4, bits);
+    for (int64_t i = 0; i < 4 && unit + i < width; i++)
+      mask[unit + i] = bits[i] >= threshold;
+  }
+}
+
+static enum status dropout_mask(int64_t rows, int64_t width, double share, const struct dropout_draw *draw,
+                                uint8_t *mask) {
+  uint64_t threshold = (uint64_t)(share * 0x1p32);
+#pragma omp parallel for schedule(static) if (rows * width > BLOCK)
+  for (int64_t row = 0; row < rows; row++) {
+    uint64_t view = (uint64_t)(row / draw->samples_count);
+    uint64_t index = (uint64_t)draw->epoch << 24 | view << 16 | (uint64_t)draw->layer;
+    struct random_key key = random_key(draw->seed, RANDOM_DROPOUT, index);
+    uint64_t sample = (uint64_t)draw->samples[row % draw->samples_count];
+    dropout_mask_row(width, threshold, key, sample, mask + row * width);
+  }
+  return STATUS_OK;
+}
+
+VECTOR_KERNEL static void dropout_kernel(size_t n, REAL factor, const uint8_t *mask, const REAL *x, REAL *y) {
+#pragma omp simd
+  for (size_t i = 0; i < n; i++)
+    y[i] = mask[i] ? x[i] * factor : 0;
+}
+
+static enum status dropout_apply(size_t count, double share, const uint8_t *mask, const void *x_in, void *y_out) {
+  const REAL *x = x_in;
+  REAL *y = y_out, factor = (REAL)(1.0 / (1.0 - share));
+  FOR_EACH_BLOCK(count, dropout_kernel(n, factor, mask + first, x + first, y + first));
+  return STATUS_OK;
+}
+
+/* --- vectors ------------------------------------------------------------------------------------------------ */
+
+static enum status zero(size_t count, void *x_out) {
+  REAL *x = x_out;
+  FOR_EACH_BLOCK(count, memset(x + first, 0, n * sizeof *x));
+  return STATUS_OK;
+}
+
+static enum status copy(size_t count, const void *x_in, void *y_out) {
+  const REAL *x = x_in;
+  REAL *y = y_out;
+  FOR_EACH_BLOCK(count, memcpy(y + first, x + first, n * sizeof *x));
+  return STATUS_OK;
+}
+
+VECTOR_KERNEL static void scale_kernel(size_t n, REAL a, REAL *x) {
+#pragma omp simd
+  for (size_t i = 0; i < n; i++)
+    x[i] *= a;
+}
+
+static enum status scale(size_t count, double a, void *x_out) {
+  REAL *x = x_out;
+  FOR_EACH_BLOCK(count, scale_kernel(n, (REAL)a, x + first));
+  return STATUS_OK;
+}
+
+VECTOR_KERNEL static void add_kernel(size_t n, REAL a, const REAL *x, REAL *y) {
+#pragma omp simd
+  for (size_t i = 0; i < n; i++)
+    y[i] += a * x[i];
+}
+
+static enum status add(size_t count, double a, const void *x_in, void *y_out) {
+  const REAL *x = x_in;
+  REAL *y = y_out;
+  FOR_EACH_BLOCK(count, add_kernel(n, (REAL)a, x + first, y + first));
+  return STATUS_OK;
+}
+
+static void uniform_kernel(size_t first, size_t n, struct random_key key, double bound, REAL *x) {
+  for (size_t i = 0; i < n; i++)
+    x[i] = (REAL)(bound * (2.0 * random_uniform(key, first + i, 0) - 1.0));
+}
+
+static enum status uniform(size_t count, struct random_key key, double bound, void *x_out) {
+  REAL *x = x_out;
+  FOR_EACH_BLOCK(count, uniform_kernel(first, n, key, bound, x + first));
+  return STATUS_OK;
+}
+
+/* Eight running sums (vector lanes), each over every eighth element; added in a fixed order. */
+VECTOR_KERNEL static double sum_squares_kernel(size_t n, const REAL *x) {
+  double lane[8] = {0};
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+#pragma omp simd
+    for (int l = 0; l < 8; l++)
+      lane[l] += (double)x[i + (size_t)l] * (double)x[i + (size_t)l];
+  }
+  for (; i < n; i++)
+    lane[i % 8] += (double)x[i] * (double)x[i];
+  return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}
+
+/* The sum over a run of blocks, in order. */
+static double sum_squares_run(size_t count, const REAL *x) {
+  double total = 0;
+  for (size_t first = 0; first < count; first += BLOCK)
+    total += sum_squares_kernel(count - first < BLOCK ? count - first : BLOCK, x + first);
+  return total;
+}
+
+static enum status sum_squares(size_t count, const void *x_in, double *result) {
+  enum { RUNS = 64 }; /* pieces the threads share: a constant, so the order of summation is one too */
+  const REAL *x = x_in;
+  double partial[RUNS];
+  size_t run = (count / BLOCK / RUNS + 1) * BLOCK;
+#pragma omp parallel for schedule(static) if (count > BLOCK * BLOCKS_THREADED)
+  for (int i = 0; i < RUNS; i++) {
+    size_t first = (size_t)i * run < count ? (size_t)i * run : count;
+    partial[i] = sum_squares_run(count - first < run ? count - first : run, x + first);
+  }
+  *result = 0;
+  for (int i = 0; i < RUNS; i++)
+    *result += partial[i];
+  return STATUS_OK;
+}
+
+/* --- optimisers --------------------------------------------------------------------------------------------- */
+
+VECTOR_KERNEL static void adam_kernel(size_t n, const struct adam_step *step, REAL *p, const REAL *gradient, REAL *m,
+                                      REAL *v) {
+  REAL size = (REAL)step->step_size, root = (REAL)step->root_correction, epsilon = (REAL)step->epsilon;
+  REAL beta1 = (REAL)step->beta1, rest1 = (REAL)(1.0 - step->beta1);
+  REAL beta2 = (REAL)step->beta2, rest2 = (REAL)(1.0 - step->beta2);
+  REAL gradient_scale = (REAL)step->gradient_scale, decay = (REAL)step->coupled_decay, keep = (REAL)step->keep;
+#pragma omp simd
+  for (size_t i = 0; i < n; i++) {
+    REAL parameter = p[i] * keep;
+    REAL g = gradient_scale * gradient[i] + decay * parameter;
+    m[i] = beta1 * m[i] + rest1 * g;
+    v[i] = beta2 * v[i] + rest2 * (g * g);
+    p[i] = parameter - size * m[i] / (SQRT(v[i]) / root + epsilon);
+  }
+}
+
+static enum status adam(size_t count, const struct adam_step *step, void *parameters, const void *gradients,
+                        void *moment1, void *moment2) {
+  REAL *p = parameters, *m = moment1, *v = moment2;
+  const REAL *g = gradients;
+  FOR_EACH_BLOCK(count, adam_kernel(n, step, p + first, g + first, m + first, v + first));
+  return STATUS_OK;
+}
+
+VECTOR_KERNEL static void sgd_kernel(size_t n, const struct sgd_step *step, REAL *p, const REAL *gradient) {
+  REAL lr = (REAL)step->lr, gradient_scale = (REAL)step->gradient_scale, decay = (REAL)step->coupled_decay;
+#pragma omp simd
+  for (size_t i = 0; i < n; i++)
+    p[i] -= lr * (gradient_scale * gradient[i] + decay * p[i]);
+}
+
+VECTOR_KERNEL static void momentum_kernel(size_t n, const struct sgd_step *step, REAL *p, const REAL *gradient,
+                                          REAL *velocity) {
+  REAL lr = (REAL)step->lr, gradient_scale = (REAL)step->gradient_scale, decay = (REAL)step->coupled_decay;
+  REAL momentum = (REAL)step->momentum;
+#pragma omp simd
+  for (size_t i = 0; i < n; i++) {
+    REAL g = gradient_scale * gradient[i] + decay * p[i];
+    velocity[i] = momentum * velocity[i] + g;
+    p[i] -= lr * velocity[i];
+  }
+}
+
+static enum status sgd(size_t count, const struct sgd_step *step, void *parameters, const void *gradients,
+                       void *velocity) {
+  REAL *p = parameters, *b = velocity;
+  const REAL *g = gradients;
+  if (b == NULL)
+    FOR_EACH_BLOCK(count, sgd_kernel(n, step, p + first, g + first));
+  else
+    FOR_EACH_BLOCK(count, momentum_kernel(n, step, p + first, g + first, b + first));
+  return STATUS_OK;
+}
+
+const struct ops OPS = {
+    .backend = "cpu",
+    .dtype = DTYPE,
+    .linear_forward = linear_forward,
+    .linear_backward_data = linear_backward_data,
+    .linear_backward_weights = linear_backward_weights,
+    .activation_forward = activation_forward,
+    .activation_backward = activation_backward,
+    .dropout_mask = dropout_mask,
+    .dropout_apply = dropout_apply,
+    .zero = zero,
+    .copy = copy,
+    .scale = scale,
+    .add = add,
+    .uniform = uniform,
+    .sum_squares = sum_squares,
+    .adam = adam,
+    .sgd = sgd,
+};

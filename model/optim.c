@@ -1,0 +1,142 @@
+/* Optimisers: what is per step, here in double; what is per element, in ops. */
+#include "model/optim.h"
+
+#include "dist/memory.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+struct optim {
+  const struct ops *ops; /* borrowed: lives for ever */
+  struct optim_spec spec;
+  size_t count;
+  int64_t steps;
+  int arrays;
+  void *state[OPTIM_MAX_ARRAYS]; /* [arrays], each [count]: moments, or the velocity */
+};
+
+static const char *const kind_names[] = {[OPTIM_ADAM] = "adam", [OPTIM_ADAMW] = "adamw", [OPTIM_SGD] = "sgd"};
+
+enum status optim_parse(const char *name, enum optim_kind *out) {
+  for (size_t i = 0; i < sizeof kind_names / sizeof *kind_names; i++) {
+    if (strcmp(name, kind_names[i]) == 0) {
+      *out = (enum optim_kind)i;
+      return STATUS_OK;
+    }
+  }
+  return fail(ERR_ARGUMENT, "optimiser \"%s\" is unknown; choose one of: adam, adamw, sgd", name);
+}
+
+struct optim_spec optim_defaults(enum optim_kind kind) {
+  return (struct optim_spec){
+      .kind = kind, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = kind == OPTIM_ADAMW ? 0.01 : 0};
+}
+
+/* Comparisons are worded so that NaN fails them. */
+static enum status check(const struct optim_spec *spec) {
+  REQUIRE(spec->kind == OPTIM_ADAM || spec->kind == OPTIM_ADAMW || spec->kind == OPTIM_SGD, ERR_BUG,
+          "optimiser number %d does not exist", (int)spec->kind);
+  REQUIRE(spec->weight_decay >= 0 && isfinite(spec->weight_decay), ERR_ARGUMENT,
+          "weight decay %g would make parameters grow; give 0 or more", spec->weight_decay);
+  if (spec->kind == OPTIM_SGD) {
+    REQUIRE(spec->momentum >= 0 && spec->momentum < 1, ERR_ARGUMENT,
+            "momentum %g is out of range; give 0 <= momentum < 1", spec->momentum);
+    return STATUS_OK;
+  }
+  REQUIRE(spec->beta1 >= 0 && spec->beta1 < 1, ERR_ARGUMENT, "beta1 %g is out of range; give 0 <= beta1 < 1",
+          spec->beta1);
+  REQUIRE(spec->beta2 >= 0 && spec->beta2 < 1, ERR_ARGUMENT, "beta2 %g is out of range; give 0 <= beta2 < 1",
+          spec->beta2);
+  REQUIRE(spec->epsilon >= 0 && isfinite(spec->epsilon), ERR_ARGUMENT, "epsilon %g is out of range; give 0 or more",
+          spec->epsilon);
+  return STATUS_OK;
+}
+
+static int arrays_needed(const struct optim_spec *spec) {
+  if (spec->kind == OPTIM_SGD)
+    return spec->momentum > 0 ? 1 : 0;
+  return 2;
+}
+
+enum status optim_create(const struct ops *ops, const struct optim_spec *spec, size_t count, struct optim **out) {
+  enum status status;
+  struct optim *optim;
+  *out = NULL;
+  TRY(check(spec));
+  TRY(memory_alloc_zero(sizeof *optim, (void **)&optim));
+  optim->ops = ops;
+  optim->spec = *spec;
+  optim->count = count;
+  optim->arrays = arrays_needed(spec);
+  for (int i = 0; i < optim->arrays; i++)
+    TRY_GOTO(memory_alloc_zero(count * dtype_size(ops->dtype), &optim->state[i]), failed);
+  *out = optim;
+  return STATUS_OK;
+failed:
+  optim_destroy(&optim);
+  return status;
+}
+
+void optim_destroy(struct optim **optim) {
+  if (*optim == NULL)
+    return;
+  for (int i = OPTIM_MAX_ARRAYS - 1; i >= 0; i--)
+    memory_free(&(*optim)->state[i]);
+  memory_free((void **)optim);
+}
+
+static enum status step_adam(struct optim *optim, void *parameters, const void *gradients, double lr,
+                             double gradient_scale) {
+  const struct optim_spec *spec = &optim->spec;
+  bool decoupled = spec->kind == OPTIM_ADAMW;
+  struct adam_step step = {.step_size = lr / (1 - pow(spec->beta1, (double)optim->steps)),
+                           .root_correction = sqrt(1 - pow(spec->beta2, (double)optim->steps)),
+                           .beta1 = spec->beta1,
+                           .beta2 = spec->beta2,
+                           .epsilon = spec->epsilon,
+                           .gradient_scale = gradient_scale,
+                           .coupled_decay = decoupled ? 0 : spec->weight_decay,
+                           .keep = decoupled ? 1 - lr * spec->weight_decay : 1};
+  return optim->ops->adam(optim->count, &step, parameters, gradients, optim->state[0], optim->state[1]);
+}
+
+static enum status step_sgd(struct optim *optim, void *parameters, const void *gradients, double lr,
+                            double gradient_scale) {
+  struct sgd_step step = {.lr = lr,
+                          .momentum = optim->spec.momentum,
+                          .gradient_scale = gradient_scale,
+                          .coupled_decay = optim->spec.weight_decay};
+  return optim->ops->sgd(optim->count, &step, parameters, gradients, optim->state[0]);
+}
+
+enum status optim_step(struct optim *optim, void *parameters, const void *gradients, double lr, double gradient_scale) {
+  optim->steps++;
+  if (optim->spec.kind == OPTIM_SGD)
+    return step_sgd(optim, parameters, gradients, lr, gradient_scale);
+  return step_adam(optim, parameters, gradients, lr, gradient_scale);
+}
+
+double optim_clip_factor(double clip_norm, double norm) {
+  if (clip_norm == 0)
+    return 1;
+  double factor = clip_norm / (norm + 1e-6);
+  return factor > 1 ? 1 : factor;
+}
+
+int optim_state_arrays(struct optim *optim, struct optim_array arrays[OPTIM_MAX_ARRAYS]) {
+  static const char *const moments[] = {"moment1", "moment2"};
+  for (int i = 0; i < optim->arrays; i++)
+    arrays[i] = (struct optim_array){.name = optim->spec.kind == OPTIM_SGD ? "velocity" : moments[i],
+                                     .data = optim->state[i],
+                                     .count = optim->count};
+  return optim->arrays;
+}
+
+int64_t optim_steps(const struct optim *optim) {
+  return optim->steps;
+}
+
+void optim_set_steps(struct optim *optim, int64_t steps) {
+  optim->steps = steps;
+}

@@ -1,0 +1,75 @@
+/* Optimisers on one flat range of parameters: Adam, AdamW and SGD with momentum, as PyTorch defines them.
+ *
+ *     struct optim_spec spec = optim_defaults(OPTIM_ADAM);
+ *     struct parameters own = net_parameters(net);
+ *     TRY(optim_create(ops, &spec, own.elements, &optim));
+ *     for each step:
+ *       TRY(ops->sum_squares(own.elements, own.gradients, &squares));
+ *       TRY(optim_step(optim, own.data, own.gradients, lr, optim_clip_factor(clip_norm, sqrt(squares))));
+ *     optim_destroy(&optim);
+ *
+ * With t = 1, 2, ... the number of the step, g the gradient times the clipping factor, all element by element:
+ *
+ *     adam    g += weight_decay p;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;
+ *             p -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + epsilon)
+ *     adamw   p *= 1 - lr weight_decay;  then as adam without its first term
+ *     sgd     g += weight_decay p;  b = momentum b + g (b = g in the first step);  p -= lr b
+ *
+ * Scalars (bias corrections, 1 - b1) are computed in double.  Gradients are only read.  Parameters with a learning
+ * rate of their own get an optimiser of their own.  All functions are local. */
+#ifndef CONR_MODEL_OPTIM_H
+#define CONR_MODEL_OPTIM_H
+
+#include "model/ops.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct optim;
+
+enum optim_kind { OPTIM_ADAM, OPTIM_ADAMW, OPTIM_SGD };
+
+struct optim_spec {
+  enum optim_kind kind;
+  double beta1, beta2, epsilon; /* Adam, AdamW: 0 <= beta < 1, epsilon >= 0 */
+  double momentum;              /* SGD: 0 <= momentum < 1; 0 keeps no state */
+  double weight_decay;          /* >= 0, of all elements alike              */
+};
+
+/* adam | adamw | sgd.  ERR_ARGUMENT lists the names. */
+enum status optim_parse(const char *name, enum optim_kind *out);
+
+/* PyTorch's: beta 0.9 and 0.999, epsilon 1e-8, momentum 0, weight decay 0 (AdamW 0.01). */
+struct optim_spec optim_defaults(enum optim_kind kind);
+
+/* For `count` elements of the dtype of `ops`; states start at 0.  ERR_ARGUMENT names the constant that is out of
+ * range; ERR_MEMORY. */
+enum status optim_create(const struct ops *ops, const struct optim_spec *spec, size_t count, struct optim **out);
+void optim_destroy(struct optim **optim);
+
+/* One update.  parameters [count] in place, gradients [count]; gradient_scale multiplies the gradients. */
+enum status optim_step(struct optim *optim, void *parameters, const void *gradients, double lr, double gradient_scale);
+
+/* min(1, clip_norm / (norm + 1e-6)); 1 when clip_norm is 0 (off).  NaN when the norm is: a fault stays visible. */
+double optim_clip_factor(double clip_norm, double norm);
+
+/* --- checkpoints -------------------------------------------------------------------------------------------- */
+
+#define OPTIM_MAX_ARRAYS 2
+
+/* A state of the optimiser: `count` elements, laid out like the parameters; borrowed from the optimiser, which goes
+ * on from whatever is written there. */
+struct optim_array {
+  const char *name; /* "moment1", "moment2" (Adam, AdamW) or "velocity" (SGD with momentum) */
+  void *data;
+  size_t count;
+};
+
+/* Fill `arrays` and return how many there are. */
+int optim_state_arrays(struct optim *optim, struct optim_array arrays[OPTIM_MAX_ARRAYS]);
+
+/* Updates made so far; a resumed run sets it beside the arrays. */
+int64_t optim_steps(const struct optim *optim);
+void optim_set_steps(struct optim *optim, int64_t steps);
+
+#endif
