@@ -1,0 +1,77 @@
+/* Sums over pairs, panel by panel: a few own rows against a range of columns.
+ *
+ * A panel's similarities are one matrix product; masks, exponentials and row sums are taken while
+ * it is in cache.  The forward sweep gives each row its sums; the backward sweep, once every row's
+ * scalars are known, computes the similarities again and multiplies the pair coefficients H with the features.
+ * Local and allocation-free; one call per thread at a time, each with its own workspace. */
+#ifndef CONR_LOSS_PAIRWISE_H
+#define CONR_LOSS_PAIRWISE_H
+
+#include "dist/dtype.h"
+#include "loss/conr.h"
+
+#include <stdbool.h>
+
+/* Own rows in a panel, and columns that are in flight at once: the tile of similarities (256 KB in
+ * float32) stays in a core's second-level cache beside what the matrix product reads. */
+#define PANEL_ROWS 128
+#define PANEL_COLUMNS 512
+
+/* Similarities are amplified by 1/t inside exponentials, so they must not depend on how rows are shared out.  A matrix
+ * product rounds an element alike wherever it stands if shapes are kind: a fixed number of rows, and blocks of columns that
+ * are not narrow and begin and end at multiples of 16 (seen with oneDNN 2.6's kernels for SSE4.1, AVX2, AVX-512). */
+#define COLUMN_STEP 16
+#define LEAST_COLUMNS 256
+
+/* Which pairs a sweep adds up. */
+enum pair_class { PAIRS_POSITIVE = 1, PAIRS_NEGATIVE = 2, PAIRS_BOTH = 3 };
+
+struct pair_rule {
+  enum conr_distance distance;
+  double w;
+  double temperature;
+  double push_constant, push_slope, push_rate; /* push(d) = (constant + slope d) exp(rate d)          */
+  bool wide;                                   /* logarithms and row maxima instead of a shift        */
+  double shift;                                /* m; 0 when wide                                      */
+  int product_rows; /* rows of every matrix product, <= PANEL_ROWS: a panel with fewer is filled up with zeros */
+};
+
+/* All rows of the global batch in their present order.  REAL = float or double, by dtype. */
+struct pair_columns {
+  int64_t rows;
+  int features, targets;
+  int64_t stride;          /* REALs from one record to the next                           */
+  const void *records;     /* q_i is the first `features` REALs of record i               */
+  const void *labels;      /* [targets, rows]                                             */
+  const void *predictions; /* [targets, rows]                                             */
+  /* Backward only, [rows]; shifted: u - x, weight u, v and unused.  Wide: log u, log(weight u), v, log x. */
+  const void *scale_positive, *scale_negative, *subtract, *scale_mean;
+};
+
+/* What a row's sweep collects.  Sums are of exp(s - m), without the weight; m = the rule's shift, or
+ * the maxima below when wide. */
+struct pair_sums {
+  int32_t positives, negatives;
+  double similarity; /* sum of s over positives */
+  double positive, negative;
+  float positive_max, negative_max; /* wide only */
+};
+
+void pair_sums_clear(struct pair_sums *sums);
+
+/* Bytes of workspace one thread needs. */
+size_t pairwise_workspace(enum dtype dtype, int features);
+
+/* Add the pairs (rows[0..count-1]) x [first, last) of a class to sums[0..count-1].
+ * rows: record indices, count <= rule->product_rows. */
+void pairwise_forward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
+                      const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
+                      void *workspace, struct pair_sums *sums);
+
+/* For the same pairs: (1/t) sum_j H_ij q_j.
+ * Returns [count, features] REAL inside the workspace, valid until its next use. */
+const void *pairwise_backward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
+                              const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
+                              void *workspace);
+
+#endif

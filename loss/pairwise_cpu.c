@@ -1,0 +1,64 @@
+/* Pair sums on the CPU: one source for float32 and float64, with the hot rows compiled for
+ * several vector widths and chosen at run time. */
+#include "loss/pairwise.h"
+
+#include "loss/pair.h"
+#include "model/gemm.h"
+
+#include <math.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define VECTORISED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define VECTORISED
+#endif
+
+void pair_sums_clear(struct pair_sums *sums) {
+  *sums = (struct pair_sums){.positive_max = -INFINITY, .negative_max = -INFINITY};
+}
+
+/* Columns of the block that begins at `first`: as many as a tile holds, but never a narrow rest. */
+static int64_t block_columns(int64_t first, int64_t last) {
+  int64_t left = last - first;
+  if (left <= PANEL_COLUMNS)
+    return left;
+  return left >= PANEL_COLUMNS + LEAST_COLUMNS ? PANEL_COLUMNS : left / 2 / COLUMN_STEP * COLUMN_STEP;
+}
+
+#define REAL float
+#define NAME(name) name##_f32
+#define DTYPE F32
+#define EXP(x) pair_exp_f32(x)
+#include "loss/pairwise_cpu_real.h"
+#undef REAL
+#undef NAME
+#undef DTYPE
+#undef EXP
+
+#define REAL double
+#define NAME(name) name##_f64
+#define DTYPE F64
+#define EXP(x) exp(x)
+#include "loss/pairwise_cpu_real.h"
+
+size_t pairwise_workspace(enum dtype dtype, int features) {
+  return dtype == F32 ? sizeof(struct panel_f32) + panel_reals_f32(features) * sizeof(float)
+                      : sizeof(struct panel_f64) + panel_reals_f64(features) * sizeof(double);
+}
+
+void pairwise_forward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
+                      const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
+                      void *workspace, struct pair_sums *sums) {
+  if (dtype == F32)
+    forward_f32(rule, columns, rows, count, first, last, pairs, workspace, sums);
+  else
+    forward_f64(rule, columns, rows, count, first, last, pairs, workspace, sums);
+}
+
+const void *pairwise_backward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
+                              const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
+                              void *workspace) {
+  return dtype == F32 ? (const void *)backward_f32(rule, columns, rows, count, first, last, pairs, workspace)
+                      : (const void *)backward_f64(rule, columns, rows, count, first, last, pairs, workspace);
+}

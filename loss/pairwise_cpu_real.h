@@ -1,0 +1,238 @@
+/* Included twice by pairwise_cpu.c, with REAL = float and double.  Not a header for anyone else. */
+
+/* One thread's workspace: fixed vectors of a row, then tiles sized by the feature width. */
+struct NAME(panel) {
+  REAL distance[PANEL_COLUMNS];   /* labels of one row to a block of columns; NaN for the row itself */
+  REAL prediction[PANEL_COLUMNS]; /* predictions likewise                                            */
+  REAL tile[PANEL_ROWS * PANEL_COLUMNS]; /* similarities, then pair coefficients                     */
+  REAL reals[];                   /* own rows [PANEL_ROWS, features], then their gradient            */
+};
+
+static size_t NAME(panel_reals)(int features) {
+  return (size_t)2 * PANEL_ROWS * (size_t)features;
+}
+
+/* The scalars of a rule in REAL, and one row's own scalars. */
+struct NAME(row_rule) {
+  REAL w, shift, push_constant, push_slope, push_rate;
+  REAL scale_positive, scale_negative, subtract, scale_mean;
+};
+
+static struct NAME(row_rule) NAME(row_rule)(const struct pair_rule *rule) {
+  return (struct NAME(row_rule)){.w = (REAL)rule->w,
+                                 .shift = (REAL)rule->shift,
+                                 .push_constant = (REAL)rule->push_constant,
+                                 .push_slope = (REAL)rule->push_slope,
+                                 .push_rate = (REAL)rule->push_rate};
+}
+
+/* out[c] = distance between one value of `targets` components and columns first .. first+n-1.
+ * values [targets, rows].  The same expression for every caller, so that a pair is never judged twice. */
+VECTORISED
+static void NAME(distances)(enum conr_distance distance, const REAL *values, int64_t rows, int targets, int64_t row,
+                            int64_t first, int n, REAL *restrict out) {
+  if (targets == 1) {
+    REAL own = values[row];
+#pragma omp simd
+    for (int c = 0; c < n; c++) {
+      REAL difference = own - values[first + c];
+      out[c] = difference < 0 ? -difference : difference;
+    }
+    return;
+  }
+  memset(out, 0, (size_t)n * sizeof *out);
+  for (int k = 0; k < targets; k++) {
+    const REAL *component = values + (int64_t)k * rows;
+    REAL own = component[row];
+    for (int c = 0; c < n; c++) {
+      REAL difference = own - component[first + c];
+      REAL size = difference < 0 ? -difference : difference;
+      if (distance == CONR_EUCLIDEAN)
+        out[c] += difference * difference;
+      else if (distance == CONR_MANHATTAN)
+        out[c] += size;
+      else
+        out[c] = size > out[c] ? size : out[c];
+    }
+  }
+  if (distance == CONR_EUCLIDEAN)
+    for (int c = 0; c < n; c++)
+      out[c] = (REAL)sqrt((double)out[c]);
+}
+
+/* Distances of one own row to a block of columns, with NaN where the column is the row itself. */
+static void NAME(row_distances)(const struct pair_rule *rule, const struct pair_columns *columns, int32_t row,
+                                int64_t first, int n, enum pair_class pairs, struct NAME(panel) *panel) {
+  NAME(distances)(rule->distance, columns->labels, columns->rows, columns->targets, row, first, n, panel->distance);
+  if (pairs & PAIRS_NEGATIVE)
+    NAME(distances)
+  (rule->distance, columns->predictions, columns->rows, columns->targets, row, first, n, panel->prediction);
+  if (row >= first && row < first + n)
+    panel->distance[row - first] = (REAL)NAN;
+}
+
+/* One row, shifted: s [n] similarities, d and dp distances. */
+VECTORISED
+static void NAME(forward_row)(int n, const REAL *restrict s, const REAL *restrict d, const REAL *restrict dp,
+                              struct NAME(row_rule) rule, int pairs, struct pair_sums *sums) {
+  int positives = 0, negatives = 0;
+  REAL similarity = 0, positive = 0, negative = 0;
+#pragma omp simd reduction(+ : positives, negatives, similarity, positive, negative)
+  for (int c = 0; c < n; c++) {
+    int is_positive = (pairs & PAIRS_POSITIVE) && PAIR_IS_POSITIVE(d[c], rule.w);
+    int is_negative = (pairs & PAIRS_NEGATIVE) && PAIR_IS_NEGATIVE(d[c], dp[c], rule.w);
+    REAL exponent = s[c] - rule.shift + (is_negative ? rule.push_rate * d[c] : (REAL)0);
+    REAL value = EXP(exponent);
+    positives += is_positive;
+    negatives += is_negative;
+    similarity += is_positive ? s[c] : (REAL)0;
+    positive += is_positive ? value : (REAL)0;
+    negative += is_negative ? value * (rule.push_constant + rule.push_slope * d[c]) : (REAL)0;
+  }
+  sums->positives += positives;
+  sums->negatives += negatives;
+  sums->similarity += (double)similarity;
+  sums->positive += (double)positive;
+  sums->negative += (double)negative;
+}
+
+/* sum * exp(old_max - new_max), with an empty sum staying 0. */
+static double NAME(rescale)(double sum, double old_max, double new_max) {
+  return sum == 0 ? 0 : sum * exp(old_max - new_max);
+}
+
+/* One row, wide: running maxima, in double; rare (t < 0.025 in float32), so not vectorised. */
+static void NAME(forward_row_wide)(int n, const REAL *s, const REAL *d, const REAL *dp, struct NAME(row_rule) rule,
+                                   int pairs, struct pair_sums *sums) {
+  for (int c = 0; c < n; c++) {
+    if ((pairs & PAIRS_POSITIVE) && PAIR_IS_POSITIVE(d[c], rule.w)) {
+      double exponent = (double)s[c];
+      if (exponent > (double)sums->positive_max) {
+        float max = nextafterf((float)exponent, INFINITY);
+        sums->positive = NAME(rescale)(sums->positive, (double)sums->positive_max, (double)max);
+        sums->positive_max = max;
+      }
+      sums->positives++;
+      sums->similarity += (double)s[c];
+      sums->positive += exp(exponent - (double)sums->positive_max);
+    } else if ((pairs & PAIRS_NEGATIVE) && PAIR_IS_NEGATIVE(d[c], dp[c], rule.w)) {
+      double exponent = (double)s[c] + (double)rule.push_rate * (double)d[c];
+      if (exponent > (double)sums->negative_max) {
+        float max = nextafterf((float)exponent, INFINITY);
+        sums->negative = NAME(rescale)(sums->negative, (double)sums->negative_max, (double)max);
+        sums->negative_max = max;
+      }
+      sums->negatives++;
+      sums->negative += exp(exponent - (double)sums->negative_max) *
+                        ((double)rule.push_constant + (double)rule.push_slope * (double)d[c]);
+    }
+  }
+}
+
+/* s [n] becomes H, shifted. */
+VECTORISED
+static void NAME(backward_row)(int n, REAL *restrict s, const REAL *restrict d, const REAL *restrict dp,
+                               struct NAME(row_rule) rule, int pairs, const REAL *restrict scale_positive,
+                               const REAL *restrict scale_negative, const REAL *restrict subtract) {
+#pragma omp simd
+  for (int c = 0; c < n; c++) {
+    int is_positive = (pairs & PAIRS_POSITIVE) && PAIR_IS_POSITIVE(d[c], rule.w);
+    int is_negative = (pairs & PAIRS_NEGATIVE) && PAIR_IS_NEGATIVE(d[c], dp[c], rule.w);
+    REAL exponent = s[c] - rule.shift + (is_negative ? rule.push_rate * d[c] : (REAL)0);
+    REAL value = EXP(exponent);
+    REAL pull = value * (rule.scale_positive + scale_positive[c]) - (rule.subtract + subtract[c]);
+    REAL push = value * (rule.push_constant + rule.push_slope * d[c]) * (rule.scale_negative + scale_negative[c]);
+    s[c] = is_positive ? pull : is_negative ? push : (REAL)0;
+  }
+}
+
+/* s [n] becomes H, wide: the scalars are logarithms. */
+static void NAME(backward_row_wide)(int n, REAL *s, const REAL *d, const REAL *dp, struct NAME(row_rule) rule,
+                                    int pairs, const REAL *scale_positive, const REAL *scale_negative,
+                                    const REAL *subtract, const REAL *scale_mean) {
+  for (int c = 0; c < n; c++) {
+    double value = 0;
+    if ((pairs & PAIRS_POSITIVE) && PAIR_IS_POSITIVE(d[c], rule.w)) {
+      value = exp((double)s[c] + (double)rule.scale_positive) + exp((double)s[c] + (double)scale_positive[c]) -
+              exp((double)s[c] + (double)rule.scale_mean) - exp((double)s[c] + (double)scale_mean[c]) -
+              ((double)rule.subtract + (double)subtract[c]);
+    } else if ((pairs & PAIRS_NEGATIVE) && PAIR_IS_NEGATIVE(d[c], dp[c], rule.w)) {
+      double exponent = (double)s[c] + (double)rule.push_rate * (double)d[c];
+      value = (exp(exponent + (double)rule.scale_negative) + exp(exponent + (double)scale_negative[c])) *
+              ((double)rule.push_constant + (double)rule.push_slope * (double)d[c]);
+    }
+    s[c] = (REAL)value;
+  }
+}
+
+/* Copy the own rows' features side by side, [product_rows, features], zeros below them. */
+static REAL *NAME(pack_rows)(const struct pair_rule *rule, const struct pair_columns *columns, const int32_t *rows,
+                             int count, struct NAME(panel) *panel) {
+  for (int i = 0; i < count; i++)
+    memcpy(panel->reals + (size_t)i * (size_t)columns->features,
+           (const REAL *)columns->records + (int64_t)rows[i] * columns->stride,
+           (size_t)columns->features * sizeof(REAL));
+  memset(panel->reals + (size_t)count * (size_t)columns->features, 0,
+         (size_t)(rule->product_rows - count) * (size_t)columns->features * sizeof(REAL));
+  return panel->reals;
+}
+
+/* tile [product_rows, n] = own rows . columns^T / t */
+static void NAME(similarities)(const struct pair_rule *rule, const struct pair_columns *columns, const REAL *own,
+                               int64_t first, int n, REAL *tile) {
+  gemm(DTYPE, GEMM_PLAIN, GEMM_TRANSPOSED, rule->product_rows, n, columns->features, 1.0 / rule->temperature, own, columns->features,
+       (const REAL *)columns->records + first * columns->stride, columns->stride, 0.0, tile, n);
+}
+
+
+static void NAME(forward)(const struct pair_rule *rule, const struct pair_columns *columns, const int32_t *rows,
+                          int count, int64_t first, int64_t last, enum pair_class pairs, void *workspace,
+                          struct pair_sums *sums) {
+  struct NAME(panel) *panel = workspace;
+  struct NAME(row_rule) row = NAME(row_rule)(rule);
+  REAL *own = NAME(pack_rows)(rule, columns, rows, count, panel);
+  for (int64_t begin = first, n; begin < last; begin += n) {
+    n = block_columns(begin, last);
+    NAME(similarities)(rule, columns, own, begin, (int)n, panel->tile);
+    for (int i = 0; i < count; i++) {
+      NAME(row_distances)(rule, columns, rows[i], begin, (int)n, pairs, panel);
+      (rule->wide ? NAME(forward_row_wide) : NAME(forward_row))((int)n, panel->tile + (size_t)i * (size_t)n,
+                                                                panel->distance, panel->prediction, row, pairs,
+                                                                &sums[i]);
+    }
+  }
+}
+
+static const REAL *NAME(backward)(const struct pair_rule *rule, const struct pair_columns *columns,
+                                  const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
+                                  void *workspace) {
+  struct NAME(panel) *panel = workspace;
+  struct NAME(row_rule) row = NAME(row_rule)(rule);
+  const REAL *scale_positive = columns->scale_positive, *scale_negative = columns->scale_negative;
+  const REAL *subtract = columns->subtract, *scale_mean = columns->scale_mean;
+  REAL *own = NAME(pack_rows)(rule, columns, rows, count, panel);
+  REAL *grad = panel->reals + (size_t)PANEL_ROWS * (size_t)columns->features;
+  memset(grad, 0, (size_t)count * (size_t)columns->features * sizeof *grad);
+  for (int64_t begin = first, n; begin < last; begin += n) {
+    n = block_columns(begin, last);
+    NAME(similarities)(rule, columns, own, begin, (int)n, panel->tile);
+    for (int i = 0; i < count; i++) {
+      NAME(row_distances)(rule, columns, rows[i], begin, (int)n, pairs, panel);
+      row.scale_positive = scale_positive[rows[i]];
+      row.scale_negative = scale_negative[rows[i]];
+      row.subtract = subtract[rows[i]];
+      REAL *s = panel->tile + (size_t)i * (size_t)n;
+      if (rule->wide) {
+        row.scale_mean = scale_mean[rows[i]];
+        NAME(backward_row_wide)((int)n, s, panel->distance, panel->prediction, row, pairs, scale_positive + begin,
+                                scale_negative + begin, subtract + begin, scale_mean + begin);
+      } else {
+        NAME(backward_row)((int)n, s, panel->distance, panel->prediction, row, pairs, scale_positive + begin,
+                           scale_negative + begin, subtract + begin);
+      }
+    }
+    gemm(DTYPE, GEMM_PLAIN, GEMM_PLAIN, count, columns->features, n, 1.0 / rule->temperature, panel->tile, n,
+         (const REAL *)columns->records + begin * columns->stride, columns->stride, 1.0, grad, columns->features);
+  }
+  return grad;
+}

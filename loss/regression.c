@@ -1,0 +1,134 @@
+/* Pointwise regression losses. */
+#include "loss/regression.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+static const char *const kind_names[] = {"l1", "mse", "huber", "focal_l1", "focal_mse"};
+static const char *const activation_names[] = {"sigmoid", "tanh"};
+
+enum status regression_by_name(const char *name, enum regression_kind *kind) {
+  for (int i = REGRESSION_L1; i <= REGRESSION_FOCAL_MSE; i++)
+    if (strcmp(name, kind_names[i]) == 0) {
+      *kind = (enum regression_kind)i;
+      return STATUS_OK;
+    }
+  return fail(ERR_ARGUMENT, "unknown regression loss \"%s\"; choose l1, mse, huber, focal_l1 or focal_mse", name);
+}
+
+const char *regression_name(enum regression_kind kind) {
+  return kind_names[kind];
+}
+
+enum status focal_activation_by_name(const char *name, enum focal_activation *activation) {
+  for (int i = FOCAL_SIGMOID; i <= FOCAL_TANH; i++)
+    if (strcmp(name, activation_names[i]) == 0) {
+      *activation = (enum focal_activation)i;
+      return STATUS_OK;
+    }
+  return fail(ERR_ARGUMENT, "unknown focal activation \"%s\"; choose sigmoid or tanh", name);
+}
+
+struct regression regression_default(enum regression_kind kind) {
+  double beta = kind == REGRESSION_HUBER ? 1 : 0.2;
+  return (struct regression){.kind = kind, .beta = beta, .gamma = 1, .activation = FOCAL_SIGMOID};
+}
+
+static int is_focal(const struct regression *loss) {
+  return loss->kind == REGRESSION_FOCAL_L1 || loss->kind == REGRESSION_FOCAL_MSE;
+}
+
+enum status regression_check(const struct regression *loss) {
+  if (loss->kind == REGRESSION_HUBER || is_focal(loss))
+    REQUIRE(isfinite(loss->beta) && loss->beta > 0, ERR_ARGUMENT, "beta %g of the %s loss must be greater than 0",
+            loss->beta, regression_name(loss->kind));
+  if (is_focal(loss))
+    REQUIRE(isfinite(loss->gamma) && loss->gamma >= 0, ERR_ARGUMENT, "gamma %g of the %s loss must be 0 or greater",
+            loss->gamma, regression_name(loss->kind));
+  return STATUS_OK;
+}
+
+/* Value of one element and its derivative with respect to the prediction. */
+struct element {
+  double value, slope;
+};
+
+static double sign(double d) {
+  return (double)((d > 0) - (d < 0));
+}
+
+static struct element l1(double d) {
+  return (struct element){fabs(d), isnan(d) ? d : sign(d)};
+}
+
+static struct element mse(double d) {
+  return (struct element){d * d, 2 * d};
+}
+
+static struct element huber(double d, double beta) {
+  if (fabs(d) < beta)
+    return (struct element){d * d / (2 * beta), d / beta};
+  struct element outer = l1(d);
+  outer.value -= beta / 2;
+  return outer;
+}
+
+/* base * a(x)^gamma, with base = x or d^2 given as a function of d with its own slope. */
+static struct element focal(const struct regression *loss, double d, struct element base) {
+  double scale = loss->activation == FOCAL_SIGMOID ? loss->beta / 2 : loss->beta; /* 2 sigmoid(z) - 1 = tanh(z / 2) */
+  double a = tanh(scale * fabs(d)), a_slope = scale * (1 - a * a);
+  double factor = pow(a, loss->gamma);
+  /* At a = 0 with gamma < 1 the power is infinite, but base vanishes faster: the product's limit is 0. */
+  double factor_slope = a > 0 ? loss->gamma * pow(a, loss->gamma - 1) * a_slope * sign(d) : 0;
+  return (struct element){base.value * factor, base.slope * factor + base.value * factor_slope};
+}
+
+static struct element evaluate(const struct regression *loss, double d) {
+  switch (loss->kind) {
+  case REGRESSION_L1:
+    return l1(d);
+  case REGRESSION_MSE:
+    return mse(d);
+  case REGRESSION_HUBER:
+    return huber(d, loss->beta);
+  case REGRESSION_FOCAL_L1:
+    return focal(loss, d, l1(d));
+  case REGRESSION_FOCAL_MSE:
+    return focal(loss, d, mse(d));
+  }
+  return (struct element){NAN, NAN};
+}
+
+static double load(enum dtype dtype, const void *data, int64_t i) {
+  return dtype == F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
+}
+
+static void store(enum dtype dtype, void *data, int64_t i, double value) {
+  if (dtype == F32)
+    ((float *)data)[i] = (float)value;
+  else
+    ((double *)data)[i] = value;
+}
+
+void regression_loss(const struct regression *loss, enum dtype dtype, int64_t rows, int targets, const void *pred,
+                     const void *target, const void *weight, int64_t rows_global, void *grad, double *loss_local) {
+  double sum = 0, count = (double)rows_global * targets;
+  for (int64_t row = 0; row < rows; row++) {
+    double row_weight = weight == NULL ? 1 : load(dtype, weight, row);
+    for (int64_t i = row * targets; i < (row + 1) * targets; i++) {
+      struct element element = evaluate(loss, load(dtype, pred, i) - load(dtype, target, i));
+      sum += row_weight * element.value;
+      if (grad != NULL)
+        store(dtype, grad, i, row_weight * element.slope / count);
+    }
+  }
+  *loss_local = count > 0 ? sum / count : 0;
+}
+
+int64_t regression_first_nonfinite(enum dtype dtype, int64_t count, const void *pred) {
+  for (int64_t i = 0; i < count; i++)
+    if (!isfinite(load(dtype, pred, i)))
+      return i;
+  return -1;
+}

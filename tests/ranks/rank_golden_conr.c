@@ -1,0 +1,157 @@
+/* Every stored ConR case, its rows shared by the ranks in several ways, in both precisions and on both paths.
+ *
+ *   rank_golden_conr FILE.h5        prints "golden FILE: N cases run, ..." on rank 0; exits non-zero on any misfit */
+#include "dist/comm.h"
+#include "loss/conr.h"
+#include "tests/golden.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum share { SHARE_EVEN, SHARE_UNEVEN, SHARE_LAST, SHARES };
+static const char *const share_names[] = {"even", "one row, then the rest", "all on the last"};
+static const char *const path_names[] = {"auto", "dense", "banded"};
+
+struct stored {
+  int64_t rows;
+  int features, targets;
+  struct golden_array feature, label, prediction, weight, grad;
+  double loss;
+  struct conr_options options;
+};
+
+static void split_rows(enum share share, int64_t rows, int size, int64_t *rows_of_rank) {
+  for (int rank = 0; rank < size; rank++) {
+    bool last = rank == size - 1;
+    if (share == SHARE_EVEN)
+      rows_of_rank[rank] = rows * (rank + 1) / size - rows * rank / size;
+    else if (share == SHARE_UNEVEN) /* rank 0 one row, middle ranks none, the last the rest */
+      rows_of_rank[rank] = size == 1 ? rows : rank == 0 ? 1 : last ? rows - 1 : 0;
+    else
+      rows_of_rank[rank] = last ? rows : 0;
+  }
+}
+
+static struct stored load(const struct golden_file *file, const char *name) {
+  struct stored stored = {0};
+  char variant[32], aggregate[32];
+  bool depth = golden_has(file, name, "mean_depth");
+  conr_options_default(&stored.options);
+  golden_text(file, name, "variant", "paper", variant, sizeof variant);
+  golden_text(file, name, "aggregate", "mean_of_log", aggregate, sizeof aggregate);
+  stored.options.variant = depth ? CONR_DEPTH : strcmp(variant, "paper") ? CONR_REFERENCE : CONR_PAPER;
+  stored.options.aggregate = strcmp(aggregate, "log_of_mean") ? CONR_MEAN_OF_LOG : CONR_LOG_OF_MEAN;
+  stored.options.w = golden_number(file, name, "w", NAN);
+  stored.options.e = golden_number(file, name, "e", NAN);
+  stored.options.t = golden_number(file, name, "t_effective", NAN);
+  stored.options.outer_weights =
+      stored.options.variant == CONR_PAPER && golden_number(file, name, "outer_weights", 0) != 0;
+  stored.feature = golden_read(file, name, "features");
+  stored.label = golden_read(file, name, depth ? "mean_depth" : "targets");
+  stored.prediction = golden_read(file, name, depth ? "mean_output" : "preds");
+  stored.weight = golden_read(file, name, depth ? "mean_weight" : "weights");
+  stored.grad = golden_read(file, name, "grad_features");
+  stored.loss = golden_scalar(file, name, "loss");
+  stored.rows = stored.feature.shape[0];
+  stored.features = (int)(stored.feature.count / stored.rows);
+  stored.targets = (int)(stored.label.count / stored.rows);
+  return stored;
+}
+
+static void unload(struct stored *stored) {
+  golden_free(&stored->feature);
+  golden_free(&stored->label);
+  golden_free(&stored->prediction);
+  golden_free(&stored->weight);
+  golden_free(&stored->grad);
+}
+
+/* This rank's slice of a stored array. */
+static void *slice(void *whole, enum dtype dtype, int64_t first, int64_t width) {
+  return (char *)whole + (size_t)(first * width) * dtype_size(dtype);
+}
+
+/* One case in one precision, path and share.  Returns 1 on a misfit on this rank. */
+static int check(const struct stored *stored, const char *name, enum dtype dtype, enum conr_path path,
+                 enum share share) {
+  int rank, size;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  int64_t rows_of_rank[size], first = 0;
+  split_rows(share, stored->rows, size, rows_of_rank);
+  for (int r = 0; r < rank; r++)
+    first += rows_of_rank[r];
+  void *feature = golden_buffer(&stored->feature, dtype), *label = golden_buffer(&stored->label, dtype);
+  void *prediction = golden_buffer(&stored->prediction, dtype), *weight = golden_buffer(&stored->weight, dtype);
+  void *grad = calloc((size_t)(rows_of_rank[rank] * stored->features) + 1, dtype_size(dtype));
+  struct conr_options options = stored->options;
+  options.path = path;
+  struct conr_batch batch = {.rows = rows_of_rank[rank],
+                             .features = slice(feature, dtype, first, stored->features),
+                             .labels = slice(label, dtype, first, stored->targets),
+                             .predictions = slice(prediction, dtype, first, stored->targets),
+                             .weights = slice(weight, dtype, first, 1),
+                             .rows_of_rank = share == SHARE_EVEN ? rows_of_rank : NULL};
+  struct conr *conr;
+  struct conr_result result;
+  int bad = conr_create(MPI_COMM_WORLD, stored->features, stored->targets, dtype == F32 ? CONR_F32 : CONR_F64,
+                        &options, &conr);
+  bad = bad || conr_loss(conr, &batch, grad, &result);
+  if (bad) {
+    fprintf(stderr, "%s: %s\n", name, conr_error());
+    MPI_Abort(MPI_COMM_WORLD, 1);
+  }
+  conr_destroy(&conr);
+  double loss_limit = dtype == F32 ? 2e-5 : 1e-12;
+  double grad_limit = dtype == F32 ? 1e-4 : stored->grad.float32 ? 1e-7 : 1e-11;
+  double loss_error = golden_scalar_error(result.loss, stored->loss);
+  /* Against the largest gradient of the whole batch, not of the slice. */
+  double largest = 0;
+  for (int64_t i = 0; i < stored->grad.count; i++)
+    largest = fmax(largest, fabs(stored->grad.data[i]));
+  double grad_error = 0;
+  for (int64_t i = 0; i < rows_of_rank[rank] * stored->features; i++) {
+    double got = dtype == F32 ? (double)((float *)grad)[i] : ((double *)grad)[i];
+    double error = fabs(got - stored->grad.data[first * stored->features + i]) / (largest > 0 ? largest : 1);
+    grad_error = error > grad_error || isnan(error) ? error : grad_error;
+  }
+  bad = !(loss_error <= loss_limit) || !(grad_error <= grad_limit);
+  if (bad)
+    printf("MISFIT %s %s %s, %s on %d ranks: loss error %g (limit %g), gradient error %g (limit %g), rank %d\n", name,
+           dtype_name(dtype), path_names[path], share_names[share], size, loss_error, loss_limit, grad_error,
+           grad_limit, rank);
+  free(feature);
+  free(label);
+  free(prediction);
+  free(weight);
+  free(grad);
+  return bad;
+}
+
+int main(int argc, char **argv) {
+  MPI_Init(&argc, &argv);
+  int rank, misfits = 0, any;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  if (argc != 2) {
+    fprintf(stderr, "usage: rank_golden_conr FILE.h5\n");
+    MPI_Abort(MPI_COMM_WORLD, 2);
+  }
+  struct golden_file *file = golden_open(argv[1]);
+  for (int i = 0; i < golden_case_count(file); i++) {
+    struct stored stored = load(file, golden_case_name(file, i));
+    for (enum dtype dtype = F32; dtype <= F64; dtype++)
+      for (enum conr_path path = CONR_AUTO; path <= CONR_BANDED; path++)
+        for (enum share share = SHARE_EVEN; share < SHARES; share++)
+          misfits += check(&stored, golden_case_name(file, i), dtype, path, share);
+    unload(&stored);
+    golden_ran(file);
+  }
+  if (rank == 0)
+    golden_report(file);
+  golden_close(&file);
+  MPI_Allreduce(&misfits, &any, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+  MPI_Finalize();
+  return any != 0;
+}
