@@ -1,0 +1,499 @@
+/* The option table and what is made of it. */
+#include "launch/config.h"
+
+#include "dist/memory.h"
+#include "dist/nearest.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <ini.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum option_type { OPTION_FLAG, OPTION_INTEGER, OPTION_REAL, OPTION_TEXT, OPTION_CHOICE };
+
+struct option_row {
+  const char *name;
+  enum option_type type;
+  size_t offset;           /* of the field in struct config            */
+  unsigned commands;       /* which commands take it                   */
+  const char *absent;      /* default, as text; NULL = none            */
+  double low, high;        /* range of numbers                         */
+  const char *value;       /* choices "a|b|c", or what a value stands for */
+  const char *help;
+};
+
+#define IMPORT COMMAND_IMPORT
+#define TRAIN COMMAND_TRAIN
+#define EVAL (COMMAND_EVAL | COMMAND_PREDICT)
+#define BENCH COMMAND_BENCH
+#define FIELD(field) offsetof(struct config, field)
+#define FLAG(name, field, commands, help) {name, OPTION_FLAG, FIELD(field), commands, NULL, 0, 0, NULL, help}
+#define INTEGER(name, field, commands, absent, low, high, help) \
+  {name, OPTION_INTEGER, FIELD(field), commands, absent, low, high, "N", help}
+#define REALNUM(name, field, commands, absent, low, high, help) \
+  {name, OPTION_REAL, FIELD(field), commands, absent, low, high, "X", help}
+#define TEXT(name, field, commands, absent, value, help) \
+  {name, OPTION_TEXT, FIELD(field), commands, absent, 0, 0, value, help}
+#define CHOICE(name, field, commands, absent, choices, help) \
+  {name, OPTION_CHOICE, FIELD(field), commands, absent, 0, 0, choices, help}
+
+/* clang-format off */
+static const struct option_row table[] = {
+  TEXT("output", output, IMPORT | TRAIN | COMMAND_PREDICT, NULL, "PATH", "where to write: HDF5 file (import), run folder (train), .csv or .h5 (predict); also -o"),
+  TEXT("config", config, TRAIN, NULL, "FILE", "read options from FILE, lines \"name = value\"; the command line wins"),
+  FLAG("force", force, IMPORT | TRAIN | COMMAND_PREDICT, "replace what is already at --output"),
+
+  TEXT("target", target, IMPORT, NULL, "NAMES", "label column, or several, separated by commas (required)"),
+  TEXT("weight-column", weight_column, IMPORT, NULL, "NAME", "column of sample weights"),
+  TEXT("split-column", split_column, IMPORT, NULL, "NAME", "column that says train, val or test"),
+  TEXT("split", split, IMPORT, "0.7,0.15,0.15", "A,B,C", "random shares for train, val, test when there is no split column"),
+  TEXT("drop", drop, IMPORT, NULL, "NAMES", "columns to leave out, separated by commas"),
+  CHOICE("missing", missing, IMPORT, "error", "error|drop-row|mean", "what to do with an empty value"),
+
+  TEXT("hidden", hidden, TRAIN, "64,64", "N,N,..", "widths of the hidden layers"),
+  CHOICE("activation", activation, TRAIN, "relu", "relu|tanh|gelu", "after each hidden layer"),
+  REALNUM("dropout", dropout, TRAIN, "0", 0, 0.99, "share of hidden units dropped in training"),
+  TEXT("init", init, TRAIN, NULL, "FILE", "initial parameters by name (layer0.weight ...) from an HDF5 file"),
+  CHOICE("precision", precision, TRAIN, "f32", "f32|f64", "arithmetic; f64 is for exactness work"),
+
+  CHOICE("loss", loss, TRAIN, "l1", "l1|mse|huber", "regression loss"),
+  REALNUM("huber-beta", huber_beta, TRAIN, "1", 1e-12, 1e12, "knee of the Huber loss, in label units"),
+  CHOICE("weights", weights, TRAIN, "auto", "auto|none", "auto: sample weights of the file, where it has them"),
+  FLAG("conr", conr, TRAIN, "add the ConR regulariser over the global batch"),
+  REALNUM("conr-beta", conr_beta, TRAIN, "4", 0, 1e12, "its coefficient"),
+  REALNUM("conr-w", conr_w, TRAIN, "1", 0, 1e12, "window of labels and of predictions, in label units"),
+  REALNUM("conr-t", conr_t, TRAIN, "0.07", 1e-6, 1e6, "temperature"),
+  REALNUM("conr-e", conr_e, TRAIN, "0.01", 0, 1e6, "strength of the push, per label unit"),
+  CHOICE("conr-variant", conr_variant, TRAIN | BENCH, "paper", "paper|reference|depth", "paper, or what the published age or depth code computes"),
+  CHOICE("conr-distance", conr_distance, TRAIN, "euclidean", "euclidean|manhattan|chebyshev", "for labels of several components"),
+  CHOICE("conr-aggregate", conr_aggregate, TRAIN, "mean_of_log", "mean_of_log|log_of_mean", "paper variant: mean over positives outside or inside the logarithm"),
+  FLAG("conr-outer-weights", conr_outer_weights, TRAIN, "paper variant: sample weights multiply the anchor's term as well"),
+  CHOICE("conr-path", conr_path, TRAIN, "auto", "auto|dense|banded", "how pairs are evaluated; the numbers are the same"),
+
+  INTEGER("views", views, TRAIN, NULL, 1, 3, "augmented copies of a sample in a step: 1; 2: all terms on both; 3: ConR on two, regression on the third (default 2 with --conr, else 1)"),
+  REALNUM("noise", noise, TRAIN, NULL, 0, 100, "augmentation: Gaussian noise on standardised features, standard deviation (default 0.05 with 2 or 3 views, else 0)"),
+  REALNUM("mask", mask, TRAIN, NULL, 0, 1, "augmentation: probability that a feature is replaced by its mean (default 0.05 with 2 or 3 views, else 0)"),
+  CHOICE("shuffle", shuffle, TRAIN, "random", "random|none", "order of the samples in an epoch"),
+  INTEGER("batch", batch, TRAIN | EVAL, "64", 1, 1073741824, "samples in the global batch, shared by all ranks"),
+
+  INTEGER("epochs", epochs, TRAIN, "100", 1, 1000000000, "passes over the training split"),
+  CHOICE("optimiser", optimiser, TRAIN, "adam", "adam|adamw|sgd", "update rule"),
+  REALNUM("lr", lr, TRAIN, "0.001", 0, 1e6, "learning rate"),
+  REALNUM("momentum", momentum, TRAIN, "0.9", 0, 0.9999999, "sgd"),
+  REALNUM("beta1", beta1, TRAIN, "0.9", 0, 0.9999999, "adam, adamw"),
+  REALNUM("beta2", beta2, TRAIN, "0.999", 0, 0.9999999, "adam, adamw"),
+  REALNUM("epsilon", epsilon, TRAIN, "1e-8", 0, 1, "adam, adamw"),
+  REALNUM("weight-decay", weight_decay, TRAIN, "0", 0, 1e6, "coupled (adam, sgd) or decoupled (adamw)"),
+  REALNUM("clip", clip, TRAIN, "0", 0, 1e12, "largest gradient norm; 0 = no clipping"),
+  CHOICE("schedule", schedule, TRAIN, "constant", "constant|step|cosine", "of the learning rate"),
+  TEXT("milestones", milestones, TRAIN, "60,80", "N,N,..", "step schedule: epochs (0-based) from which the rate is multiplied once more"),
+  REALNUM("lr-factor", lr_factor, TRAIN, "0.1", 0, 1, "step: the multiplier; cosine: the last rate as a share of the first"),
+  INTEGER("warmup", warmup, TRAIN, "0", 0, 1000000000000, "steps of linear warm-up"),
+
+  FLAG("resume", resume, TRAIN, "go on from the run folder's last checkpoint (start afresh if it has none)"),
+  CHOICE("select", select, TRAIN, "auto", "auto|mae|mse", "validation figure that chooses the best checkpoint; auto: mse with --loss mse, else mae"),
+  INTEGER("patience", patience, TRAIN, "0", 0, 1000000000, "stop after so many epochs without a better validation figure; 0 = never"),
+  INTEGER("log-steps", log_steps, TRAIN, "0", 0, 1000000000, "write every Nth step to metrics.jsonl; 0 = epochs only"),
+  INTEGER("checkpoint-steps", checkpoint_steps, TRAIN, "0", 0, 1000000000, "write the last checkpoint every N steps too; 0 = after each epoch"),
+  REALNUM("bucket-mb", bucket_mb, TRAIN, "4", 0.000001, 1024, "gradients are summed over ranks in pieces of about this size"),
+
+  CHOICE("part", part, EVAL, "test", "train|val|test", "split to use"),
+  CHOICE("checkpoint", checkpoint, EVAL, "best", "best|last", "which one of a run folder"),
+  INTEGER("many", many, COMMAND_EVAL, "100", 0, 1000000000, "labels with more training samples than this are many-shot"),
+  INTEGER("few", few, COMMAND_EVAL, "20", 0, 1000000000, "labels with fewer training samples than this are few-shot"),
+  REALNUM("bin-width", bin_width, COMMAND_EVAL, "1", 1e-12, 1e12, "width of a label bin, in label units"),
+
+  TEXT("rows", rows, BENCH, NULL, "N,N,..", "global batch rows (default 512,1024,2048,4096,8192,16384)"),
+  TEXT("dim", dim, BENCH, NULL, "D,D,..", "feature widths (default 128,512,2048)"),
+  INTEGER("repeat", repeat, BENCH, "3", 1, 1000, "measurements of each; the best counts"),
+
+  INTEGER("seed", seed, IMPORT | TRAIN | BENCH, "0", 0, 9007199254740992.0, "of everything random"),
+  INTEGER("threads", threads, TRAIN | EVAL | BENCH, "0", 0, 1024, "threads of a rank; 0: OMP_NUM_THREADS, or this host's cores shared by its ranks"),
+  FLAG("json", json, COMMAND_EVAL | COMMAND_INFO | BENCH, "print JSON on standard output instead of text"),
+  FLAG("quiet", quiet, IMPORT | TRAIN | EVAL, "errors only"),
+};
+/* clang-format on */
+
+#define ROWS ((int)(sizeof table / sizeof *table))
+_Static_assert(sizeof table / sizeof *table <= 128, "struct config has 128 bits for given options");
+
+struct command_row {
+  enum command command;
+  const char *name, *words;
+  int least_words, most_words;
+  const char *summary;
+};
+
+static const struct command_row commands[] = {
+    {COMMAND_IMPORT, "import", "FILE.csv", 1, 1, "make an HDF5 data file from a table"},
+    {COMMAND_TRAIN, "train", "DATA.h5", 1, 1, "train a model; run it under mpirun or srun for several ranks"},
+    {COMMAND_EVAL, "eval", "RUN DATA.h5", 2, 2, "all / many / median / few tables of a run or checkpoint"},
+    {COMMAND_PREDICT, "predict", "RUN DATA.h5", 2, 2, "write predictions as CSV or HDF5"},
+    {COMMAND_INFO, "info", "", 0, 0, "what was built, and what was found on this machine"},
+    {COMMAND_BENCH, "bench", "loss", 1, 1, "figures with their ceiling beside them"},
+};
+#define COMMANDS ((int)(sizeof commands / sizeof *commands))
+
+/* ---- names -------------------------------------------------------------------------------- */
+
+const char *command_name(enum command command) {
+  for (int i = 0; i < COMMANDS; i++)
+    if (commands[i].command == command)
+      return commands[i].name;
+  return "";
+}
+
+static int find_row(const char *name) {
+  for (int i = 0; i < ROWS; i++)
+    if (strcmp(table[i].name, name) == 0)
+      return i;
+  return -1;
+}
+
+/* " (did you mean --x?)" or the way to the help. */
+static enum status unknown_option(enum command command, const char *given) {
+  const char *names[ROWS];
+  size_t count = 0;
+  for (int i = 0; i < ROWS; i++)
+    if (table[i].commands & command)
+      names[count++] = table[i].name;
+  const char *nearest = nearest_name(given, names, count);
+  if (nearest != NULL)
+    return fail(ERR_ARGUMENT, "conr %s has no option --%s; did you mean --%s?", command_name(command), given, nearest);
+  return fail(ERR_ARGUMENT, "conr %s has no option --%s; see conr %s --help", command_name(command), given,
+              command_name(command));
+}
+
+static enum status find_command(const char *name, enum command *command) {
+  const char *names[COMMANDS];
+  for (int i = 0; i < COMMANDS; i++) {
+    names[i] = commands[i].name;
+    if (strcmp(name, commands[i].name) == 0) {
+      *command = commands[i].command;
+      return STATUS_OK;
+    }
+  }
+  const char *nearest = nearest_name(name, names, COMMANDS);
+  if (nearest != NULL)
+    return fail(ERR_ARGUMENT, "conr has no command \"%s\"; did you mean \"%s\"?", name, nearest);
+  return fail(ERR_ARGUMENT, "conr has no command \"%s\"; see conr --help", name);
+}
+
+/* ---- values ------------------------------------------------------------------------------- */
+
+static enum status parse_number(const struct option_row *row, const char *text, double *out) {
+  char *end;
+  errno = 0;
+  double value = strtod(text, &end);
+  REQUIRE(end != text && *end == '\0' && isfinite(value), ERR_ARGUMENT, "--%s wants a number, not \"%s\"", row->name,
+          text);
+  REQUIRE(row->type != OPTION_INTEGER || value == floor(value), ERR_ARGUMENT, "--%s wants a whole number, not \"%s\"",
+          row->name, text);
+  REQUIRE(value >= row->low && value <= row->high, ERR_ARGUMENT, "--%s %s is out of range; give %.16g to %.16g",
+          row->name, text, row->low, row->high);
+  *out = value;
+  return STATUS_OK;
+}
+
+/* Is `text` one of "a|b|c"? */
+static bool is_choice(const char *choices, const char *text) {
+  size_t length = strlen(text);
+  for (const char *next = choices; length > 0 && next != NULL;) {
+    const char *end = strchr(next, '|');
+    size_t span = end ? (size_t)(end - next) : strlen(next);
+    if (span == length && strncmp(next, text, span) == 0)
+      return true;
+    next = end ? end + 1 : NULL;
+  }
+  return false;
+}
+
+/* Set one field from text; the text must outlive the config. */
+static enum status set_value(struct config *config, int index, const char *text) {
+  const struct option_row *row = &table[index];
+  void *field = (char *)config + row->offset;
+  double number;
+  switch (row->type) {
+  case OPTION_FLAG:
+    REQUIRE(strcmp(text, "true") == 0 || strcmp(text, "false") == 0, ERR_ARGUMENT, "--%s is true or false, not \"%s\"",
+            row->name, text);
+    *(bool *)field = text[0] == 't';
+    break;
+  case OPTION_INTEGER:
+    TRY(parse_number(row, text, &number));
+    *(int64_t *)field = (int64_t)number;
+    break;
+  case OPTION_REAL:
+    TRY(parse_number(row, text, &number));
+    *(double *)field = number;
+    break;
+  case OPTION_CHOICE:
+    REQUIRE(is_choice(row->value, text), ERR_ARGUMENT, "--%s \"%s\" is not one of %s", row->name, text, row->value);
+    *(const char **)field = text;
+    break;
+  case OPTION_TEXT:
+    *(const char **)field = text;
+    break;
+  }
+  return STATUS_OK;
+}
+
+static void mark_given(struct config *config, int index) {
+  if (index < 64)
+    config->given_low |= (uint64_t)1 << index;
+  else
+    config->given_high |= (uint64_t)1 << (index - 64);
+}
+
+static bool is_given(const struct config *config, int index) {
+  return index < 64 ? config->given_low >> index & 1 : config->given_high >> (index - 64) & 1;
+}
+
+bool config_given(const struct config *config, const char *name) {
+  int index = find_row(name);
+  return index >= 0 && is_given(config, index);
+}
+
+static enum status set_defaults(struct config *config) {
+  for (int i = 0; i < ROWS; i++)
+    if (table[i].absent != NULL)
+      TRY(set_value(config, i, table[i].absent));
+  return STATUS_OK;
+}
+
+/* ---- config file -------------------------------------------------------------------------- */
+
+/* Texts of a config file, kept in one chain until config_destroy. */
+struct kept_text {
+  struct kept_text *next;
+  char text[];
+};
+
+static const char *keep(struct config *config, const char *text) {
+  struct kept_text *kept;
+  if (memory_alloc(sizeof *kept + strlen(text) + 1, (void **)&kept) != STATUS_OK)
+    return NULL;
+  kept->next = config->storage;
+  config->storage = kept;
+  return strcpy(kept->text, text);
+}
+
+void config_destroy(struct config *config) {
+  while (config->storage != NULL) {
+    struct kept_text *kept = config->storage;
+    config->storage = kept->next;
+    memory_free((void **)&kept);
+  }
+}
+
+struct file_context {
+  struct config *config;
+  enum status status;
+};
+
+/* inih calls this for each line; returning 0 stops with its line number. */
+static int file_line(void *user, const char *section, const char *name, const char *value) {
+  struct file_context *context = user;
+  struct config *config = context->config;
+  int index = find_row(name);
+  if (section[0] != '\0')
+    context->status = fail(ERR_ARGUMENT, "section [%s]: a config file has none", section);
+  else if (index < 0 || !(table[index].commands & config->command))
+    context->status = unknown_option(config->command, name);
+  else if (strcmp(name, "config") == 0)
+    context->status = fail(ERR_ARGUMENT, "a config file cannot name another");
+  if (context->status != STATUS_OK)
+    return 0;
+  if (is_given(config, index)) /* the command line wins */
+    return 1;
+  const char *text = keep(config, value);
+  context->status = text == NULL ? ERR_MEMORY : set_value(config, index, text);
+  mark_given(config, index);
+  return context->status == STATUS_OK;
+}
+
+static enum status read_file(struct config *config, const char *path) {
+  struct file_context context = {config, STATUS_OK};
+  int line = ini_parse(path, file_line, &context);
+  REQUIRE(line >= 0, ERR_FILE, "cannot read config file %s: %s", path, strerror(errno));
+  if (line == 0)
+    return STATUS_OK;
+  if (context.status == STATUS_OK)
+    return fail(ERR_FORMAT, "%s line %d is not \"name = value\"", path, line);
+  return fail(context.status, "%s line %d: %s", path, line, status_message());
+}
+
+/* ---- command line ------------------------------------------------------------------------- */
+
+/* getopt's own table for one command; returns its length. */
+static int long_options(enum command command, struct option *out) {
+  int count = 0;
+  for (int i = 0; i < ROWS; i++)
+    if (table[i].commands & command)
+      out[count++] =
+          (struct option){table[i].name, table[i].type == OPTION_FLAG ? no_argument : required_argument, NULL, 256 + i};
+  out[count++] = (struct option){"help", no_argument, NULL, 'h'};
+  out[count] = (struct option){0};
+  return count;
+}
+
+static enum status parse_options(int argc, char **argv, struct config *config) {
+  struct option options[ROWS + 2];
+  long_options(config->command, options);
+  opterr = 0;
+  optind = 2; /* argv[1] is the command */
+  for (int code; (code = getopt_long(argc, argv, ":ho:", options, NULL)) != -1;) {
+    const char *word = argv[optind - 1];
+    if (code == 'h') {
+      config->help = true;
+      continue;
+    }
+    REQUIRE(code != ':', ERR_ARGUMENT, "%s wants a value", word);
+    if (code == '?') {
+      char name[128] = "";
+      if (strncmp(word, "--", 2) != 0)
+        return fail(ERR_ARGUMENT, "conr %s has no option -%c; see conr %s --help", command_name(config->command),
+                    optopt, command_name(config->command));
+      strncpy(name, word + 2, sizeof name - 1);
+      name[strcspn(name, "=")] = '\0';
+      REQUIRE(optopt < 256, ERR_ARGUMENT, "--%s takes no value", name);
+      return unknown_option(config->command, name);
+    }
+    int index = code == 'o' ? find_row("output") : code - 256;
+    REQUIRE(table[index].commands & config->command, ERR_ARGUMENT, "conr %s has no option -o",
+            command_name(config->command));
+    TRY(set_value(config, index, table[index].type == OPTION_FLAG ? "true" : optarg));
+    mark_given(config, index);
+  }
+  return STATUS_OK;
+}
+
+static enum status take_words(int argc, char **argv, struct config *config) {
+  const struct command_row *row = commands;
+  while (row->command != config->command)
+    row++;
+  int words = argc - optind;
+  REQUIRE(words >= row->least_words, ERR_ARGUMENT, "conr %s wants %s; see conr %s --help", row->name, row->words,
+          row->name);
+  REQUIRE(words <= row->most_words, ERR_ARGUMENT, "conr %s does not know what to do with \"%s\"; see conr %s --help",
+          row->name, argv[optind + row->most_words], row->name);
+  config->words = words;
+  for (int i = 0; i < words; i++)
+    config->word[i] = argv[optind + i];
+  return STATUS_OK;
+}
+
+enum status config_parse(int argc, char **argv, struct config *config) {
+  *config = (struct config){.command = COMMAND_NONE};
+  if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    config->help = true;
+    return STATUS_OK;
+  }
+  TRY(find_command(argv[1], &config->command));
+  TRY(set_defaults(config));
+  TRY(parse_options(argc, argv, config));
+  if (config->help)
+    return STATUS_OK;
+  TRY(take_words(argc, argv, config));
+  if (config->config != NULL)
+    TRY(read_file(config, config->config));
+  return STATUS_OK;
+}
+
+enum status config_integers(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,
+                            int *count) {
+  *count = 0;
+  const char *next = text;
+  while (*next != '\0') {
+    char *end;
+    errno = 0;
+    long long value = strtoll(next, &end, 10);
+    REQUIRE(end != next && (*end == ',' || *end == '\0') && (*end == '\0' || end[1] != '\0'), ERR_ARGUMENT,
+            "--%s wants whole numbers separated by commas, not \"%s\"", option, text);
+    REQUIRE(errno == 0 && value >= low && value <= high, ERR_ARGUMENT, "--%s: %.*s is out of range; give %lld to %lld",
+            option, (int)(end - next), next, (long long)low, (long long)high);
+    REQUIRE(*count < most, ERR_ARGUMENT, "--%s takes at most %d numbers", option, most);
+    values[(*count)++] = value;
+    next = *end == ',' ? end + 1 : end;
+  }
+  return STATUS_OK;
+}
+
+/* ---- what is shown ------------------------------------------------------------------------ */
+
+const char *config_value(const struct config *config, const char *name, char *buffer, size_t bytes) {
+  int index = find_row(name);
+  const struct option_row *row = &table[index];
+  const void *field = (const char *)config + row->offset;
+  buffer[0] = '\0';
+  if (row->type == OPTION_FLAG)
+    snprintf(buffer, bytes, "%s", *(const bool *)field ? "true" : "false");
+  else if (row->type == OPTION_INTEGER)
+    snprintf(buffer, bytes, "%lld", (long long)*(const int64_t *)field);
+  else if (row->type == OPTION_REAL)
+    snprintf(buffer, bytes, "%.17g", *(const double *)field);
+  else if (*(const char *const *)field != NULL)
+    snprintf(buffer, bytes, "%s", *(const char *const *)field);
+  return buffer;
+}
+
+void config_write(const struct config *config, FILE *out) {
+  for (int i = 0; i < ROWS; i++) {
+    char value[4096];
+    if (!(table[i].commands & config->command) || strcmp(table[i].name, "config") == 0)
+      continue;
+    config_value(config, table[i].name, value, sizeof value);
+    if (value[0] != '\0')
+      fprintf(out, "%s = %s\n", table[i].name, value);
+  }
+}
+
+/* `text` wrapped at 78 columns, continued at `indent`. */
+static void print_wrapped(FILE *out, const char *text, int column, int indent) {
+  while (*text != '\0') {
+    int word = (int)strcspn(text, " ");
+    if (column + 1 + word > 78 && column > indent) {
+      fprintf(out, "\n%*s", indent, "");
+      column = indent;
+    }
+    column += fprintf(out, " %.*s", word, text);
+    text += word;
+    text += strspn(text, " ");
+  }
+  fputc('\n', out);
+}
+
+static void print_option(const struct option_row *row, FILE *out) {
+  char text[1024];
+  int column = fprintf(out, "  --%s%s%s", row->name, row->value ? " " : "", row->value ? row->value : "");
+  if (column > 27) {
+    fputc('\n', out);
+    column = 0;
+  }
+  column += fprintf(out, "%*s", 28 - column, "");
+  snprintf(text, sizeof text, "%s%s%s%s", row->help, row->absent ? " (default " : "", row->absent ? row->absent : "",
+           row->absent ? ")" : "");
+  print_wrapped(out, text, column, 28);
+}
+
+void config_help(enum command command, FILE *out) {
+  if (command == COMMAND_NONE) {
+    fputs("conr: deep imbalanced regression on one machine or many\n\n", out);
+    for (int i = 0; i < COMMANDS; i++)
+      fprintf(out, "  conr %-8s %-12s %s\n", commands[i].name, commands[i].words, commands[i].summary);
+    fputs("\nconr COMMAND --help lists the options of a command.  Several ranks: mpirun -n 4 conr train ...\n"
+          "Exit status: 0 done; 1 failed; 2 wrong usage; 75 stopped by a signal with a checkpoint, --resume goes on.\n",
+          out);
+    return;
+  }
+  for (int i = 0; i < COMMANDS; i++)
+    if (commands[i].command == command)
+      fprintf(out, "conr %s %s [options]: %s\n\n", commands[i].name, commands[i].words, commands[i].summary);
+  for (int i = 0; i < ROWS; i++)
+    if (table[i].commands & command)
+      print_option(&table[i], out);
+  fputs("  --help                    this text\n", out);
+}

@@ -1,0 +1,103 @@
+/* The option table: parser, --help, config files and config.used all come from it, so they cannot drift.
+ *
+ *     struct config config;
+ *     TRY(config_parse(argc, argv, &config));        argv[1] is the command
+ *     if (config.help) { config_help(config.command, stdout); return 0; }
+ *
+ * Precedence: command line, then --config FILE (lines "name = value", # comments), then the default.
+ * All functions are local; every rank parses the same arguments and comes to the same verdict. */
+#ifndef CONR_LAUNCH_CONFIG_H
+#define CONR_LAUNCH_CONFIG_H
+
+#include "dist/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum command {
+  COMMAND_NONE = 0,
+  COMMAND_IMPORT = 1,
+  COMMAND_TRAIN = 2,
+  COMMAND_EVAL = 4,
+  COMMAND_PREDICT = 8,
+  COMMAND_INFO = 16,
+  COMMAND_BENCH = 32
+};
+
+#define CONFIG_MOST_WORDS 4
+
+/* One field per option, named as the option with '-' as '_'; help text and range stand in the table. */
+struct config {
+  enum command command;
+  bool help;
+  int words; /* positional arguments: files, or what to bench */
+  const char *word[CONFIG_MOST_WORDS];
+
+  const char *config, *output;
+  bool force, json, quiet;
+  int64_t seed, threads;
+
+  /* import */
+  const char *target, *weight_column, *split_column, *split, *drop, *missing;
+
+  /* train: model */
+  const char *hidden, *activation, *init, *precision;
+  double dropout;
+  /* train: objective */
+  const char *loss, *weights;
+  double huber_beta;
+  bool conr, conr_outer_weights;
+  const char *conr_variant, *conr_distance, *conr_aggregate, *conr_path;
+  double conr_w, conr_t, conr_e, conr_beta;
+  /* train: data */
+  int64_t views, batch;
+  double noise, mask;
+  const char *shuffle;
+  /* train: optimiser */
+  const char *optimiser, *schedule, *milestones;
+  double lr, momentum, beta1, beta2, epsilon, weight_decay, clip, lr_factor;
+  int64_t epochs, warmup;
+  /* train: run */
+  bool resume;
+  const char *select;
+  int64_t patience, log_steps, checkpoint_steps;
+  double bucket_mb;
+
+  /* eval, predict */
+  const char *part, *checkpoint;
+  int64_t many, few;
+  double bin_width;
+
+  /* bench */
+  const char *rows, *dim;
+  int64_t repeat;
+
+  uint64_t given_low, given_high; /* bit i: option i of the table was given (see config_given)          */
+  void *storage;                  /* owned text of a config file; freed by config_destroy              */
+};
+
+/* Fill `config` from the defaults, --config and the arguments.  ERR_ARGUMENT for anything it does not understand,
+ * with the nearest name. */
+enum status config_parse(int argc, char **argv, struct config *config);
+void config_destroy(struct config *config);
+
+/* Was the option given on the command line or in the config file? */
+bool config_given(const struct config *config, const char *name);
+
+/* The general help (COMMAND_NONE) or that of one command. */
+void config_help(enum command command, FILE *out);
+
+/* Every option of the command as "name = value" lines that --config can read again. */
+void config_write(const struct config *config, FILE *out);
+
+/* The text of one option's value, as config_write prints it; `buffer` is returned. */
+const char *config_value(const struct config *config, const char *name, char *buffer, size_t bytes);
+
+const char *command_name(enum command command);
+
+/* A list such as "64,64" of integers in [low, high]; at most `most`.  *count may become 0 for "". */
+enum status config_integers(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,
+                            int *count);
+
+#endif

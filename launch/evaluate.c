@@ -1,0 +1,250 @@
+/* conr eval and conr predict: a checkpoint's network over a split of a data file. */
+#include "dist/memory.h"
+#include "io/predictions.h"
+#include "launch/commands.h"
+#include "launch/evaluate_table.h"
+#include "launch/run_folder.h"
+#include "launch/trainer.h"
+
+#include <string.h>
+
+/* A model that was loaded, and the data it is to see. */
+struct evaluation {
+  struct session *session; /* borrowed */
+  struct dataset *dataset;
+  const struct ops *ops;
+  struct net *net;
+  struct inference *inference;
+  /* What every rank must know of the checkpoint, which rank 0 alone has read. */
+  struct {
+    int64_t inputs, outputs, standardised, feature_bytes, target_bytes;
+    char hidden[512], activation[32], precision[8];
+  } header;
+  double *standardise; /* [2, inputs]: mean, then std; NULL when inputs are used as they are */
+  char *feature_names, *target_names;
+};
+
+static enum split split_of(const char *part) {
+  return strcmp(part, "train") == 0 ? SPLIT_TRAIN : strcmp(part, "val") == 0 ? SPLIT_VAL : SPLIT_TEST;
+}
+
+/* ---- the checkpoint, from rank 0 to all ---------------------------------------------------- */
+
+static enum status open_checkpoint(struct evaluation *evaluation, const struct config *config,
+                                   struct opened_checkpoint *opened) {
+  char path[PATH_MAX];
+  TRY(run_checkpoint_path(config->word[0], config->checkpoint, path));
+  TRY(checkpoint_open(path, opened));
+  evaluation->header.inputs = opened->model.inputs;
+  evaluation->header.outputs = opened->model.outputs;
+  evaluation->header.standardised = opened->mean != NULL && opened->std != NULL;
+  evaluation->header.feature_bytes = (int64_t)strlen(opened->feature_names) + 1;
+  evaluation->header.target_bytes = (int64_t)strlen(opened->target_names) + 1;
+  snprintf(evaluation->header.hidden, sizeof evaluation->header.hidden, "%s", opened->model.hidden);
+  snprintf(evaluation->header.activation, sizeof evaluation->header.activation, "%s", opened->model.activation);
+  snprintf(evaluation->header.precision, sizeof evaluation->header.precision, "%s", opened->model.precision);
+  return STATUS_OK;
+}
+
+/* Room for what follows the header; the same sizes on all ranks. */
+static enum status allocate_tables(struct evaluation *evaluation) {
+  TRY(memory_alloc((size_t)evaluation->header.feature_bytes, (void **)&evaluation->feature_names));
+  TRY(memory_alloc((size_t)evaluation->header.target_bytes, (void **)&evaluation->target_names));
+  if (!evaluation->header.standardised)
+    return STATUS_OK;
+  return memory_alloc((size_t)evaluation->header.inputs * 2 * sizeof(double), (void **)&evaluation->standardise);
+}
+
+static void fill_tables(struct evaluation *evaluation, const struct opened_checkpoint *opened) {
+  size_t bytes = (size_t)evaluation->header.inputs * sizeof(double);
+  strcpy(evaluation->feature_names, opened->feature_names);
+  strcpy(evaluation->target_names, opened->target_names);
+  if (!evaluation->header.standardised)
+    return;
+  memcpy(evaluation->standardise, opened->mean->data, bytes);
+  memcpy(evaluation->standardise + evaluation->header.inputs, opened->std->data, bytes);
+}
+
+static enum status share_header(struct evaluation *evaluation, const struct opened_checkpoint *opened) {
+  struct comm *comm = evaluation->session->comm;
+  TRY(comm_broadcast(comm, &evaluation->header, sizeof evaluation->header, 0));
+  TRY(comm_agree(comm, allocate_tables(evaluation)));
+  if (comm_rank(comm) == 0)
+    fill_tables(evaluation, opened);
+  TRY(comm_broadcast(comm, evaluation->feature_names, (size_t)evaluation->header.feature_bytes, 0));
+  TRY(comm_broadcast(comm, evaluation->target_names, (size_t)evaluation->header.target_bytes, 0));
+  if (evaluation->header.standardised)
+    TRY(comm_broadcast(comm, evaluation->standardise, (size_t)evaluation->header.inputs * 2 * sizeof(double), 0));
+  return STATUS_OK;
+}
+
+/* ---- model and data ------------------------------------------------------------------------ */
+
+/* The data must have the columns the model was trained on, in that order. */
+static enum status check_columns(struct evaluation *evaluation, const char *path) {
+  char *features = NULL, *targets = NULL;
+  enum status status;
+  REQUIRE(dataset_targets(evaluation->dataset) == evaluation->header.outputs, ERR_ARGUMENT,
+          "%s has labels of %d components, but the model predicts %lld", path, dataset_targets(evaluation->dataset),
+          (long long)evaluation->header.outputs);
+  TRY_GOTO(joined_names(evaluation->dataset, true, &features), out);
+  TRY_GOTO(joined_names(evaluation->dataset, false, &targets), out);
+  REQUIRE_GOTO(strcmp(features, evaluation->feature_names) == 0, out, ERR_ARGUMENT,
+               "%s has other feature columns, or in another order, than the model was trained on; import it with the same "
+               "columns",
+               path);
+  REQUIRE_GOTO(strcmp(targets, evaluation->target_names) == 0, out, ERR_ARGUMENT,
+               "%s has other target columns than the model was trained on; import it with the same --target", path);
+out:
+  memory_free((void **)&features);
+  memory_free((void **)&targets);
+  return status;
+}
+
+static enum status open_model_and_data(struct evaluation *evaluation, const struct config *config) {
+  struct model_description description = {.inputs = evaluation->header.inputs,
+                                          .outputs = evaluation->header.outputs,
+                                          .hidden = evaluation->header.hidden,
+                                          .activation = evaluation->header.activation,
+                                          .precision = evaluation->header.precision};
+  int size = comm_size(evaluation->session->comm);
+  TRY(model_build(&description, 0, (config->batch + size - 1) / size, &evaluation->ops, &evaluation->net));
+  struct standardisation as = {.features = (int)evaluation->header.inputs,
+                               .mean = evaluation->standardise,
+                               .std = evaluation->standardise
+                                          ? evaluation->standardise + evaluation->header.inputs
+                                          : NULL};
+  TRY(dataset_open_as(config->word[1], evaluation->session->comm, evaluation->ops->dtype, &as, &evaluation->dataset));
+  TRY(check_columns(evaluation, config->word[1]));
+  return dataset_require_split(evaluation->dataset, split_of(config->part), "evaluation");
+}
+
+static void close_evaluation(struct evaluation *evaluation) {
+  inference_destroy(&evaluation->inference);
+  net_destroy(&evaluation->net);
+  dataset_close(&evaluation->dataset);
+  memory_free((void **)&evaluation->standardise);
+  memory_free((void **)&evaluation->feature_names);
+  memory_free((void **)&evaluation->target_names);
+}
+
+/* Load, run, gather.  On failure nothing is left open. */
+static enum status run_evaluation(struct session *session, const struct config *config,
+                                  struct evaluation *evaluation) {
+  struct comm *comm = session->comm;
+  struct opened_checkpoint opened = {0};
+  bool root = comm_rank(comm) == 0;
+  *evaluation = (struct evaluation){.session = session};
+  enum status status;
+  TRY_GOTO(comm_agree(comm, root ? open_checkpoint(evaluation, config, &opened) : STATUS_OK), out);
+  TRY_GOTO(share_header(evaluation, &opened), out);
+  TRY_GOTO(comm_agree(comm, open_model_and_data(evaluation, config)), out);
+  struct parameters own = net_parameters(evaluation->net);
+  status = root ? checkpoint_restore(&opened, own, NULL, evaluation->ops->dtype) : STATUS_OK;
+  TRY_GOTO(comm_agree(comm, status), out);
+  TRY_GOTO(comm_broadcast(comm, own.data, own.elements * dtype_size(evaluation->ops->dtype), 0), out);
+  TRY_GOTO(inference_create(comm, evaluation->dataset, split_of(config->part), evaluation->net, config->batch,
+                            &evaluation->inference),
+           out);
+  status = inference_run(evaluation->inference);
+out:
+  checkpoint_close(&opened);
+  if (status != STATUS_OK && status_agreed())
+    close_evaluation(evaluation);
+  return status;
+}
+
+/* ---- conr eval ----------------------------------------------------------------------------- */
+
+/* Labels of the training split, [rows, targets]. */
+static enum status training_labels(const struct dataset *dataset, double **out) {
+  int64_t rows = dataset_split_rows(dataset, SPLIT_TRAIN), targets = dataset_targets(dataset);
+  const int64_t *ids = dataset_split_ids(dataset, SPLIT_TRAIN);
+  TRY(memory_alloc((size_t)(rows * targets) * sizeof **out, (void **)out));
+  for (int64_t i = 0; i < rows; i++)
+    memcpy(*out + i * targets, dataset_target(dataset) + ids[i] * targets, (size_t)targets * sizeof **out);
+  return STATUS_OK;
+}
+
+static enum status compute_table(const struct evaluation *evaluation, const struct config *config,
+                                 struct metrics_table *table) {
+  struct metrics_options options = metrics_options_default();
+  struct metrics *metrics = NULL;
+  double *labels = NULL;
+  enum status status;
+  options.bin_width = config->bin_width;
+  options.many_over = config->many;
+  options.few_under = config->few;
+  TRY_GOTO(training_labels(evaluation->dataset, &labels), out);
+  TRY_GOTO(metrics_create(&options, F64, dataset_split_rows(evaluation->dataset, SPLIT_TRAIN),
+                          dataset_targets(evaluation->dataset), labels, &metrics),
+           out);
+  status = metrics_compute(metrics, F64, evaluation->inference->rows, evaluation->inference->labels,
+                           evaluation->inference->predictions, table);
+out:
+  metrics_destroy(&metrics);
+  memory_free((void **)&labels);
+  return status;
+}
+
+static enum status print_table(const struct metrics_table *table, bool json) {
+  if (!json) {
+    evaluate_table_print(table, stdout);
+    return STATUS_OK;
+  }
+  json_t *object;
+  TRY(evaluate_table_json(table, &object));
+  json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
+  putchar('\n');
+  json_decref(object);
+  return STATUS_OK;
+}
+
+enum status command_eval(struct session *session, const struct config *config) {
+  struct evaluation evaluation;
+  struct metrics_table table;
+  REQUIRE(config->few <= config->many + 1, ERR_ARGUMENT, "--few %lld is above --many %lld; a label would be both",
+          (long long)config->few, (long long)config->many);
+  TRY(run_evaluation(session, config, &evaluation));
+  enum status status = compute_table(&evaluation, config, &table);
+  if (status == STATUS_OK && comm_rank(session->comm) == 0)
+    status = print_table(&table, config->json);
+  status = comm_agree(session->comm, status);
+  close_evaluation(&evaluation);
+  return status;
+}
+
+/* ---- conr predict -------------------------------------------------------------------------- */
+
+static enum status write_predictions(const struct evaluation *evaluation, const struct config *config) {
+  const struct dataset *dataset = evaluation->dataset;
+  int targets = dataset_targets(dataset);
+  const char **names;
+  TRY(memory_alloc((size_t)targets * sizeof *names, (void **)&names));
+  for (int k = 0; k < targets; k++)
+    names[k] = dataset_target_name(dataset, k);
+  struct predictions predictions = {.rows = evaluation->inference->rows,
+                                    .targets = targets,
+                                    .ids = dataset_split_ids(dataset, evaluation->inference->split),
+                                    .labels = evaluation->inference->labels,
+                                    .values = evaluation->inference->predictions,
+                                    .target_names = names};
+  enum status status = predictions_write(config->output, &predictions);
+  memory_free((void **)&names);
+  return status;
+}
+
+enum status command_predict(struct session *session, const struct config *config) {
+  struct evaluation evaluation;
+  REQUIRE(config->output != NULL, ERR_ARGUMENT, "conr predict wants a file to write: give -o FILE.csv or FILE.h5");
+  TRY(predictions_check_path(config->output));
+  TRY(run_evaluation(session, config, &evaluation));
+  enum status status = STATUS_OK;
+  if (comm_rank(session->comm) == 0)
+    status = write_predictions(&evaluation, config);
+  status = comm_agree(session->comm, status);
+  if (status == STATUS_OK)
+    log_line(&session->log, "%lld predictions written to %s", (long long)evaluation.inference->rows, config->output);
+  close_evaluation(&evaluation);
+  return status;
+}

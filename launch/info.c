@@ -1,0 +1,62 @@
+/* conr info: what was built, what was found on this machine. */
+#include "launch/commands.h"
+#include "model/ops.h"
+#include "version.h"
+
+#include <hdf5.h>
+#include <jansson.h>
+#include <oneapi/dnnl/dnnl.h>
+#include <omp.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char *vector_level(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl"))
+    return "x86-64-v4 (AVX-512)";
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    return "x86-64-v3 (AVX2)";
+#endif
+  return "baseline";
+}
+
+enum status command_info(const struct config *config) {
+  char mpi[MPI_MAX_LIBRARY_VERSION_STRING], hdf5[32], onednn[32], host[256] = "?";
+  unsigned major, minor, release;
+  int length;
+  const dnnl_version_t *dnnl = dnnl_version();
+  MPI_Get_library_version(mpi, &length); /* allowed before MPI_Init */
+  mpi[strcspn(mpi, ",\n")] = '\0';
+  H5get_libversion(&major, &minor, &release);
+  snprintf(hdf5, sizeof hdf5, "%u.%u.%u", major, minor, release);
+  snprintf(onednn, sizeof onednn, "%d.%d.%d", dnnl->major, dnnl->minor, dnnl->patch);
+  gethostname(host, sizeof host - 1);
+  const char *const rows[][2] = {{"conr", CONR_VERSION},
+                                 {"commit", CONR_COMMIT},
+                                 {"compiler", __VERSION__},
+                                 {"mpi", mpi},
+                                 {"hdf5", hdf5},
+                                 {"onednn", onednn},
+                                 {"backends", ops_backends()},
+                                 {"cuda", "not built: the CUDA backend is planned"},
+                                 {"host", host},
+                                 {"pair_kernels", vector_level()}};
+  size_t count = sizeof rows / sizeof *rows;
+  if (!config->json) {
+    for (size_t i = 0; i < count; i++)
+      printf("%-14s %s\n", rows[i][0], rows[i][1]);
+    printf("%-14s %d usable, %ld online\n", "cores", omp_get_num_procs(), sysconf(_SC_NPROCESSORS_ONLN));
+    return STATUS_OK;
+  }
+  json_t *object = json_object();
+  REQUIRE(object != NULL, ERR_MEMORY, "out of memory for the report");
+  for (size_t i = 0; i < count; i++)
+    json_object_set_new(object, rows[i][0], json_string(rows[i][1]));
+  json_object_set_new(object, "cores_usable", json_integer(omp_get_num_procs()));
+  json_object_set_new(object, "cores_online", json_integer(sysconf(_SC_NPROCESSORS_ONLN)));
+  json_dumpf(object, stdout, JSON_COMPACT);
+  putchar('\n');
+  json_decref(object);
+  return STATUS_OK;
+}

@@ -1,0 +1,103 @@
+/* Files of a run folder. */
+#include "launch/run_folder.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const names[] = {"checkpoint-last.h5", "checkpoint-previous.h5", "checkpoint-best.h5",
+                                    "metrics.jsonl", "config.used"};
+
+const char *run_path(const char *folder, enum run_file file, char *buffer) {
+  snprintf(buffer, PATH_MAX, "%s/%s", folder, names[file]);
+  return buffer;
+}
+
+enum status run_folder_make(const char *folder) {
+  char path[PATH_MAX];
+  REQUIRE(strlen(folder) + 64 < sizeof path, ERR_ARGUMENT, "the run folder's name is too long (%zu characters)",
+          strlen(folder));
+  strcpy(path, folder);
+  for (char *slash = path + 1;; slash++) {
+    if (*slash != '/' && *slash != '\0')
+      continue;
+    char kept = *slash;
+    *slash = '\0';
+    if (mkdir(path, 0777) != 0 && errno != EEXIST)
+      return fail(ERR_FILE, "cannot make run folder %s: %s", path, strerror(errno));
+    *slash = kept;
+    if (kept == '\0')
+      break;
+  }
+  struct stat info;
+  REQUIRE(stat(folder, &info) == 0 && S_ISDIR(info.st_mode), ERR_FILE,
+          "cannot use %s as run folder: it is not a directory", folder);
+  REQUIRE(access(folder, W_OK | X_OK) == 0, ERR_FILE, "cannot write to run folder %s: %s", folder, strerror(errno));
+  return STATUS_OK;
+}
+
+static bool exists(const char *folder, enum run_file file) {
+  char path[PATH_MAX];
+  return access(run_path(folder, file, path), F_OK) == 0;
+}
+
+bool run_folder_has_checkpoint(const char *folder) {
+  return exists(folder, RUN_LAST) || exists(folder, RUN_PREVIOUS);
+}
+
+enum status run_folder_clear(const char *folder) {
+  for (enum run_file file = RUN_LAST; file <= RUN_CONFIG; file++) {
+    char path[PATH_MAX];
+    if (unlink(run_path(folder, file, path)) != 0 && errno != ENOENT)
+      return fail(ERR_FILE, "cannot remove %s: %s", path, strerror(errno));
+  }
+  return STATUS_OK;
+}
+
+enum status run_folder_save(const char *folder, const struct checkpoint *checkpoint, bool best) {
+  char last[PATH_MAX], previous[PATH_MAX], path[PATH_MAX], fresh[PATH_MAX + 8];
+  run_path(folder, RUN_LAST, last);
+  run_path(folder, RUN_PREVIOUS, previous);
+  /* The best one first: a run killed in between repeats this epoch and writes the same best again. */
+  if (best)
+    TRY(checkpoint_write(run_path(folder, RUN_BEST, path), checkpoint));
+  /* The new one is whole and on disk before the old one moves: at every moment one of the two names is good. */
+  snprintf(fresh, sizeof fresh, "%s.new", last);
+  TRY(checkpoint_write(fresh, checkpoint));
+  if (rename(last, previous) != 0 && errno != ENOENT)
+    return fail(ERR_FILE, "cannot rename %s: %s", last, strerror(errno));
+  if (rename(fresh, last) != 0)
+    return fail(ERR_FILE, "cannot rename %s: %s", fresh, strerror(errno));
+  return STATUS_OK;
+}
+
+enum status run_folder_open_last(const char *folder, struct opened_checkpoint *out, char *note, size_t bytes) {
+  char path[PATH_MAX], why[512] = "it is missing";
+  note[0] = '\0';
+  if (exists(folder, RUN_LAST)) {
+    enum status status = checkpoint_open(run_path(folder, RUN_LAST, path), out);
+    if (status == STATUS_OK || !exists(folder, RUN_PREVIOUS))
+      return status;
+    snprintf(why, sizeof why, "%s", status_message());
+  }
+  TRY(checkpoint_open(run_path(folder, RUN_PREVIOUS, path), out));
+  snprintf(note, bytes, "the last checkpoint cannot be used (%s); going on from the previous one, epoch %lld", why,
+           (long long)out->progress.epoch);
+  return STATUS_OK;
+}
+
+enum status run_checkpoint_path(const char *run_or_file, const char *which, char *path) {
+  struct stat info;
+  REQUIRE(stat(run_or_file, &info) == 0, ERR_FILE, "cannot open %s: %s", run_or_file, strerror(errno));
+  if (!S_ISDIR(info.st_mode)) {
+    snprintf(path, PATH_MAX, "%s", run_or_file);
+    return STATUS_OK;
+  }
+  REQUIRE(run_folder_has_checkpoint(run_or_file) || exists(run_or_file, RUN_BEST), ERR_FILE,
+          "%s holds no checkpoint; give the folder that conr train -o wrote", run_or_file);
+  bool best = strcmp(which, "best") == 0 && exists(run_or_file, RUN_BEST);
+  run_path(run_or_file, best ? RUN_BEST : exists(run_or_file, RUN_LAST) ? RUN_LAST : RUN_PREVIOUS, path);
+  return STATUS_OK;
+}

@@ -1,0 +1,41 @@
+/* The folder of a run: its files, their order of writing, and what is found in it again.
+ *
+ *     checkpoint-last.h5      after every epoch; written aside and renamed
+ *     checkpoint-previous.h5  the one before it, used when the last is damaged
+ *     checkpoint-best.h5      lowest validation figure
+ *     metrics.jsonl           one JSON object per epoch and per logged step
+ *     config.used             every option, versions, seed, hosts, data hash; --config reads it again
+ *
+ * Rank 0 touches the files; all functions are local to it. */
+#ifndef CONR_LAUNCH_RUN_FOLDER_H
+#define CONR_LAUNCH_RUN_FOLDER_H
+
+#include "model/checkpoint.h"
+
+#include <limits.h>
+
+enum run_file { RUN_LAST, RUN_PREVIOUS, RUN_BEST, RUN_METRICS, RUN_CONFIG };
+
+/* "folder/name"; `buffer` holds PATH_MAX bytes and is returned. */
+const char *run_path(const char *folder, enum run_file file, char *buffer);
+
+/* Make the folder, its parents too, and check that it can be written. */
+enum status run_folder_make(const char *folder);
+
+/* Is there a checkpoint (last or previous) in it? */
+bool run_folder_has_checkpoint(const char *folder);
+
+/* Remove the files of an earlier run. */
+enum status run_folder_clear(const char *folder);
+
+/* Write the best checkpoint, if this is it; then the last one, keeping the one before it. */
+enum status run_folder_save(const char *folder, const struct checkpoint *checkpoint, bool best);
+
+/* Open the last checkpoint, or, when it is damaged or missing, the previous one: then `note` (of `bytes`) says so. */
+enum status run_folder_open_last(const char *folder, struct opened_checkpoint *out, char *note, size_t bytes);
+
+/* What --checkpoint and a path mean: a run folder's best or last checkpoint, or the file itself.
+ * "best" falls back on the last when a run had no validation rows. */
+enum status run_checkpoint_path(const char *run_or_file, const char *which, char *path);
+
+#endif

@@ -1,0 +1,35 @@
+/* One process's place in the job: MPI, log, threads; and the one road by which a failure ends it. */
+#ifndef CONR_LAUNCH_SESSION_H
+#define CONR_LAUNCH_SESSION_H
+
+#include "dist/comm.h"
+#include "dist/log.h"
+#include "launch/config.h"
+
+#include <mpi.h>
+
+struct session {
+  MPI_Comm mpi;      /* borrowed: MPI_COMM_WORLD, or what a test gives */
+  struct comm *comm; /* owned duplicate                                */
+  struct log log;
+  int threads;
+};
+
+/* Exit statuses, as conr --help states them. */
+enum exit_status { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
+
+/* Join the job: duplicate `mpi`, set the number of OpenMP threads.  Collective. */
+enum status session_open(MPI_Comm mpi, const struct config *config, struct session *session);
+
+/* Collective. */
+void session_close(struct session *session);
+
+/* Print the sentence of a failure and give the exit status.  A failure all ranks agree on is printed by rank 0, and
+ * all go on to MPI_Finalize.  A failure of this rank alone is printed with rank and host, and ends the job by
+ * MPI_Abort, since the others may be waiting for this rank: then it does not return. */
+int session_fail(struct session *session, enum status status);
+
+/* The rank the launcher gave this process, from its environment, before MPI is started; 0 when there is none. */
+int launcher_rank(void);
+
+#endif

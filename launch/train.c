@@ -1,0 +1,530 @@
+/* The training loop. */
+#include "launch/train.h"
+
+#include "dist/memory.h"
+#include "launch/run_folder.h"
+#include "version.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+/* Set by SIGINT or SIGTERM; the ranks agree on it once a step. */
+static volatile sig_atomic_t stop_requested;
+
+static void request_stop(int signal_number) {
+  (void)signal_number;
+  stop_requested = 1;
+}
+
+static void catch_signals(void) {
+  struct sigaction action = {.sa_handler = request_stop};
+  sigemptyset(&action.sa_mask);
+  stop_requested = 0;
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+}
+
+/* What lives as long as one call of train(). */
+struct loop {
+  struct trainer *trainer;
+  const struct train_observer *observer;
+  struct metrics_log *metrics; /* rank 0 */
+  bool stopped;
+  /* Of the epoch under way, on this rank, for people: */
+  double epoch_began, data_wait;
+  int64_t samples;
+  double last_validation;
+};
+
+/* ---- a value that is not finite ------------------------------------------------------------ */
+
+/* The first of this rank's rows that holds one; the same sentence on all ranks. */
+static enum status find_nonfinite(struct trainer *trainer, const struct batch *batch) {
+  enum dtype dtype = trainer->ops->dtype;
+  long long step = (long long)trainer->progress.step;
+  int rank = comm_rank(trainer->session->comm);
+  int64_t rows = batch->rows * batch->views;
+  const struct {
+    const char *name;
+    const void *values;
+    int64_t width;
+  } arrays[] = {{"an input", batch->inputs, dataset_features(trainer->dataset)},
+                {"a feature", net_features(trainer->net), net_feature_width(trainer->net)},
+                {"a prediction", net_predictions(trainer->net), net_output_width(trainer->net)}};
+  enum status status = STATUS_OK;
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays && status == STATUS_OK; i++) {
+    int64_t at = regression_first_nonfinite(dtype, rows * arrays[i].width, arrays[i].values);
+    if (at >= 0)
+      status = fail(ERR_NUMERIC,
+                    "step %lld: %s of sample %lld on rank %d is not finite; lower --lr, or give --clip a value", step,
+                    arrays[i].name, (long long)batch->samples[at / arrays[i].width], rank);
+  }
+  TRY(comm_agree(trainer->session->comm, status));
+  return comm_agree(trainer->session->comm,
+                    fail(ERR_NUMERIC, "step %lld: the loss or its gradient is not finite; lower --lr, or give --clip a "
+                                      "value", step));
+}
+
+/* ---- one step ------------------------------------------------------------------------------ */
+
+/* What a step adds up over ranks beside the gradients. */
+enum step_sum { SUM_REGRESSION, SUM_BAD, SUM_STOP, STEP_SUMS };
+
+static enum status gradient_ready(void *context, size_t index) {
+  return buckets_ready(context, index);
+}
+
+static enum status progress_messages(void *context) {
+  return buckets_progress(context);
+}
+
+/* Forward, objective, backward, with the sums over ranks under way; on return all are complete. */
+static enum status compute_gradients(struct trainer *trainer, const struct batch *batch, struct train_step *step,
+                                     double sums[STEP_SUMS]) {
+  struct comm *comm = trainer->session->comm;
+  struct objective_value value;
+  struct comm_request request = {0};
+  struct pass pass = {.training = true,
+                      .seed = (uint64_t)trainer->config.seed,
+                      .epoch = batch->epoch,
+                      .samples = batch->samples,
+                      .views = batch->views};
+  TRY(net_forward(trainer->net, batch->inputs, batch->views * batch->rows, &pass));
+  for (int rank = 0; rank < comm_size(comm); rank++)
+    trainer->samples_of_rank[rank] = sampler_shard_of(&trainer->sampler, batch->step, rank).rows;
+  struct objective_batch shares = {.rows = batch->rows,
+                                   .rows_global = batch->rows_global,
+                                   .samples_of_rank = trainer->samples_of_rank,
+                                   .features = net_features(trainer->net),
+                                   .predictions = net_predictions(trainer->net),
+                                   .labels = batch->targets,
+                                   .weights = batch->weights};
+  enum status status = objective_evaluate(trainer->objective, &shares, trainer->grad_predictions,
+                                          trainer->grad_features, &value);
+  if (status == ERR_NUMERIC) /* all ranks see it alike: name the sample */
+    return find_nonfinite(trainer, batch);
+  TRY(status);
+  sums[SUM_REGRESSION] = value.regression_local;
+  sums[SUM_BAD] = regression_first_nonfinite(trainer->ops->dtype, batch->views * batch->rows * net_output_width(trainer->net),
+                                             net_predictions(trainer->net)) >= 0;
+  sums[SUM_STOP] = stop_requested != 0;
+  TRY(comm_sum_start(comm, F64, sums, STEP_SUMS, &request));
+  struct net_hooks hooks = {
+      .context = trainer->buckets, .gradient_ready = gradient_ready, .progress = progress_messages};
+  TRY(net_backward(trainer->net, trainer->grad_predictions,
+                   objective_has_feature_gradient(trainer->objective) ? trainer->grad_features : NULL, &hooks));
+  TRY(buckets_wait(trainer->buckets));
+  TRY(comm_wait(comm, &request));
+  step->loss_regression = sums[SUM_REGRESSION];
+  step->loss_conr = value.conr;
+  step->loss = step->loss_regression + (trainer->config.conr ? trainer->config.conr_beta * step->loss_conr : 0);
+  return STATUS_OK;
+}
+
+static enum status update(struct trainer *trainer, struct train_step *step) {
+  struct parameters own = net_parameters(trainer->net);
+  double scale = optim_clip_factor(trainer->config.clip, step->grad_norm);
+  step->lr = schedule_lr(&trainer->schedule, step->step);
+  return optim_step(trainer->optim, own.data, own.gradients, step->lr, scale);
+}
+
+static enum status log_step(struct loop *loop, const struct train_step *step, double seconds) {
+  int64_t every = loop->trainer->config.log_steps;
+  if (every == 0 || step->step % every != 0)
+    return STATUS_OK;
+  return metrics_log_write(loop->metrics, metric_text("event", "step"), metric_integer("epoch", step->epoch),
+                           metric_integer("step", step->step), metric_real("loss", step->loss),
+                           metric_real("loss_regression", step->loss_regression),
+                           metric_real("loss_conr", step->loss_conr), metric_real("grad_norm", step->grad_norm),
+                           metric_real("lr", step->lr), metric_real("seconds", seconds));
+}
+
+/* "3 min" */
+static const char *duration(double seconds, char *buffer, size_t bytes) {
+  if (seconds < 100)
+    snprintf(buffer, bytes, "%.0f s", seconds);
+  else if (seconds < 6000)
+    snprintf(buffer, bytes, "%.0f min", seconds / 60);
+  else
+    snprintf(buffer, bytes, "%.1f h", seconds / 3600);
+  return buffer;
+}
+
+static void show_progress(struct loop *loop, bool final) {
+  struct trainer *trainer = loop->trainer;
+  const struct progress *progress = &trainer->progress;
+  int64_t steps = sampler_steps(&trainer->sampler), epochs = trainer->config.epochs;
+  double elapsed = log_seconds() - loop->epoch_began;
+  double rate = elapsed > 0 ? (double)loop->samples / elapsed : 0;
+  double left = rate > 0 ? ((double)epochs * (double)trainer->sampler.rows -
+                            (double)progress->epoch * (double)trainer->sampler.rows - (double)progress->rows_sum) / rate
+                         : 0;
+  double rows = progress->rows_sum > 0 ? (double)progress->rows_sum : 1;
+  char conr[48] = "", validation[64] = "", best[32] = "", remaining[32];
+  if (trainer->config.conr)
+    snprintf(conr, sizeof conr, " (conr %.4f)", progress->conr_sum / rows);
+  if (progress->best_epoch >= 0)
+    snprintf(best, sizeof best, " (best %.4f)", progress->best_value);
+  if (!isnan(loop->last_validation))
+    snprintf(validation, sizeof validation, "  val %s %.4f%s", trainer->config.select, loop->last_validation, best);
+  log_progress(&trainer->session->log, final, "epoch %lld/%lld step %lld/%lld  loss %.4f%s%s  %.0f samples/s, %s left",
+               (long long)(progress->epoch + (progress->epoch < epochs)), (long long)epochs,
+               (long long)progress->epoch_step, (long long)steps, progress->loss_sum / rows, conr, validation, rate,
+               duration(left, remaining, sizeof remaining));
+}
+
+static enum status run_step(struct loop *loop, const struct batch *batch) {
+  struct trainer *trainer = loop->trainer;
+  struct progress *progress = &trainer->progress;
+  struct train_step step = {.epoch = batch->epoch, .step = progress->step};
+  double sums[STEP_SUMS], squares, began = log_seconds();
+  TRY(compute_gradients(trainer, batch, &step, sums));
+  struct parameters own = net_parameters(trainer->net);
+  TRY(trainer->ops->sum_squares(own.elements, own.gradients, &squares));
+  step.grad_norm = sqrt(squares);
+  /* The summed numbers are the same on all ranks, so all come to the same verdict. */
+  if (sums[SUM_BAD] > 0 || !isfinite(step.loss) || !isfinite(step.grad_norm))
+    return find_nonfinite(trainer, batch);
+  TRY(update(trainer, &step));
+  progress->step++;
+  progress->epoch_step++;
+  progress->loss_sum += step.loss * (double)batch->rows_global;
+  progress->conr_sum += step.loss_conr * (double)batch->rows_global;
+  progress->rows_sum += batch->rows_global;
+  loop->samples += batch->rows_global;
+  loop->stopped = sums[SUM_STOP] > 0;
+  if (loop->observer != NULL)
+    loop->observer->step(loop->observer->context, trainer, &step);
+  enum status status = log_step(loop, &step, log_seconds() - began);
+  show_progress(loop, false);
+  return status;
+}
+
+/* ---- checkpoints --------------------------------------------------------------------------- */
+
+/* Rank 0 writes; all learn how it went. */
+static enum status save(struct trainer *trainer, bool best) {
+  enum status status = STATUS_OK;
+  if (comm_rank(trainer->session->comm) == 0) {
+    const double *mean = dataset_mean(trainer->dataset), *std = dataset_std(trainer->dataset);
+    struct checkpoint checkpoint = {.parameters = net_parameters(trainer->net),
+                                    .optim = trainer->optim,
+                                    .progress = trainer->progress,
+                                    .model = {.inputs = net_input_width(trainer->net),
+                                              .outputs = net_output_width(trainer->net),
+                                              .hidden = trainer->hidden,
+                                              .activation = trainer->config.activation,
+                                              .precision = trainer->config.precision},
+                                    .input_features = dataset_features(trainer->dataset),
+                                    .mean = mean,
+                                    .std = std,
+                                    .feature_names = trainer->feature_names,
+                                    .target_names = trainer->target_names,
+                                    .data_hash = dataset_hash(trainer->dataset),
+                                    .options = trainer->options_text,
+                                    .made_by = "conr " CONR_VERSION " " CONR_COMMIT};
+    status = run_folder_save(trainer->config.output, &checkpoint, best);
+  }
+  return comm_agree(trainer->session->comm, status);
+}
+
+/* Options that may differ between a run and its continuation: they change where it ends or what is
+ * shown, not what a step computes.  --epochs is one unless the schedule depends on it. */
+static bool may_change(const struct config *config, const char *name) {
+  static const char *const names[] = {"output",   "force",     "resume",           "quiet", "threads",
+                                      "patience", "log-steps", "checkpoint-steps", "init",  "bucket-mb"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (strcmp(name, names[i]) == 0)
+      return true;
+  return strcmp(name, "epochs") == 0 && strcmp(config->schedule, "cosine") != 0;
+}
+
+/* Compare the checkpoint's options with today's, line by line. */
+static enum status check_same_options(const struct trainer *trainer, const char *options) {
+  for (const char *line = options; *line != '\0';) {
+    size_t length = strcspn(line, "\n");
+    char name[64], then[4096], now[4096];
+    if (sscanf(line, "%63[^ ] = %4095[^\n]", name, then) == 2 && !may_change(&trainer->config, name)) {
+      config_value(&trainer->config, name, now, sizeof now);
+      REQUIRE(strcmp(then, now) == 0, ERR_ARGUMENT,
+              "--resume with --%s %s, but the run was begun with %s; give the same, or start a new run", name, now,
+              then);
+    }
+    line += length + (line[length] == '\n');
+  }
+  return STATUS_OK;
+}
+
+/* Rank 0: put the last checkpoint into the trainer. */
+static enum status restore_last(struct trainer *trainer) {
+  struct opened_checkpoint opened;
+  char note[1024];
+  enum status status;
+  TRY(run_folder_open_last(trainer->config.output, &opened, note, sizeof note));
+  if (note[0] != '\0')
+    log_warning(&trainer->session->log, "%s", note);
+  REQUIRE_GOTO(opened.data_hash == dataset_hash(trainer->dataset), out, ERR_ARGUMENT,
+               "--resume with other data: %s is not what the run in %s was trained on", trainer->config.word[0],
+               trainer->config.output);
+  TRY_GOTO(check_same_options(trainer, opened.options), out);
+  TRY_GOTO(checkpoint_restore(&opened, net_parameters(trainer->net), trainer->optim, trainer->ops->dtype), out);
+  trainer->progress = opened.progress;
+out:
+  checkpoint_close(&opened);
+  return status;
+}
+
+/* Give all ranks rank 0's parameters, optimiser states and progress. */
+static enum status share_state(struct trainer *trainer) {
+  struct comm *comm = trainer->session->comm;
+  struct parameters own = net_parameters(trainer->net);
+  struct optim_array states[OPTIM_MAX_ARRAYS];
+  int count = optim_state_arrays(trainer->optim, states);
+  size_t real = dtype_size(trainer->ops->dtype);
+  TRY(comm_broadcast(comm, own.data, own.elements * real, 0));
+  for (int i = 0; i < count; i++)
+    TRY(comm_broadcast(comm, states[i].data, states[i].count * real, 0));
+  TRY(comm_broadcast(comm, &trainer->progress, sizeof trainer->progress, 0));
+  optim_set_steps(trainer->optim, trainer->progress.step);
+  return STATUS_OK;
+}
+
+/* ---- beginning ----------------------------------------------------------------------------- */
+
+static enum status write_config_used(const struct trainer *trainer, const char *hosts) {
+  char path[PATH_MAX], date[64];
+  FILE *file = fopen(run_path(trainer->config.output, RUN_CONFIG, path), "w");
+  REQUIRE(file != NULL, ERR_FILE, "cannot write %s", path);
+  time_t now = time(NULL);
+  strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
+  fprintf(file, "# conr %s, commit %s, %s\n", CONR_VERSION, CONR_COMMIT, date);
+  fprintf(file, "# %d ranks on %s, %d threads each\n", comm_size(trainer->session->comm), hosts,
+          trainer->session->threads);
+  fprintf(file, "# data %s, hash %016" PRIx64 "\n", trainer->config.word[0], dataset_hash(trainer->dataset));
+  config_write(&trainer->config, file);
+  REQUIRE(fclose(file) == 0, ERR_FILE, "cannot write %s: the disk may be full", path);
+  return STATUS_OK;
+}
+
+/* Rank 0 prepares the folder and finds out where to begin. */
+static enum status prepare_folder(struct trainer *trainer, const char *hosts, bool *resumed) {
+  const struct config *config = &trainer->config;
+  char path[PATH_MAX];
+  TRY(run_folder_make(config->output));
+  bool found = run_folder_has_checkpoint(config->output);
+  REQUIRE(!found || config->resume || config->force, ERR_ARGUMENT,
+          "%s already holds a run; give --resume to go on with it, or --force to replace it", config->output);
+  *resumed = found && config->resume;
+  if (!*resumed) {
+    TRY(run_folder_clear(config->output));
+    if (config->init != NULL)
+      TRY(parameters_load(config->init, net_parameters(trainer->net), trainer->ops->dtype));
+  } else {
+    TRY(restore_last(trainer));
+    TRY(metrics_log_resume(run_path(config->output, RUN_METRICS, path), trainer->progress.step - 1));
+  }
+  return write_config_used(trainer, hosts);
+}
+
+/* All hosts in rank order, each once: "node1,node2". */
+static enum status list_hosts(struct comm *comm, char *hosts, size_t bytes) {
+  int size = comm_size(comm);
+  char(*all)[256] = NULL;
+  int64_t *one = NULL;
+  enum status status;
+  TRY_GOTO(memory_alloc((size_t)size * sizeof *all, (void **)&all), out);
+  TRY_GOTO(memory_alloc((size_t)size * sizeof *one, (void **)&one), out);
+  for (int rank = 0; rank < size; rank++)
+    one[rank] = 1;
+  char own[256] = "";
+  snprintf(own, sizeof own, "%s", comm_host(comm));
+  TRY_GOTO(comm_gather_rows(comm, own, one, sizeof own, all), out);
+  hosts[0] = '\0';
+  for (int rank = 0; rank < size; rank++) {
+    bool seen = false;
+    for (int before = 0; before < rank && !seen; before++)
+      seen = strcmp(all[before], all[rank]) == 0;
+    if (!seen && strlen(hosts) + strlen(all[rank]) + 2 < bytes)
+      sprintf(hosts + strlen(hosts), "%s%s", hosts[0] ? "," : "", all[rank]);
+  }
+out:
+  memory_free((void **)&one);
+  memory_free((void **)&all);
+  return status;
+}
+
+static enum status begin(struct loop *loop) {
+  struct trainer *trainer = loop->trainer;
+  struct session *session = trainer->session;
+  struct log *log = &session->log;
+  char hosts[4096], path[PATH_MAX];
+  bool resumed = false;
+  enum status status = STATUS_OK;
+  TRY(list_hosts(session->comm, hosts, sizeof hosts));
+  if (comm_rank(session->comm) == 0) {
+    status = prepare_folder(trainer, hosts, &resumed);
+    if (status == STATUS_OK)
+      status = metrics_log_open(run_path(trainer->config.output, RUN_METRICS, path), &loop->metrics);
+  }
+  TRY(comm_agree(session->comm, status));
+  TRY(share_state(trainer));
+  log_line(log, "conr %s (%s): %d rank%s x %d thread%s on %s, seed %lld", CONR_VERSION, CONR_COMMIT, log->size,
+           log->size > 1 ? "s" : "", session->threads, session->threads > 1 ? "s" : "", hosts,
+           (long long)trainer->config.seed);
+  log_line(log, "%s: %lld training samples, %lld for validation, %d features, %zu parameters", trainer->config.word[0],
+           (long long)trainer->sampler.rows, (long long)dataset_split_rows(trainer->dataset, SPLIT_VAL),
+           dataset_features(trainer->dataset), net_parameters(trainer->net).elements);
+  if (trainer->validation == NULL)
+    log_line(log, "no validation samples: there will be no best checkpoint, only the last");
+  if (resumed)
+    log_line(log, "resuming at epoch %lld, step %lld", (long long)trainer->progress.epoch + 1,
+             (long long)trainer->progress.step);
+  return STATUS_OK;
+}
+
+/* ---- epochs -------------------------------------------------------------------------------- */
+
+/* The figures of an epoch; NaN (null in the file) without validation samples. */
+struct validation {
+  double mae, mse;
+  bool best; /* the best epoch so far */
+};
+
+static enum status validate(struct loop *loop, struct validation *figures) {
+  struct trainer *trainer = loop->trainer;
+  struct progress *progress = &trainer->progress;
+  *figures = (struct validation){NAN, NAN, false};
+  if (trainer->validation == NULL)
+    return STATUS_OK;
+  TRY(inference_run(trainer->validation));
+  inference_errors(trainer->validation, &figures->mae, &figures->mse);
+  double value = strcmp(trainer->config.select, "mse") == 0 ? figures->mse : figures->mae;
+  /* The predictions are gathered, so all ranks see the same value. */
+  if (!isfinite(value))
+    return comm_agree(trainer->session->comm,
+                      fail(ERR_NUMERIC,
+                           "epoch %lld: a validation prediction is not finite; lower --lr, or give --clip a value",
+                           (long long)progress->epoch + 1));
+  loop->last_validation = value;
+  figures->best = progress->best_epoch < 0 || value < progress->best_value;
+  if (figures->best) {
+    progress->best_epoch = progress->epoch;
+    progress->best_value = value;
+  }
+  progress->stale_epochs = figures->best ? 0 : progress->stale_epochs + 1;
+  return STATUS_OK;
+}
+
+static enum status log_epoch(const struct loop *loop, const struct validation *figures) {
+  const struct trainer *trainer = loop->trainer;
+  const struct progress *progress = &trainer->progress;
+  double seconds = log_seconds() - loop->epoch_began, rows = (double)progress->rows_sum;
+  return metrics_log_write(
+      loop->metrics, metric_text("event", "epoch"), metric_integer("epoch", progress->epoch),
+      metric_integer("step", progress->step - 1), metric_real("train_loss", progress->loss_sum / rows),
+      metric_real("loss_conr", progress->conr_sum / rows), metric_real("val_mae", figures->mae),
+      metric_real("val_mse", figures->mse), metric_real("lr", schedule_lr(&trainer->schedule, progress->step - 1)),
+      metric_real("seconds", seconds), metric_real("data_wait", loop->data_wait),
+      metric_real("samples_per_second", (double)loop->samples / seconds));
+}
+
+/* Steps until the epoch ends or the run is to stop. */
+static enum status run_epoch(struct loop *loop) {
+  struct trainer *trainer = loop->trainer;
+  loop->epoch_began = log_seconds();
+  loop->data_wait = 0;
+  loop->samples = 0;
+  TRY(loader_start(trainer->loader, trainer->progress.epoch, trainer->progress.epoch_step));
+  while (!loop->stopped) {
+    struct batch *batch;
+    double waited;
+    TRY(loader_next(trainer->loader, &batch, &waited));
+    loop->data_wait += waited;
+    if (batch == NULL)
+      return STATUS_OK;
+    TRY(run_step(loop, batch));
+    int64_t every = trainer->config.checkpoint_steps;
+    bool last_of_epoch = trainer->progress.epoch_step == sampler_steps(&trainer->sampler);
+    if (loop->stopped && last_of_epoch) /* the epoch is complete: validate, save and stop after it */
+      return STATUS_OK;
+    if (loop->stopped || (every > 0 && trainer->progress.step % every == 0 && !last_of_epoch))
+      TRY(save(trainer, false));
+  }
+  loader_stop(trainer->loader);
+  return STATUS_OK;
+}
+
+/* Validation, then the state at the start of the next epoch, saved. */
+static enum status end_epoch(struct loop *loop) {
+  struct trainer *trainer = loop->trainer;
+  struct progress *progress = &trainer->progress;
+  struct validation figures;
+  TRY(validate(loop, &figures));
+  TRY(comm_agree(trainer->session->comm, log_epoch(loop, &figures)));
+  int64_t patience = trainer->config.patience;
+  struct progress shown = *progress;
+  progress->epoch++;
+  progress->finished = progress->epoch >= trainer->config.epochs || (patience > 0 && progress->stale_epochs >= patience);
+  progress->epoch_step = 0;
+  progress->loss_sum = progress->conr_sum = 0;
+  progress->rows_sum = 0;
+  TRY(save(trainer, figures.best));
+  struct progress kept = *progress;
+  *progress = shown;
+  show_progress(loop, kept.finished != 0);
+  *progress = kept;
+  return STATUS_OK;
+}
+
+static enum status run(struct loop *loop) {
+  struct trainer *trainer = loop->trainer;
+  struct progress *progress = &trainer->progress;
+  if (progress->epoch < trainer->config.epochs && trainer->config.patience == 0)
+    progress->finished = 0; /* --epochs was raised since */
+  while (!progress->finished && !loop->stopped) {
+    TRY(run_epoch(loop));
+    if (progress->epoch_step == sampler_steps(&trainer->sampler))
+      TRY(end_epoch(loop));
+  }
+  return STATUS_OK;
+}
+
+static void report(const struct loop *loop, struct train_result *result) {
+  const struct trainer *trainer = loop->trainer;
+  const struct progress *progress = &trainer->progress;
+  struct log *log = &trainer->session->log;
+  *result = (struct train_result){.stopped = loop->stopped && !progress->finished,
+                                  .epochs = progress->epoch,
+                                  .best_epoch = progress->best_epoch,
+                                  .best_value = progress->best_value};
+  if (result->stopped)
+    log_line(log, "stopped by a signal after step %lld, checkpoint written to %s; --resume goes on from it",
+             (long long)progress->step, trainer->config.output);
+  else if (progress->best_epoch >= 0)
+    log_line(log, "done after %lld epochs; best validation %s %.6g in epoch %lld; run folder %s",
+             (long long)progress->epoch, trainer->config.select, progress->best_value,
+             (long long)progress->best_epoch + 1, trainer->config.output);
+  else
+    log_line(log, "done after %lld epochs; run folder %s", (long long)progress->epoch, trainer->config.output);
+}
+
+enum status train(struct session *session, const struct config *config, const struct train_observer *observer,
+                  struct train_result *result) {
+  struct loop loop = {.observer = observer, .last_validation = NAN};
+  enum status status;
+  *result = (struct train_result){.best_epoch = -1};
+  catch_signals();
+  TRY_GOTO(trainer_create(session, config, &loop.trainer), out);
+  TRY_GOTO(begin(&loop), out);
+  TRY_GOTO(run(&loop), out);
+  report(&loop, result);
+out:
+  metrics_log_close(&loop.metrics);
+  /* After a failure of this rank alone the others are not here: leave their collectives alone. */
+  if (status == STATUS_OK || status_agreed())
+    trainer_destroy(&loop.trainer);
+  return status;
+}

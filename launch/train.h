@@ -1,0 +1,40 @@
+/* The training loop: epochs of steps, validation, checkpoints, early stopping, resuming, stopping on a signal.
+ *
+ *     TRY(train(&session, &config, NULL, &result));
+ *
+ * A step: forward on this rank's rows; objective over the global batch; backward, gradients summed in buckets
+ * as they complete; clipping; update.  Every rank makes the same update of the same parameters. */
+#ifndef CONR_LAUNCH_TRAIN_H
+#define CONR_LAUNCH_TRAIN_H
+
+#include "launch/trainer.h"
+
+/* One step, as metrics.jsonl and observers see it. */
+struct train_step {
+  int64_t epoch, step;    /* step counts from 0 over all epochs                       */
+  double loss_regression; /* of the global batch, before the update                   */
+  double loss_conr;       /* without its coefficient                                  */
+  double loss;            /* regression + beta conr                                   */
+  double grad_norm;       /* of the summed gradient, before clipping                  */
+  double lr;
+};
+
+/* Called on every rank after each update; trainer->net still holds the step's gradients.  For tests. */
+struct train_observer {
+  void *context;
+  void (*step)(void *context, const struct trainer *trainer, const struct train_step *step);
+};
+
+struct train_result {
+  bool stopped;        /* by a signal, with a checkpoint; --resume goes on */
+  int64_t epochs;      /* finished                                         */
+  int64_t best_epoch;  /* -1 without validation                            */
+  double best_value;
+};
+
+/* Collective; equal config on all ranks.  Failures that all ranks see alike are agreed (status_agreed);
+ * others are this rank's own, and the job must be aborted (session_fail does). */
+enum status train(struct session *session, const struct config *config, const struct train_observer *observer,
+                  struct train_result *result);
+
+#endif

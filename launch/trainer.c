@@ -1,0 +1,285 @@
+/* From options to the parts of a training run. */
+#include "launch/trainer.h"
+
+#include "dist/memory.h"
+#include "launch/run_folder.h"
+#include "model/mlp.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- options that only make sense together ------------------------------------------------ */
+
+/* Error when an option was given that nothing will read. */
+static enum status refuse_unread(const struct config *config, bool read, const char *option, const char *needs) {
+  REQUIRE(read || !config_given(config, option), ERR_ARGUMENT, "--%s has no effect without %s; drop one or add the other",
+          option, needs);
+  return STATUS_OK;
+}
+
+static enum status check_pairs(const struct config *config) {
+  static const char *const conr_options[] = {"conr-beta",     "conr-w",         "conr-t",    "conr-e",           "conr-variant",
+                                             "conr-distance", "conr-aggregate", "conr-path", "conr-outer-weights"};
+  for (size_t i = 0; i < sizeof conr_options / sizeof *conr_options; i++)
+    TRY(refuse_unread(config, config->conr, conr_options[i], "--conr"));
+  bool sgd = strcmp(config->optimiser, "sgd") == 0, constant = strcmp(config->schedule, "constant") == 0;
+  bool step = strcmp(config->schedule, "step") == 0;
+  TRY(refuse_unread(config, strcmp(config->loss, "huber") == 0, "huber-beta", "--loss huber"));
+  TRY(refuse_unread(config, sgd, "momentum", "--optimiser sgd"));
+  TRY(refuse_unread(config, !sgd, "beta1", "--optimiser adam or adamw"));
+  TRY(refuse_unread(config, !sgd, "beta2", "--optimiser adam or adamw"));
+  TRY(refuse_unread(config, !sgd, "epsilon", "--optimiser adam or adamw"));
+  TRY(refuse_unread(config, step, "milestones", "--schedule step"));
+  TRY(refuse_unread(config, !constant, "lr-factor", "--schedule step or cosine"));
+  bool paper = strcmp(config->conr_variant, "paper") == 0;
+  REQUIRE(paper || !config->conr_outer_weights, ERR_ARGUMENT,
+          "--conr-outer-weights belongs to --conr-variant paper (reference always has them, depth never)");
+  REQUIRE(paper || strcmp(config->conr_aggregate, "mean_of_log") == 0, ERR_ARGUMENT,
+          "--conr-aggregate log_of_mean belongs to --conr-variant paper");
+  REQUIRE(config->views < 3 || config->conr, ERR_ARGUMENT, "--views 3 is ConR's published recipe: add --conr");
+  return STATUS_OK;
+}
+
+/* Fill in the defaults that depend on other options, so that config.used says what was done. */
+static void resolve_defaults(struct config *config) {
+  if (config->views == 0)
+    config->views = config->conr ? 2 : 1;
+  double augmentation = config->views > 1 ? 0.05 : 0;
+  if (!config_given(config, "noise"))
+    config->noise = augmentation;
+  if (!config_given(config, "mask"))
+    config->mask = augmentation;
+  if (strcmp(config->select, "auto") == 0)
+    config->select = strcmp(config->loss, "mse") == 0 ? "mse" : "mae";
+}
+
+static enum status check_options(struct trainer *trainer) {
+  const struct config *config = &trainer->config;
+  int size = comm_size(trainer->session->comm);
+  REQUIRE(config->output != NULL, ERR_ARGUMENT, "conr train wants a run folder: give -o RUN");
+  TRY(check_pairs(config));
+  REQUIRE(config->batch >= size, ERR_ARGUMENT, "--batch %lld is smaller than the %d ranks; give at least one sample to each",
+          (long long)config->batch, size);
+  return STATUS_OK;
+}
+
+/* ---- parts -------------------------------------------------------------------------------- */
+
+static enum conr_variant variant_of(const char *name) {
+  return strcmp(name, "paper") == 0 ? CONR_PAPER : strcmp(name, "depth") == 0 ? CONR_DEPTH : CONR_REFERENCE;
+}
+
+static struct conr_options conr_options_of(const struct config *config) {
+  struct conr_options options;
+  conr_options_default(&options);
+  options.variant = variant_of(config->conr_variant);
+  options.aggregate = strcmp(config->conr_aggregate, "log_of_mean") ? CONR_MEAN_OF_LOG : CONR_LOG_OF_MEAN;
+  options.distance = strcmp(config->conr_distance, "manhattan") == 0   ? CONR_MANHATTAN
+                     : strcmp(config->conr_distance, "chebyshev") == 0 ? CONR_CHEBYSHEV
+                                                                       : CONR_EUCLIDEAN;
+  options.path = strcmp(config->conr_path, "dense") == 0    ? CONR_DENSE
+                 : strcmp(config->conr_path, "banded") == 0 ? CONR_BANDED
+                                                            : CONR_AUTO;
+  options.w = config->conr_w;
+  options.t = config->conr_t;
+  options.e = config->conr_e;
+  options.outer_weights = config->conr_outer_weights;
+  return options;
+}
+
+static enum status open_data(struct trainer *trainer) {
+  const struct config *config = &trainer->config;
+  enum dtype dtype = strcmp(config->precision, "f64") == 0 ? F64 : F32;
+  TRY(dataset_open(config->word[0], trainer->session->comm, dtype, &trainer->dataset));
+  TRY(dataset_require_split(trainer->dataset, SPLIT_TRAIN, "training"));
+  TRY(dataset_require_varied_targets(trainer->dataset));
+  trainer->sampler = (struct sampler){.rows = dataset_split_rows(trainer->dataset, SPLIT_TRAIN),
+                                      .batch = config->batch,
+                                      .seed = (uint64_t)config->seed,
+                                      .shuffle = strcmp(config->shuffle, "random") == 0,
+                                      .rank = comm_rank(trainer->session->comm),
+                                      .size = comm_size(trainer->session->comm)};
+  struct augment augment = {
+      .noise_std = config->noise, .mask_probability = config->mask, .seed = (uint64_t)config->seed};
+  TRY(augment_check(&augment));
+  TRY(loader_create(trainer->dataset, SPLIT_TRAIN, &trainer->sampler, (int)config->views, &augment, &trainer->loader));
+  TRY(joined_names(trainer->dataset, true, &trainer->feature_names));
+  return joined_names(trainer->dataset, false, &trainer->target_names);
+}
+
+enum status model_build(const struct model_description *description, double dropout, int64_t capacity,
+                        const struct ops **ops, struct net **out) {
+  int64_t hidden[MOST_LAYERS];
+  int layers;
+  TRY(config_integers("hidden", description->hidden, 1, 1 << 20, MOST_LAYERS, hidden, &layers));
+  struct mlp_spec spec = {.inputs = description->inputs,
+                          .hidden_count = layers,
+                          .hidden = hidden,
+                          .dropout = dropout,
+                          .outputs = description->outputs};
+  TRY(activation_parse(description->activation, &spec.activation));
+  *ops = ops_get("cpu", strcmp(description->precision, "f64") == 0 ? F64 : F32);
+  return mlp_create(*ops, &spec, capacity, out);
+}
+
+static enum status build_model(struct trainer *trainer) {
+  const struct config *config = &trainer->config;
+  snprintf(trainer->hidden, sizeof trainer->hidden, "%s", config->hidden);
+  struct model_description description = {.inputs = dataset_features(trainer->dataset),
+                                          .outputs = dataset_targets(trainer->dataset),
+                                          .hidden = trainer->hidden,
+                                          .activation = config->activation,
+                                          .precision = config->precision};
+  int64_t rows = config->views * sampler_most_rows(&trainer->sampler);
+  TRY(model_build(&description, config->dropout, rows, &trainer->ops, &trainer->net));
+  REQUIRE(!config->conr || net_parameters(trainer->net).count > 2, ERR_ARGUMENT,
+          "--conr needs features to shape: give --hidden at least one layer");
+  TRY(net_initialise(trainer->net, (uint64_t)config->seed));
+  size_t real = dtype_size(trainer->ops->dtype);
+  TRY(memory_alloc((size_t)(rows * net_output_width(trainer->net)) * real, &trainer->grad_predictions));
+  if (config->conr)
+    TRY(memory_alloc((size_t)(rows * net_feature_width(trainer->net)) * real, &trainer->grad_features));
+  return STATUS_OK;
+}
+
+static enum status build_objective(struct trainer *trainer) {
+  const struct config *config = &trainer->config;
+  struct objective_options options = {.weights = strcmp(config->weights, "auto") == 0,
+                                      .conr = config->conr,
+                                      .conr_beta = config->conr_beta,
+                                      .conr_options = conr_options_of(config),
+                                      .views = (int)config->views};
+  enum regression_kind kind;
+  TRY(regression_by_name(config->loss, &kind));
+  options.regression = regression_default(kind);
+  if (kind == REGRESSION_HUBER)
+    options.regression.beta = config->huber_beta;
+  return objective_create(trainer->session->mpi, trainer->ops, &options, (int)net_feature_width(trainer->net),
+                          dataset_targets(trainer->dataset), &trainer->objective);
+}
+
+static enum status build_schedule(struct trainer *trainer) {
+  const struct config *config = &trainer->config;
+  struct schedule *schedule = &trainer->schedule;
+  int64_t steps = sampler_steps(&trainer->sampler);
+  TRY(schedule_parse(config->schedule, &schedule->kind));
+  TRY(config_integers("milestones", config->milestones, 0, INT64_MAX, MOST_MILESTONES, trainer->milestones,
+                      &schedule->milestone_count));
+  schedule->lr = config->lr;
+  schedule->factor = schedule->final_factor = config->lr_factor;
+  schedule->milestones = trainer->milestones;
+  schedule->steps_per_epoch = steps;
+  schedule->total_steps = steps * config->epochs;
+  schedule->warmup_steps = config->warmup;
+  return schedule_check(schedule);
+}
+
+static enum status build_optimiser(struct trainer *trainer) {
+  const struct config *config = &trainer->config;
+  struct optim_spec spec = {.beta1 = config->beta1,
+                            .beta2 = config->beta2,
+                            .epsilon = config->epsilon,
+                            .momentum = config->momentum,
+                            .weight_decay = config->weight_decay};
+  struct parameters own = net_parameters(trainer->net);
+  TRY(optim_parse(config->optimiser, &spec.kind));
+  TRY(optim_create(trainer->ops, &spec, own.elements, &trainer->optim));
+  size_t *offsets;
+  TRY(memory_alloc((size_t)own.count * sizeof *offsets, (void **)&offsets));
+  for (int i = 0; i < own.count; i++)
+    offsets[i] = own.list[i].offset;
+  enum status status = buckets_create(trainer->session->comm, trainer->ops->dtype, own.gradients, offsets,
+                                      (size_t)own.count, own.elements, (size_t)(config->bucket_mb * 1048576),
+                                      &trainer->buckets);
+  memory_free((void **)&offsets);
+  return status;
+}
+
+/* The options as text, for the checkpoint. */
+static enum status write_options(struct trainer *trainer) {
+  char *text = NULL;
+  size_t bytes = 0;
+  FILE *stream = open_memstream(&text, &bytes);
+  REQUIRE(stream != NULL, ERR_MEMORY, "out of memory for the options");
+  config_write(&trainer->config, stream);
+  fclose(stream);
+  enum status status = memory_alloc(bytes + 1, (void **)&trainer->options_text);
+  if (status == STATUS_OK)
+    memcpy(trainer->options_text, text, bytes + 1);
+  free(text);
+  return status;
+}
+
+/* All that one rank can do by itself. */
+static enum status build(struct trainer *trainer) {
+  TRY(build_model(trainer));
+  TRY(build_schedule(trainer));
+  TRY(build_optimiser(trainer));
+  TRY(write_options(trainer));
+  trainer->progress = (struct progress){.best_epoch = -1};
+  return memory_alloc((size_t)comm_size(trainer->session->comm) * sizeof(int64_t),
+                      (void **)&trainer->samples_of_rank);
+}
+
+enum status trainer_create(struct session *session, const struct config *config, struct trainer **out) {
+  *out = NULL;
+  struct trainer *trainer = NULL;
+  enum status status;
+  TRY(comm_agree(session->comm, memory_alloc_zero(sizeof *trainer, (void **)&trainer)));
+  trainer->session = session;
+  trainer->config = *config;
+  resolve_defaults(&trainer->config);
+  TRY_GOTO(comm_agree(session->comm, check_options(trainer)), failed);
+  TRY_GOTO(comm_agree(session->comm, open_data(trainer)), failed);
+  TRY_GOTO(comm_agree(session->comm, build(trainer)), failed);
+  TRY_GOTO(comm_agree(session->comm, build_objective(trainer)), failed);
+  if (dataset_split_rows(trainer->dataset, SPLIT_VAL) > 0) {
+    /* As large as the training step's memory allows. */
+    int64_t rows = net_capacity(trainer->net) * comm_size(session->comm);
+    TRY_GOTO(inference_create(session->comm, trainer->dataset, SPLIT_VAL, trainer->net, rows, &trainer->validation),
+             failed);
+  }
+  REQUIRE_GOTO(trainer->validation != NULL || config->patience == 0, no_validation, ERR_ARGUMENT,
+               "--patience needs validation samples, and %s has none", config->word[0]);
+  *out = trainer;
+  return STATUS_OK;
+no_validation:
+  status = comm_agree(session->comm, status);
+failed:
+  trainer_destroy(&trainer);
+  return status;
+}
+
+void trainer_destroy(struct trainer **trainer) {
+  if (*trainer == NULL)
+    return;
+  struct trainer *own = *trainer;
+  inference_destroy(&own->validation);
+  buckets_destroy(&own->buckets);
+  optim_destroy(&own->optim);
+  objective_destroy(&own->objective);
+  net_destroy(&own->net);
+  loader_destroy(&own->loader);
+  dataset_close(&own->dataset);
+  memory_free(&own->grad_features);
+  memory_free(&own->grad_predictions);
+  memory_free((void **)&own->samples_of_rank);
+  memory_free((void **)&own->feature_names);
+  memory_free((void **)&own->target_names);
+  memory_free((void **)&own->options_text);
+  memory_free((void **)trainer);
+}
+
+enum status joined_names(const struct dataset *dataset, bool features, char **out) {
+  int count = features ? dataset_features(dataset) : dataset_targets(dataset);
+  size_t bytes = 1;
+  for (int i = 0; i < count; i++)
+    bytes += 1 + strlen(features ? dataset_feature_name(dataset, i) : dataset_target_name(dataset, i));
+  TRY(memory_alloc(bytes, (void **)out));
+  char *next = *out;
+  *next = '\0';
+  for (int i = 0; i < count; i++)
+    next += sprintf(next, "%s%s", i ? "\n" : "",
+                    features ? dataset_feature_name(dataset, i) : dataset_target_name(dataset, i));
+  return STATUS_OK;
+}
