@@ -16,7 +16,7 @@ struct buckets {
   char *gradients;     /* borrowed */
   struct range *range; /* [count], in the order they complete */
   size_t count;
-  size_t next;      /* first bucket that has not been started */
+  size_t next;       /* first bucket that has not been started */
   size_t next_slice; /* slices still to come in this step      */
   size_t slices;
 };
@@ -44,7 +44,13 @@ enum status buckets_create(struct comm *comm, enum dtype dtype, void *gradients,
   *out = NULL;
   struct buckets *buckets = NULL;
   enum status status;
-  size_t least = bytes / dtype_size(dtype) > 0 ? bytes / dtype_size(dtype) : 1;
+  size_t least = bytes / dtype_size(dtype) + (bytes % dtype_size(dtype) != 0);
+  least = least < 1 ? 1 : least > MOST_ELEMENTS ? MOST_ELEMENTS : least;
+  for (size_t slice = 0; slice < slices; slice++) {
+    size_t end = slice + 1 < slices ? offsets[slice + 1] : elements;
+    REQUIRE(end - offsets[slice] <= MOST_ELEMENTS, ERR_ARGUMENT,
+            "one layer of %zu parameters is too large for a bucket", end - offsets[slice]);
+  }
   TRY(memory_alloc_zero(sizeof *buckets, (void **)&buckets));
   buckets->comm = comm;
   buckets->dtype = dtype;
@@ -53,9 +59,6 @@ enum status buckets_create(struct comm *comm, enum dtype dtype, void *gradients,
   buckets->count = cut(offsets, slices, elements, least, NULL);
   TRY_GOTO(memory_alloc(buckets->count * sizeof *buckets->range, (void **)&buckets->range), failed);
   cut(offsets, slices, elements, least, buckets->range);
-  for (size_t i = 0; i < buckets->count; i++)
-    REQUIRE_GOTO(buckets->range[i].count <= MOST_ELEMENTS, failed, ERR_ARGUMENT,
-                 "one layer of %zu parameters is too large for a bucket", buckets->range[i].count);
   *out = buckets;
   return STATUS_OK;
 failed:
@@ -75,6 +78,7 @@ size_t buckets_count(const struct buckets *buckets) {
 }
 
 enum status buckets_ready(struct buckets *buckets, size_t slice) {
+  REQUIRE(buckets->next_slice > 0, ERR_BUG, "gradient slice %zu is ready after all slices of the step", slice);
   REQUIRE(slice + 1 == buckets->next_slice, ERR_BUG, "gradient slice %zu is ready, but slice %zu was next", slice,
           buckets->next_slice - 1);
   buckets->next_slice = slice;

@@ -104,7 +104,11 @@ enum status comm_agree(struct comm *comm, enum status local) {
 enum status comm_same(struct comm *comm, const char *what, const void *data, size_t bytes) {
   unsigned char *root_bytes = NULL;
   enum status status = memory_alloc(bytes, (void **)&root_bytes);
-  TRY(comm_agree(comm, status));
+  status = comm_agree(comm, status);
+  if (status != STATUS_OK) {
+    memory_free((void **)&root_bytes);
+    return status;
+  }
   memcpy(root_bytes, data, bytes);
   status = comm_broadcast(comm, root_bytes, bytes, 0);
   if (status == STATUS_OK && memcmp(root_bytes, data, bytes) != 0)

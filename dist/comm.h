@@ -6,7 +6,8 @@
  *     TRY(comm_sum(comm, F64, sums, 3));                                 in place, all ranks get the sum
  *     comm_destroy(&comm);
  *
- * `rank` and `size` are MPI's.  Counts may exceed INT_MAX; they are split inside, once.
+ * `rank` and `size` are MPI's.  Counts of sums, maxima and broadcasts may exceed INT_MAX: they are split inside,
+ * once.  A sum has the same bits on all ranks.
  * Collective = every rank of the communicator calls it, in the same order.
  * Local      = no communication.
  * Same value = local, but all ranks must pass equal arguments. */
@@ -41,7 +42,7 @@ enum status comm_barrier(struct comm *comm);
 /* Sum over all ranks, in place.  Collective; equal count and dtype on all ranks. */
 enum status comm_sum(struct comm *comm, enum dtype dtype, void *data, size_t count);
 
-/* Largest and smallest value over all ranks, in place.  Collective. */
+/* Largest value over all ranks, in place.  Collective. */
 enum status comm_max_i64(struct comm *comm, int64_t *data, size_t count);
 enum status comm_max_f64(struct comm *comm, double *data, size_t count);
 
@@ -50,7 +51,7 @@ enum status comm_broadcast(struct comm *comm, void *data, size_t bytes, int root
 
 /* All-gather of rows, uneven and empty shares allowed.
  * own           [rows_of_rank[rank], row_bytes]; NULL = already in place inside `all`
- * rows_of_rank  [size], the same on all ranks
+ * rows_of_rank  [size], the same on all ranks; INT_MAX rows in all, INT_MAX bytes a row, at most
  * all           [sum of rows_of_rank, row_bytes], rank-major
  * Collective. */
 enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,

@@ -2,17 +2,22 @@
 #include "dist/comm_ops.h"
 #include "dist/memory.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-#define MOST_WINDOWS 16
+#define MOST_BLOCKS 16
 
 struct mpi_transport {
   MPI_Comm world; /* owned duplicate                         */
   MPI_Comm node;  /* owned: the ranks that share this host   */
-  MPI_Win windows[MOST_WINDOWS];
-  int window_count;
+  void *block[MOST_BLOCKS]; /* host-shared memory, mapped */
+  size_t length[MOST_BLOCKS];
+  int block_count;
 };
 
 /* Convert an MPI code; the sentence names the call. */
@@ -35,8 +40,8 @@ static struct mpi_transport *transport_of(struct comm *comm) {
 
 static void destroy(struct comm *comm) {
   struct mpi_transport *transport = transport_of(comm);
-  for (int i = transport->window_count - 1; i >= 0; i--)
-    MPI_Win_free(&transport->windows[i]);
+  for (int i = transport->block_count - 1; i >= 0; i--)
+    munmap(transport->block[i], transport->length[i]);
   if (transport->node != MPI_COMM_NULL)
     MPI_Comm_free(&transport->node);
   if (transport->world != MPI_COMM_NULL)
@@ -156,20 +161,60 @@ static enum status wait_request(struct comm *comm, struct comm_request *request)
   return STATUS_OK;
 }
 
+/* A block of host-shared memory on its way: what the host's first rank made, and how it went. */
+struct offer {
+  int error; /* errno of the first failure */
+  char name[60];
+};
+
+/* The host's first rank reserves the memory in full, so that no page is missing later. */
+static int make_block(struct comm *comm, size_t length, struct offer *offer) {
+  snprintf(offer->name, sizeof offer->name, "/conr-%ld-%p-%d", (long)getpid(), (void *)comm,
+           transport_of(comm)->block_count);
+  int file = shm_open(offer->name, O_RDWR | O_CREAT | O_EXCL, 0600);
+  offer->error = file < 0 ? errno : length > PTRDIFF_MAX ? ENOMEM : posix_fallocate(file, 0, (off_t)length);
+  return file;
+}
+
+/* Map it; the name goes once all ranks of the host have it, so that a killed job leaves nothing behind. */
+static enum status map_block(struct comm *comm, int file, size_t length, struct offer *offer, void **out) {
+  void *block = MAP_FAILED;
+  if (offer->error == 0) {
+    block = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    offer->error = block == MAP_FAILED ? errno : 0;
+  }
+  TRY(check(MPI_Allreduce(MPI_IN_PLACE, &offer->error, 1, MPI_INT, MPI_MAX, transport_of(comm)->node),
+            "MPI_Allreduce"));
+  if (comm->node_rank == 0)
+    shm_unlink(offer->name);
+  if (offer->error != 0 && block != MAP_FAILED)
+    munmap(block, length);
+  REQUIRE(offer->error == 0, ERR_MEMORY, "cannot share %zu bytes among the ranks of %s: %s (is /dev/shm large enough?)",
+          length, comm->host, strerror(offer->error));
+  *out = block;
+  return STATUS_OK;
+}
+
 static enum status node_alloc(struct comm *comm, size_t bytes, void **out) {
   struct mpi_transport *transport = transport_of(comm);
+  struct offer offer = {0};
+  size_t length = bytes > 0 ? bytes : 1;
+  int file = -1;
   *out = NULL;
-  REQUIRE(transport->window_count < MOST_WINDOWS, ERR_BUG, "more than %d blocks of host-shared memory", MOST_WINDOWS);
-  MPI_Win window;
-  void *mine;
-  MPI_Aint size = comm->node_rank == 0 ? (MPI_Aint)(bytes + 64) : 0;
-  TRY(check(MPI_Win_allocate_shared(size, 1, MPI_INFO_NULL, transport->node, &mine, &window),
-            "MPI_Win_allocate_shared (host-shared memory; is /dev/shm large enough?)"));
-  transport->windows[transport->window_count++] = window;
-  int unit;
-  char *base;
-  TRY(check(MPI_Win_shared_query(window, 0, &size, &unit, &base), "MPI_Win_shared_query"));
-  *out = base + (64 - (uintptr_t)base % 64) % 64;
+  REQUIRE(transport->block_count < MOST_BLOCKS, ERR_BUG, "more than %d blocks of host-shared memory", MOST_BLOCKS);
+  if (comm->node_rank == 0)
+    file = make_block(comm, length, &offer);
+  TRY(check(MPI_Bcast(&offer, sizeof offer, MPI_BYTE, 0, transport->node), "MPI_Bcast"));
+  if (offer.error == 0 && comm->node_rank != 0) {
+    file = shm_open(offer.name, O_RDWR, 0600);
+    offer.error = file < 0 ? errno : 0;
+  }
+  enum status status = map_block(comm, file, length, &offer, out);
+  if (file >= 0)
+    close(file);
+  TRY(status);
+  transport->length[transport->block_count] = length;
+  transport->block[transport->block_count++] = *out;
   return STATUS_OK;
 }
 
@@ -210,10 +255,10 @@ enum status comm_create_mpi(MPI_Comm mpi, struct comm **out) {
   MPI_Comm_set_errhandler(transport->world, MPI_ERRORS_RETURN);
   MPI_Comm_rank(transport->world, &comm->rank);
   MPI_Comm_size(transport->world, &comm->size);
-  TRY_GOTO(check(MPI_Comm_split_type(transport->world, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL,
-                                     &transport->node),
-                 "MPI_Comm_split_type"),
-           failed);
+  TRY_GOTO(
+      check(MPI_Comm_split_type(transport->world, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &transport->node),
+            "MPI_Comm_split_type"),
+      failed);
   MPI_Comm_rank(transport->node, &comm->node_rank);
   MPI_Comm_size(transport->node, &comm->node_size);
   gethostname(comm->host, sizeof comm->host - 1);

@@ -10,7 +10,7 @@
 
 struct log {
   int rank, size;
-  bool quiet;    /* errors only                                 */
+  bool quiet;    /* warnings and errors only                    */
   bool terminal; /* stderr is a terminal: live lines allowed    */
   bool live;     /* a live line is on screen and must be ended  */
   double last_progress_seconds;

@@ -8,7 +8,7 @@
 static _Thread_local char sentence[1024];
 static _Thread_local bool agreed;
 
-enum status fail(enum status code, const char *format, ...) {
+enum status(fail)(enum status code, const char *format, ...) {
   char text[sizeof sentence]; /* a copy: the arguments may point into the old sentence */
   va_list arguments;
   va_start(arguments, format);
