@@ -86,15 +86,16 @@ static enum status measure_gemm(double *gflops) {
   TRY(memory_alloc(3 * bytes, (void **)&block));
   for (int i = 0; i < 3 * GEMM_SIZE * GEMM_SIZE; i++)
     block[i] = (float)(i % 7) - 3;
-  for (int repeat = 0; repeat < 3; repeat++) {
+  enum status status = STATUS_OK;
+  for (int repeat = 0; repeat < 3 && status == STATUS_OK; repeat++) {
     double began = log_seconds();
-    gemm(F32, GEMM_PLAIN, GEMM_TRANSPOSED, GEMM_SIZE, GEMM_SIZE, GEMM_SIZE, 1, block, GEMM_SIZE,
-         block + GEMM_SIZE * GEMM_SIZE, GEMM_SIZE, 0, block + 2 * GEMM_SIZE * GEMM_SIZE, GEMM_SIZE);
+    status = gemm(F32, GEMM_PLAIN, GEMM_TRANSPOSED, GEMM_SIZE, GEMM_SIZE, GEMM_SIZE, 1, block, GEMM_SIZE,
+                  block + GEMM_SIZE * GEMM_SIZE, GEMM_SIZE, 0, block + 2 * GEMM_SIZE * GEMM_SIZE, GEMM_SIZE);
     best = fmin(best, log_seconds() - began);
   }
   memory_free((void **)&block);
   *gflops = 2.0 * GEMM_SIZE * GEMM_SIZE * GEMM_SIZE / best / 1e9;
-  return STATUS_OK;
+  return status;
 }
 
 static enum status time_loss(struct bench *bench, struct conr *conr, struct measurement *out) {
@@ -190,14 +191,19 @@ static enum status bench_size(struct bench *bench, bool *warm) {
   return STATUS_OK;
 }
 
+static enum status read_sizes(const struct config *config, int64_t *rows, int *row_count, int64_t *dims,
+                              int *dim_count) {
+  REQUIRE(strcmp(config->word[0], "loss") == 0, ERR_ARGUMENT, "conr bench knows loss, not \"%s\"", config->word[0]);
+  TRY(config_integers("rows", config->rows ? config->rows : "512,1024,2048,4096,8192,16384", 2, 1 << 30, MOST_SIZES,
+                      rows, row_count));
+  return config_integers("dim", config->dim ? config->dim : "128,512,2048", 1, 1 << 24, MOST_SIZES, dims, dim_count);
+}
+
 enum status command_bench(struct session *session, const struct config *config) {
   int64_t rows[MOST_SIZES], dims[MOST_SIZES];
   int row_count, dim_count;
   bool warm = false;
-  REQUIRE(strcmp(config->word[0], "loss") == 0, ERR_ARGUMENT, "conr bench knows loss, not \"%s\"", config->word[0]);
-  TRY(config_integers("rows", config->rows ? config->rows : "512,1024,2048,4096,8192,16384", 2, 1 << 30, MOST_SIZES,
-                      rows, &row_count));
-  TRY(config_integers("dim", config->dim ? config->dim : "128,512,2048", 1, 1 << 24, MOST_SIZES, dims, &dim_count));
+  TRY(comm_agree(session->comm, read_sizes(config, rows, &row_count, dims, &dim_count)));
   if (!config->json && comm_rank(session->comm) == 0)
     print_header();
   for (int d = 0; d < dim_count; d++)

@@ -24,6 +24,7 @@ enum scale { SCALE_POSITIVE, SCALE_NEGATIVE, SUBTRACT, SCALE_MEAN, SCALES };
 /* What a rank adds to the exchange of row scalars, after its rows: sums for everybody. */
 struct trailer {
   double loss, active, positives, negatives, zero_rows;
+  double failed; /* 1: this rank's matrix products failed */
 };
 #define TRAILER_UNITS (sizeof(struct trailer) / 8)
 
@@ -523,6 +524,12 @@ static struct pair_columns columns_of(const struct conr *conr) {
                                .scale_mean = scale_of(conr, SCALE_MEAN)};
 }
 
+/* Messages are kept by thread: say it again for the caller's. */
+static enum status products_done(int failures) {
+  REQUIRE(failures == 0, ERR_MEMORY, "a matrix product of the ConR loss failed: the memory may be full");
+  return STATUS_OK;
+}
+
 static void *thread_panel(const struct conr *conr) {
   return (char *)conr->panels + (size_t)omp_get_thread_num() * pairwise_workspace(conr->dtype, conr->features);
 }
@@ -532,33 +539,33 @@ static int64_t own_row_at(const struct conr *conr, const struct sweep *sweep, in
   return (sweep->batch_order ? place : sweep->order[place]) - conr->own_first;
 }
 
-static void forward_sweep(struct conr *conr, const struct sweep *sweep) {
+static enum status forward_sweep(struct conr *conr, const struct sweep *sweep) {
   struct pair_columns columns = columns_of(conr);
-#pragma omp parallel for schedule(dynamic) num_threads(conr->threads)
+  int failures = 0;
+#pragma omp parallel for schedule(dynamic) num_threads(conr->threads) reduction(+ : failures)
   for (int64_t p = 0; p < panel_count(conr); p++) {
     const int32_t *places = sweep->own + p * conr->panel_rows;
     int count = panel_size(conr, p);
     struct pair_sums sums[PANEL_ROWS];
     for (int i = 0; i < count; i++)
       sums[i] = conr->sums[own_row_at(conr, sweep, places[i])];
-    pairwise_forward(conr->dtype, &conr->rule, &columns, places, count, sweep->range[p].first, sweep->range[p].last,
-                     sweep->pairs, thread_panel(conr), sums);
+    failures += pairwise_forward(conr->dtype, &conr->rule, &columns, places, count, sweep->range[p].first,
+                                 sweep->range[p].last, sweep->pairs, thread_panel(conr), sums) != STATUS_OK;
     for (int i = 0; i < count; i++)
       conr->sums[own_row_at(conr, sweep, places[i])] = sums[i];
   }
+  return products_done(failures);
 }
 
-static void forward_sweeps(struct conr *conr, enum conr_path path) {
+static enum status forward_sweeps(struct conr *conr, enum conr_path path) {
   for (int64_t i = 0; i < conr->own_rows; i++)
     pair_sums_clear(&conr->sums[i]);
-  if (path == CONR_DENSE) {
-    forward_sweep(conr, &conr->by_label);
-    return;
-  }
+  if (path == CONR_DENSE)
+    return forward_sweep(conr, &conr->by_label);
   reorder_records(conr, conr->by_label.order);
-  forward_sweep(conr, &conr->by_label);
+  TRY(forward_sweep(conr, &conr->by_label));
   reorder_records(conr, conr->by_prediction.order);
-  forward_sweep(conr, &conr->by_prediction);
+  return forward_sweep(conr, &conr->by_prediction);
 }
 
 /* ---- the second exchange: two scalars a row ------------------------------------------------ */
@@ -614,7 +621,7 @@ static double weight_at(const struct conr *conr, int64_t slot) {
 
 /* Gather [u, second] of all rows; afterwards the exchange buffer holds them in batch order.
  * Each rank's rows are followed by its trailer; all ranks add the trailers in the same order. */
-static enum status exchange_scalars(struct conr *conr, struct trailer *total) {
+static enum status exchange_scalars(struct conr *conr, bool failed, struct trailer *total) {
   int size = comm_size(conr->comm), rank = comm_rank(conr->comm);
   int64_t units_per_row = 2 * (int64_t)dtype_size(conr->dtype) / 8, units[size];
   char *next = conr->exchange;
@@ -622,7 +629,7 @@ static enum status exchange_scalars(struct conr *conr, struct trailer *total) {
     units[r] = conr->rows_of_rank[r] * units_per_row + (int64_t)TRAILER_UNITS;
   for (int r = 0; r < rank; r++)
     next += units[r] * 8;
-  struct trailer trailer = {0};
+  struct trailer trailer = {.failed = failed};
   for (int64_t i = 0; i < conr->own_rows; i++) {
     double scalars[2];
     row_scalars(conr, &conr->sums[i], weight_at(conr, conr->slot_of[conr->own_first + i]), scalars, &trailer);
@@ -645,8 +652,9 @@ static enum status exchange_scalars(struct conr *conr, struct trailer *total) {
     total->positives += trailer.positives;
     total->negatives += trailer.negatives;
     total->zero_rows += trailer.zero_rows;
+    total->failed += trailer.failed;
   }
-  return STATUS_OK;
+  return products_done(total->failed > 0);
 }
 
 /* ---- backward: complete gradients of the own rows ------------------------------------------ */
@@ -668,21 +676,27 @@ static void spread_scalars(struct conr *conr) {
 }
 
 /* grad[own row] += the panel's part of sum_j H_ij q_j / t. */
-static void backward_sweep(struct conr *conr, const struct sweep *sweep, void *grad) {
+static enum status backward_sweep(struct conr *conr, const struct sweep *sweep, void *grad) {
   spread_scalars(conr);
   struct pair_columns columns = columns_of(conr);
-#pragma omp parallel for schedule(dynamic) num_threads(conr->threads)
+  int failures = 0;
+#pragma omp parallel for schedule(dynamic) num_threads(conr->threads) reduction(+ : failures)
   for (int64_t p = 0; p < panel_count(conr); p++) {
     const int32_t *places = sweep->own + p * conr->panel_rows;
     int count = panel_size(conr, p);
-    const void *part = pairwise_backward(conr->dtype, &conr->rule, &columns, places, count, sweep->range[p].first,
-                                         sweep->range[p].last, sweep->pairs, thread_panel(conr));
+    const void *part;
+    if (pairwise_backward(conr->dtype, &conr->rule, &columns, places, count, sweep->range[p].first,
+                          sweep->range[p].last, sweep->pairs, thread_panel(conr), &part) != STATUS_OK) {
+      failures++;
+      continue;
+    }
     for (int i = 0; i < count; i++) {
       int64_t to = own_row_at(conr, sweep, places[i]) * conr->features, from = (int64_t)i * conr->features;
       for (int k = 0; k < conr->features; k++)
         put(conr->dtype, grad, to + k, get(conr->dtype, grad, to + k) + get(conr->dtype, part, from + k));
     }
   }
+  return products_done(failures);
 }
 
 /* From the gradient of q to that of the features: through q = f / |f|. */
@@ -699,16 +713,15 @@ static void through_norm(const struct conr *conr, const void *features, void *gr
   }
 }
 
-static void backward_sweeps(struct conr *conr, enum conr_path path, const void *features, void *grad) {
+static enum status backward_sweeps(struct conr *conr, enum conr_path path, const void *features, void *grad) {
   memset(grad, 0, (size_t)conr->own_rows * (size_t)conr->features * dtype_size(conr->dtype));
-  if (path == CONR_DENSE) {
-    backward_sweep(conr, &conr->by_label, grad);
-  } else {
-    backward_sweep(conr, &conr->by_prediction, grad); /* the order the forward sweep left */
+  if (path == CONR_BANDED) { /* begin in the order the forward sweeps left */
+    TRY(backward_sweep(conr, &conr->by_prediction, grad));
     reorder_records(conr, conr->by_label.order);
-    backward_sweep(conr, &conr->by_label, grad);
   }
+  TRY(backward_sweep(conr, &conr->by_label, grad));
   through_norm(conr, features, grad);
+  return STATUS_OK;
 }
 
 /* ---- the call ------------------------------------------------------------------------------ */
@@ -728,10 +741,10 @@ int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_feat
   TRY(gather_records(conr, batch));
   make_rule(conr);
   enum conr_path path = plan_sweeps(conr, &computed_share);
-  forward_sweeps(conr, path);
-  TRY(exchange_scalars(conr, &total));
+  bool failed = forward_sweeps(conr, path) != STATUS_OK; /* the exchange is collective: tell it there */
+  TRY(exchange_scalars(conr, failed, &total));
   if (grad_features != NULL)
-    backward_sweeps(conr, path, batch->features, grad_features);
+    TRY(backward_sweeps(conr, path, batch->features, grad_features));
   *result = (struct conr_result){.loss = total.loss,
                                  .rows = conr->rows,
                                  .active_anchors = (int64_t)total.active,

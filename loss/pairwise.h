@@ -3,7 +3,8 @@
  * A panel's similarities are one matrix product; masks, exponentials and row sums are taken while
  * it is in cache.  The forward sweep gives each row its sums; the backward sweep, once every row's
  * scalars are known, computes the similarities again and multiplies the pair coefficients H with the features.
- * Local and allocation-free; one call per thread at a time, each with its own workspace. */
+ * Local and allocation-free; one call per thread at a time, each with its own workspace.  Both sweeps fail only when the
+ * matrix product does (ERR_MEMORY). */
 #ifndef CONR_LOSS_PAIRWISE_H
 #define CONR_LOSS_PAIRWISE_H
 
@@ -64,14 +65,14 @@ size_t pairwise_workspace(enum dtype dtype, int features);
 
 /* Add the pairs (rows[0..count-1]) x [first, last) of a class to sums[0..count-1].
  * rows: record indices, count <= rule->product_rows. */
-void pairwise_forward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
-                      const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
-                      void *workspace, struct pair_sums *sums);
+enum status pairwise_forward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
+                             const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
+                             void *workspace, struct pair_sums *sums);
 
 /* For the same pairs: (1/t) sum_j H_ij q_j.
- * Returns [count, features] REAL inside the workspace, valid until its next use. */
-const void *pairwise_backward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
+ * *grad  [count, features] REAL inside the workspace, valid until its next use. */
+enum status pairwise_backward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
                               const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
-                              void *workspace);
+                              void *workspace, const void **grad);
 
 #endif

@@ -47,18 +47,16 @@ size_t pairwise_workspace(enum dtype dtype, int features) {
                       : sizeof(struct panel_f64) + panel_reals_f64(features) * sizeof(double);
 }
 
-void pairwise_forward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
-                      const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
-                      void *workspace, struct pair_sums *sums) {
-  if (dtype == F32)
-    forward_f32(rule, columns, rows, count, first, last, pairs, workspace, sums);
-  else
-    forward_f64(rule, columns, rows, count, first, last, pairs, workspace, sums);
+enum status pairwise_forward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
+                             const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
+                             void *workspace, struct pair_sums *sums) {
+  return dtype == F32 ? forward_f32(rule, columns, rows, count, first, last, pairs, workspace, sums)
+                      : forward_f64(rule, columns, rows, count, first, last, pairs, workspace, sums);
 }
 
-const void *pairwise_backward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
+enum status pairwise_backward(enum dtype dtype, const struct pair_rule *rule, const struct pair_columns *columns,
                               const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
-                              void *workspace) {
-  return dtype == F32 ? (const void *)backward_f32(rule, columns, rows, count, first, last, pairs, workspace)
-                      : (const void *)backward_f64(rule, columns, rows, count, first, last, pairs, workspace);
+                              void *workspace, const void **grad) {
+  return dtype == F32 ? backward_f32(rule, columns, rows, count, first, last, pairs, workspace, grad)
+                      : backward_f64(rule, columns, rows, count, first, last, pairs, workspace, grad);
 }

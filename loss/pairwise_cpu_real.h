@@ -178,14 +178,14 @@ static REAL *NAME(pack_rows)(const struct pair_rule *rule, const struct pair_col
 }
 
 /* tile [product_rows, n] = own rows . columns^T / t */
-static void NAME(similarities)(const struct pair_rule *rule, const struct pair_columns *columns, const REAL *own,
+static enum status NAME(similarities)(const struct pair_rule *rule, const struct pair_columns *columns, const REAL *own,
                                int64_t first, int n, REAL *tile) {
-  gemm(DTYPE, GEMM_PLAIN, GEMM_TRANSPOSED, rule->product_rows, n, columns->features, 1.0 / rule->temperature, own, columns->features,
+  return gemm(DTYPE, GEMM_PLAIN, GEMM_TRANSPOSED, rule->product_rows, n, columns->features, 1.0 / rule->temperature, own, columns->features,
        (const REAL *)columns->records + first * columns->stride, columns->stride, 0.0, tile, n);
 }
 
 
-static void NAME(forward)(const struct pair_rule *rule, const struct pair_columns *columns, const int32_t *rows,
+static enum status NAME(forward)(const struct pair_rule *rule, const struct pair_columns *columns, const int32_t *rows,
                           int count, int64_t first, int64_t last, enum pair_class pairs, void *workspace,
                           struct pair_sums *sums) {
   struct NAME(panel) *panel = workspace;
@@ -193,7 +193,7 @@ static void NAME(forward)(const struct pair_rule *rule, const struct pair_column
   REAL *own = NAME(pack_rows)(rule, columns, rows, count, panel);
   for (int64_t begin = first, n; begin < last; begin += n) {
     n = block_columns(begin, last);
-    NAME(similarities)(rule, columns, own, begin, (int)n, panel->tile);
+    TRY(NAME(similarities)(rule, columns, own, begin, (int)n, panel->tile));
     for (int i = 0; i < count; i++) {
       NAME(row_distances)(rule, columns, rows[i], begin, (int)n, pairs, panel);
       (rule->wide ? NAME(forward_row_wide) : NAME(forward_row))((int)n, panel->tile + (size_t)i * (size_t)n,
@@ -201,11 +201,12 @@ static void NAME(forward)(const struct pair_rule *rule, const struct pair_column
                                                                 &sums[i]);
     }
   }
+  return STATUS_OK;
 }
 
-static const REAL *NAME(backward)(const struct pair_rule *rule, const struct pair_columns *columns,
+static enum status NAME(backward)(const struct pair_rule *rule, const struct pair_columns *columns,
                                   const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
-                                  void *workspace) {
+                                  void *workspace, const void **out) {
   struct NAME(panel) *panel = workspace;
   struct NAME(row_rule) row = NAME(row_rule)(rule);
   const REAL *scale_positive = columns->scale_positive, *scale_negative = columns->scale_negative;
@@ -215,7 +216,7 @@ static const REAL *NAME(backward)(const struct pair_rule *rule, const struct pai
   memset(grad, 0, (size_t)count * (size_t)columns->features * sizeof *grad);
   for (int64_t begin = first, n; begin < last; begin += n) {
     n = block_columns(begin, last);
-    NAME(similarities)(rule, columns, own, begin, (int)n, panel->tile);
+    TRY(NAME(similarities)(rule, columns, own, begin, (int)n, panel->tile));
     for (int i = 0; i < count; i++) {
       NAME(row_distances)(rule, columns, rows[i], begin, (int)n, pairs, panel);
       row.scale_positive = scale_positive[rows[i]];
@@ -231,8 +232,9 @@ static const REAL *NAME(backward)(const struct pair_rule *rule, const struct pai
                            scale_negative + begin, subtract + begin);
       }
     }
-    gemm(DTYPE, GEMM_PLAIN, GEMM_PLAIN, count, columns->features, n, 1.0 / rule->temperature, panel->tile, n,
-         (const REAL *)columns->records + begin * columns->stride, columns->stride, 1.0, grad, columns->features);
+    TRY(gemm(DTYPE, GEMM_PLAIN, GEMM_PLAIN, count, columns->features, n, 1.0 / rule->temperature, panel->tile, n,
+             (const REAL *)columns->records + begin * columns->stride, columns->stride, 1.0, grad, columns->features));
   }
-  return grad;
+  *out = grad;
+  return STATUS_OK;
 }

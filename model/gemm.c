@@ -37,13 +37,18 @@ static void gemm_f64(enum gemm_op op_a, enum gemm_op op_b, int64_t m, int64_t n,
     row_f64(op_a, op_b, i, n, k, alpha, a, lda, b, ldb, beta, c + i * ldc);
 }
 
-void gemm(enum dtype dtype, enum gemm_op op_a, enum gemm_op op_b, int64_t m, int64_t n, int64_t k, double alpha,
-          const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c, int64_t ldc) {
+enum status gemm(enum dtype dtype, enum gemm_op op_a, enum gemm_op op_b, int64_t m, int64_t n, int64_t k, double alpha,
+                 const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c, int64_t ldc) {
   if (m == 0 || n == 0)
-    return;
-  if (dtype == F64)
+    return STATUS_OK;
+  if (dtype == F64) {
     gemm_f64(op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-  else
-    dnnl_sgemm(op_a == GEMM_PLAIN ? 'N' : 'T', op_b == GEMM_PLAIN ? 'N' : 'T', m, n, k, (float)alpha, a, lda, b, ldb,
-               (float)beta, c, ldc);
+    return STATUS_OK;
+  }
+  dnnl_status_t code = dnnl_sgemm(op_a == GEMM_PLAIN ? 'N' : 'T', op_b == GEMM_PLAIN ? 'N' : 'T', m, n, k,
+                                  (float)alpha, a, lda, b, ldb, (float)beta, c, ldc);
+  REQUIRE(code == dnnl_success, ERR_MEMORY,
+          "oneDNN cannot multiply [%lld, %lld] by [%lld, %lld] (status %d): the memory may be full", (long long)m,
+          (long long)k, (long long)k, (long long)n, (int)code);
+  return STATUS_OK;
 }

@@ -12,7 +12,7 @@
  *                (the cpu backend has no queue: an entry is done when it returns).
  *   Sizes        rows and count may be 0 (what is documented as overwritten still is); in, out and width are >= 1.
  *   Aliasing     arguments must not overlap, except where "may be" says that two may be the same pointer.
- *   Errors       ERR_BUG for what the backend does not know; sizes and values are the caller's to check.
+ *   Errors       ERR_BUG for what the backend does not know, ERR_MEMORY where it needs memory of its own (cpu products); sizes and values are the caller's to check.
  *   NaN          goes through (relu(NaN) is NaN): a fault upstream stays visible.
  *   Determinism  Exact    = same bits for any number of threads.
  *                Repeated = same bits when shapes and the number of threads are the same.

@@ -22,16 +22,14 @@ static enum status linear_forward(int64_t rows, int64_t in, int64_t out, const v
   if (bias != NULL)
     for (int64_t row = 0; row < rows; row++)
       memcpy((REAL *)y + row * out, bias, (size_t)out * sizeof(REAL));
-  gemm(DTYPE, GEMM_PLAIN, GEMM_TRANSPOSED, rows, out, in, 1, x, in, weight, in, bias != NULL, y, out);
-  return STATUS_OK;
+  return gemm(DTYPE, GEMM_PLAIN, GEMM_TRANSPOSED, rows, out, in, 1, x, in, weight, in, bias != NULL, y, out);
 }
 
 static enum status linear_backward_data(int64_t rows, int64_t in, int64_t out, const void *grad_y, const void *weight,
                                         void *grad_x) {
   if (rows == 0)
     return STATUS_OK;
-  gemm(DTYPE, GEMM_PLAIN, GEMM_PLAIN, rows, in, out, 1, grad_y, out, weight, in, 0, grad_x, in);
-  return STATUS_OK;
+  return gemm(DTYPE, GEMM_PLAIN, GEMM_PLAIN, rows, in, out, 1, grad_y, out, weight, in, 0, grad_x, in);
 }
 
 /* Columns summed at a time: the partial sums fill one page at most, and a row's piece is a few cache lines. */
@@ -69,8 +67,7 @@ static enum status linear_backward_weights(int64_t rows, int64_t in, int64_t out
   }
   if (grad_bias != NULL)
     column_sums(rows, out, grad_y, grad_bias);
-  gemm(DTYPE, GEMM_TRANSPOSED, GEMM_PLAIN, out, in, rows, 1, grad_y, out, x, in, 0, grad_weight, in);
-  return STATUS_OK;
+  return gemm(DTYPE, GEMM_TRANSPOSED, GEMM_PLAIN, out, in, rows, 1, grad_y, out, x, in, 0, grad_weight, in);
 }
 
 /* --- activations -------------------------------------------------------------------------------------------- */

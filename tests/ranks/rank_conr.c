@@ -428,9 +428,9 @@ static void traffic(void) {
     int64_t last = first_row(SHARE_EVEN, 101, world_rank + 1, world_size);
     struct outcome outcome = run_share(MPI_COMM_WORLD, &batch, &options, CONR_F32, first, last, 1);
     int64_t others = 101 - (last - first), ranks = world_size - 1;
-    /* Row counts (8 a rank); q, label, prediction, weight of the others' rows; two scalars of each, and five sums a
+    /* Row counts (8 a rank); q, label, prediction, weight of the others' rows; two scalars of each, and six sums a
      * rank.  No feature gradient. */
-    int64_t wanted = 8 * ranks + others * (13 + 2 * targets + 1) * 4 + others * 8 + ranks * 40;
+    int64_t wanted = 8 * ranks + others * (13 + 2 * targets + 1) * 4 + others * 8 + ranks * 48;
     expect(outcome.result.bytes_received == wanted, "bytes received", (double)outcome.result.bytes_received,
            (double)wanted);
     free(outcome.grad);
