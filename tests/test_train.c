@@ -1,0 +1,59 @@
+/* N ranks equal one rank in training: tests/ranks/rank_train.c on the shipped table. */
+#include "tests/run_ranks.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <criterion/parameterized.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct variant {
+  const char *name;
+  const char *words[24]; /* options of conr train */
+};
+
+static const struct variant variants[] = {
+    {"float64, ConR, dropout, augmentation",
+     {"--precision", "f64", "--conr", "--dropout", "0.2", "--noise", "0.1", "--mask", "0.1", "--batch", "200", "--optimiser",
+      "sgd", "--lr", "0.002"}},
+    {"float32, ConR, dropout, augmentation",
+     {"--conr", "--dropout", "0.2", "--noise", "0.1", "--mask", "0.1", "--batch", "200", "--optimiser", "sgd", "--lr",
+      "0.002"}},
+    {"float64, three views, reference variant, clipping",
+     {"--precision", "f64", "--conr", "--conr-variant", "reference", "--views", "3", "--clip", "1", "--batch", "150"}},
+    {"float64, MSE alone, batches of 7: empty and uneven shards",
+     {"--precision", "f64", "--loss", "mse", "--batch", "7", "--bucket-mb", "0.0005"}},
+};
+
+/* Tests run in processes of their own, so a parameter must not hold pointers: the number of the variant. */
+ParameterizedTestParameters(train, n_ranks_equal_one_rank) {
+  static int numbers[sizeof variants / sizeof *variants];
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+    numbers[i] = (int)i;
+  return cr_make_param_array(int, numbers, sizeof numbers / sizeof *numbers);
+}
+
+ParameterizedTest(int *number, train, n_ranks_equal_one_rank, .timeout = 240) {
+  const struct variant *variant = &variants[*number];
+  char folder[] = "/tmp/conr-train-XXXXXX", data[64], command[256], conr[RUN_PATH_BYTES];
+  cr_assert(ne(ptr, mkdtemp(folder), NULL));
+  snprintf(data, sizeof data, "%s/abalone.h5", folder);
+  char *const import[] = {run_build_path("conr", conr), "import",         "tests/data/abalone.csv",
+                          "--target",                   "Rings",          "--split-column",
+                          "split",                      "-o",             data,
+                          "--quiet",                    NULL};
+  struct run_result run;
+  cr_assert(eq(int, run_command(import, 30, &run), 0), "%s", run.output);
+  run_result_free(&run);
+  const char *arguments[40] = {data, folder, "--epochs", "2", "--hidden", "32,16"};
+  for (int i = 0; variant->words[i] != NULL; i++)
+    arguments[6 + i] = variant->words[i];
+  for (int ranks = 1; ranks <= 4; ranks++) {
+    int status = run_ranks(ranks, "rank_train", arguments, &run);
+    cr_assert(eq(int, status, 0), "%s on %d ranks:\n%s", variant->name, ranks, run.output);
+    run_result_free(&run);
+  }
+  snprintf(command, sizeof command, "rm -rf '%s'", folder);
+  cr_assert(eq(int, system(command), 0));
+}
