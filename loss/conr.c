@@ -15,7 +15,6 @@
 #include <omp.h>
 #include <string.h>
 
-#define SMALLEST_NORM 1e-12
 #define SMALLEST_PANEL 32
 
 /* The scales of struct pair_columns, in the order they are stored. */
@@ -85,6 +84,10 @@ static double get(enum dtype dtype, const void *array, int64_t i) {
 
 static void *at(enum dtype dtype, void *array, int64_t i) {
   return (char *)array + (size_t)i * dtype_size(dtype);
+}
+
+static const void *element(enum dtype dtype, const void *array, int64_t i) {
+  return (const char *)array + (size_t)i * dtype_size(dtype);
 }
 
 /* ---- create and destroy ------------------------------------------------------------------- */
@@ -273,18 +276,14 @@ static void pack_records(struct conr *conr, const struct conr_batch *batch) {
 #pragma omp parallel for schedule(static) if (conr->own_rows * features > 16384)
   for (int64_t i = 0; i < conr->own_rows; i++) {
     void *record = at(dtype, conr->records, (conr->own_first + i) * conr->stride);
-    double squares = 0, weight = batch->weights ? get(dtype, batch->weights, i) : 1.0;
-    for (int64_t k = i * features; k < (i + 1) * features; k++)
-      squares += get(dtype, batch->features, k) * get(dtype, batch->features, k);
-    double norm = sqrt(squares), scale = 1 / (norm > SMALLEST_NORM ? norm : SMALLEST_NORM);
-    for (int k = 0; k < features; k++)
-      put(dtype, record, k, get(dtype, batch->features, i * features + k) * scale);
+    double weight = batch->weights ? get(dtype, batch->weights, i) : 1.0;
+    bool finite;
+    put(dtype, conr->inverse, i, row_normalise(dtype, features, element(dtype, batch->features, i * features), record, &finite));
     for (int k = 0; k < targets; k++) {
       put(dtype, record, features + k, get(dtype, batch->labels, i * targets + k));
       put(dtype, record, features + targets + k, get(dtype, batch->predictions, i * targets + k));
     }
-    put(dtype, record, features + 2 * targets, isfinite(norm) ? weight : NAN);
-    put(dtype, conr->inverse, i, norm > SMALLEST_NORM ? scale : 0);
+    put(dtype, record, features + 2 * targets, finite ? weight : NAN);
   }
 }
 
@@ -690,27 +689,19 @@ static enum status backward_sweep(struct conr *conr, const struct sweep *sweep, 
       failures++;
       continue;
     }
-    for (int i = 0; i < count; i++) {
-      int64_t to = own_row_at(conr, sweep, places[i]) * conr->features, from = (int64_t)i * conr->features;
-      for (int k = 0; k < conr->features; k++)
-        put(conr->dtype, grad, to + k, get(conr->dtype, grad, to + k) + get(conr->dtype, part, from + k));
-    }
+    for (int i = 0; i < count; i++)
+      row_add(conr->dtype, conr->features, element(conr->dtype, part, (int64_t)i * conr->features),
+              at(conr->dtype, grad, own_row_at(conr, sweep, places[i]) * conr->features));
   }
   return products_done(failures);
 }
 
-/* From the gradient of q to that of the features: through q = f / |f|. */
+/* From the gradient of q to that of the features, for all own rows. */
 static void through_norm(const struct conr *conr, const void *features, void *grad) {
-  enum dtype dtype = conr->dtype;
 #pragma omp parallel for schedule(static) if (conr->own_rows * conr->features > 16384)
-  for (int64_t i = 0; i < conr->own_rows; i++) {
-    int64_t begin = i * conr->features, end = begin + conr->features;
-    double inverse = get(dtype, conr->inverse, i), along = 0;
-    for (int64_t k = begin; k < end; k++)
-      along += get(dtype, grad, k) * get(dtype, features, k) * inverse;
-    for (int64_t k = begin; k < end; k++)
-      put(dtype, grad, k, (get(dtype, grad, k) - along * get(dtype, features, k) * inverse) * inverse);
-  }
+  for (int64_t i = 0; i < conr->own_rows; i++)
+    row_through_norm(conr->dtype, conr->features, element(conr->dtype, features, i * conr->features),
+                     get(conr->dtype, conr->inverse, i), at(conr->dtype, grad, i * conr->features));
 }
 
 static enum status backward_sweeps(struct conr *conr, enum conr_path path, const void *features, void *grad) {

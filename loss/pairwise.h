@@ -75,4 +75,15 @@ enum status pairwise_backward(enum dtype dtype, const struct pair_rule *rule, co
                               const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
                               void *workspace, const void **grad);
 
+/* ---- rows of features, element by element ---- */
+
+/* q = f / max(|f|, 1e-12); returns 1 / |f|, or 0 when |f| <= 1e-12; NaN or 0 when f is not finite: *finite says so. */
+double row_normalise(enum dtype dtype, int features, const void *f, void *q, bool *finite);
+
+/* sum += row */
+void row_add(enum dtype dtype, int features, const void *row, void *sum);
+
+/* From the gradient of q to that of f, in place: (g - (g . q) q) / |f|, with q = f inverse. */
+void row_through_norm(enum dtype dtype, int features, const void *f, double inverse, void *grad);
+
 #endif

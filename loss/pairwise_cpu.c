@@ -14,6 +14,8 @@
 #define VECTORISED
 #endif
 
+#define SMALLEST_NORM 1e-12
+
 void pair_sums_clear(struct pair_sums *sums) {
   *sums = (struct pair_sums){.positive_max = -INFINITY, .negative_max = -INFINITY};
 }
@@ -59,4 +61,22 @@ enum status pairwise_backward(enum dtype dtype, const struct pair_rule *rule, co
                               void *workspace, const void **grad) {
   return dtype == F32 ? backward_f32(rule, columns, rows, count, first, last, pairs, workspace, grad)
                       : backward_f64(rule, columns, rows, count, first, last, pairs, workspace, grad);
+}
+
+double row_normalise(enum dtype dtype, int features, const void *f, void *q, bool *finite) {
+  return dtype == F32 ? row_normalise_f32(features, f, q, finite) : row_normalise_f64(features, f, q, finite);
+}
+
+void row_add(enum dtype dtype, int features, const void *row, void *sum) {
+  if (dtype == F32)
+    row_add_f32(features, row, sum);
+  else
+    row_add_f64(features, row, sum);
+}
+
+void row_through_norm(enum dtype dtype, int features, const void *f, double inverse, void *grad) {
+  if (dtype == F32)
+    row_through_norm_f32(features, f, inverse, grad);
+  else
+    row_through_norm_f64(features, f, inverse, grad);
 }

@@ -238,3 +238,37 @@ static enum status NAME(backward)(const struct pair_rule *rule, const struct pai
   *out = grad;
   return STATUS_OK;
 }
+
+/* ---- rows ---- */
+
+VECTORISED
+static double NAME(row_normalise)(int n, const REAL *restrict f, REAL *restrict q, bool *finite) {
+  double squares = 0;
+#pragma omp simd reduction(+ : squares)
+  for (int k = 0; k < n; k++)
+    squares += (double)f[k] * (double)f[k];
+  double norm = sqrt(squares), scale = 1 / (norm > SMALLEST_NORM ? norm : SMALLEST_NORM);
+#pragma omp simd
+  for (int k = 0; k < n; k++)
+    q[k] = (REAL)((double)f[k] * scale);
+  *finite = isfinite(norm);
+  return norm > SMALLEST_NORM ? scale : 0;
+}
+
+VECTORISED
+static void NAME(row_add)(int n, const REAL *restrict row, REAL *restrict sum) {
+#pragma omp simd
+  for (int k = 0; k < n; k++)
+    sum[k] += row[k];
+}
+
+VECTORISED
+static void NAME(row_through_norm)(int n, const REAL *restrict f, double inverse, REAL *restrict grad) {
+  double along = 0;
+#pragma omp simd reduction(+ : along)
+  for (int k = 0; k < n; k++)
+    along += (double)grad[k] * ((double)f[k] * inverse);
+#pragma omp simd
+  for (int k = 0; k < n; k++)
+    grad[k] = (REAL)(((double)grad[k] - along * ((double)f[k] * inverse)) * inverse);
+}

@@ -222,13 +222,13 @@ static void misfit(struct judge *judge, const char *what, int64_t step, double e
 }
 
 static struct golden_array read_stored(struct judge *judge, const char *what) {
-  char path[256];
+  char path[300];
   snprintf(path, sizeof path, "%s/%s", dtype_name(judge->dtype), what);
   return golden_read(judge->golden, judge->name, path);
 }
 
 static struct golden_array read_limit(struct judge *judge, const char *what) {
-  char path[256];
+  char path[300];
   snprintf(path, sizeof path, "f32_tolerance/%s", what);
   return golden_read(judge->golden, judge->name, path);
 }
