@@ -3,23 +3,30 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <libgen.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* The one line an example prints. */
+static void example_line(int ranks, const char *program, char line[256]) {
+  struct run_result run;
+  cr_assert(eq(int, run_ranks(ranks, program, NULL, &run), 0), "%s", run.output);
+  const char *found = strstr(run.output, "loss ");
+  cr_assert(found != NULL && strstr(found, "of 24 rows are anchors") != NULL, "%s", run.output);
+  snprintf(line, 256, "%.*s", (int)strcspn(found, "\n"), found);
+  run_result_free(&run);
+}
 
 Test(library, example_gives_the_same_numbers_on_any_number_of_ranks, .timeout = 120) {
   char program[RUN_PATH_BYTES], first[256] = "";
   run_build_path("tests/example_loss", program);
   for (int ranks = 1; ranks <= 4; ranks++) {
-    struct run_result run;
-    cr_assert(eq(int, run_ranks(ranks, program, NULL, &run), 0), "%s", run.output);
-    const char *line = strstr(run.output, "loss ");
-    cr_assert(line != NULL && strstr(line, "of 24 rows are anchors") != NULL, "%s", run.output);
     char own[256];
-    snprintf(own, sizeof own, "%.*s", (int)strcspn(line, "\n"), line);
+    example_line(ranks, program, own);
     if (ranks == 1)
       strcpy(first, own);
     cr_assert(eq(str, own, first));
-    run_result_free(&run);
   }
   double loss = 0;
   cr_assert(eq(int, sscanf(first, "loss %lf", &loss), 1));
@@ -40,4 +47,28 @@ Test(library, only_conr_names_are_exported, .timeout = 60) {
   }
   cr_assert(ge(int, names, 7));
   run_result_free(&run);
+}
+
+Test(library, fortran_example_gives_the_numbers_of_the_c_one, .timeout = 120) {
+  char folder[] = "/tmp/conr-fortran-XXXXXX", program[RUN_PATH_BYTES], library[RUN_PATH_BYTES], runpath[RUN_PATH_BYTES];
+  char binary[64], c_line[256], fortran_line[256], command[128];
+  struct run_result run;
+  char *const probe[] = {"mpifort", "--version", NULL};
+  if (run_command(probe, 30, &run) != 0)
+    cr_skip("no Fortran compiler (mpifort)");
+  run_result_free(&run);
+  cr_assert(ne(ptr, mkdtemp(folder), NULL));
+  snprintf(binary, sizeof binary, "%s/example", folder);
+  run_build_path("libconr.so", library);
+  snprintf(runpath, sizeof runpath, "-Wl,-rpath,%s", dirname(strdup(library)));
+  char *const compile[] = {"mpifort", "-J", folder, "tests/example_loss.f90", library, runpath, "-o", binary, NULL};
+  cr_assert(eq(int, run_command(compile, 60, &run), 0), "%s", run.output);
+  run_result_free(&run);
+  example_line(1, run_build_path("tests/example_loss", program), c_line);
+  for (int ranks = 1; ranks <= 3; ranks += 2) {
+    example_line(ranks, binary, fortran_line);
+    cr_assert(eq(str, fortran_line, c_line));
+  }
+  snprintf(command, sizeof command, "rm -rf '%s'", folder);
+  cr_assert(eq(int, system(command), 0));
 }
