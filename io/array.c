@@ -3,6 +3,7 @@
 
 #include "dist/memory.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 /* No file of ours comes near: a larger extent is a damaged file or a slip, and products below cannot overflow. */
@@ -27,8 +28,8 @@ enum status array_borrow(const char *name, enum array_type type, int rank, const
                          struct array *out) {
   memset(out, 0, sizeof *out);
   size_t length = strlen(name);
-  REQUIRE(length > 0 && length < ARRAY_NAME_BYTES, ERR_ARGUMENT,
-          "the array name \"%.40s%s\" has %zu characters; it must have 1 to %d", name, length > 40 ? "..." : "", length,
+  bool fits = length > 0 && length < ARRAY_NAME_BYTES;
+  REQUIRE(fits, ERR_ARGUMENT, "the array name \"%.40s\" has %zu characters; it must have 1 to %d", name, length,
           ARRAY_NAME_BYTES - 1);
   REQUIRE(name[0] != '/' && name[length - 1] != '/' && strstr(name, "//") == NULL, ERR_ARGUMENT,
           "the array name \"%s\" has an empty part; write \"group/name\"", name);

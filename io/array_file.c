@@ -74,8 +74,7 @@ out:
 static enum status write_array(struct h5_file *file, const struct array *array) {
   struct h5_dataset dataset;
   TRY(h5_dataset_create(file, array->name, array->type, array->rank, array->shape, &dataset));
-  enum status status =
-      h5_dataset_write(&dataset, 0, array->rank == 0 ? 1 : array->shape[0], array->type, array->data);
+  enum status status = h5_dataset_write(&dataset, 0, array->rank == 0 ? 1 : array->shape[0], array->type, array->data);
   h5_dataset_close(&dataset);
   return status;
 }

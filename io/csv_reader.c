@@ -42,7 +42,8 @@ static enum status check_readable(const char *path, int64_t *size) {
   struct stat entry;
   REQUIRE(stat(path, &entry) == 0, ERR_FILE, "cannot open %s: %s; check the path", path, strerror(errno));
   REQUIRE(!S_ISDIR(entry.st_mode), ERR_FILE, "cannot open %s: it is a directory; give a CSV file", path);
-  REQUIRE(S_ISREG(entry.st_mode), ERR_FILE, "cannot open %s: it is not a regular file, and it must be read twice", path);
+  REQUIRE(S_ISREG(entry.st_mode), ERR_FILE, "cannot open %s: it is not a regular file, and it must be read twice",
+          path);
   REQUIRE(entry.st_size > 0, ERR_FORMAT, "%s is empty (0 bytes); a table needs a header line and rows", path);
   *size = (int64_t)entry.st_size;
   return STATUS_OK;

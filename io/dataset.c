@@ -113,8 +113,8 @@ static uint64_t hash_labels(const struct dataset *dataset, const uint8_t *split)
   const struct dataset_layout *layout = &dataset->layout;
   size_t rows = (size_t)layout->rows, features = (size_t)layout->features;
   int64_t shape[3] = {layout->rows, layout->features, layout->target_count};
-  uint64_t targets = crc32_z(0, (const void *)dataset->targets,
-                             rows * (size_t)layout->target_count * sizeof *dataset->targets);
+  uint64_t targets =
+      crc32_z(0, (const void *)dataset->targets, rows * (size_t)layout->target_count * sizeof *dataset->targets);
   uLong others = crc32_z(0, (const void *)shape, sizeof shape);
   others = crc32_z(others, split, rows);
   if (dataset->weights != NULL)
@@ -227,8 +227,8 @@ static enum status open_together(struct dataset *dataset, const char *path, cons
   TRY(agree(dataset, open_file(dataset, path)));
   TRY(agree(dataset, standardise_as(dataset, as)));
   const struct dataset_layout *layout = &dataset->layout;
-  int64_t shape[] = {layout->rows, layout->features, layout->target_count, layout->has_weights, dataset->file >= 0,
-                     dataset->dtype};
+  int64_t shape[] = {layout->rows,        layout->features,   layout->target_count,
+                     layout->has_weights, dataset->file >= 0, dataset->dtype};
   TRY(same_everywhere(dataset, shape, sizeof shape / sizeof *shape));
   TRY(allocate(dataset));
   TRY(fill(dataset));
@@ -419,9 +419,8 @@ static enum status check_finite(const struct dataset *dataset, const int64_t *id
   int features = dataset->layout.features;
   for (int64_t i = 0; i < n * features; i++) {
     double value = dataset->dtype == F32 ? (double)((const float *)values)[i] : ((const double *)values)[i];
-    REQUIRE(isfinite(value), ERR_FORMAT,
-            "\"inputs\" in %s is %g at row %lld, feature \"%s\"; mend or remove the row", dataset->path, value,
-            (long long)ids[i / features], dataset_feature_name(dataset, (int)(i % features)));
+    REQUIRE(isfinite(value), ERR_FORMAT, "\"inputs\" in %s is %g at row %lld, feature \"%s\"; mend or remove the row",
+            dataset->path, value, (long long)ids[i / features], dataset_feature_name(dataset, (int)(i % features)));
   }
   return STATUS_OK;
 }

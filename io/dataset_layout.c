@@ -19,7 +19,8 @@ static enum status check_format(struct h5_file *file) {
   TRY(h5_read_text(file, "conr_format", &format, &found));
   enum status status = STATUS_OK;
   if (found && strcmp(format, "table") != 0)
-    status = fail(ERR_FORMAT, "%s is a conr \"%s\" file, not a table; make one with conr import", h5_path(file), format);
+    status =
+        fail(ERR_FORMAT, "%s is a conr \"%s\" file, not a table; make one with conr import", h5_path(file), format);
   memory_free((void **)&format);
   TRY(status);
   TRY(h5_read_integer(file, "conr_version", &version, &found));
@@ -40,8 +41,9 @@ static enum status open_required(struct h5_file *file, const char *name, struct 
 
 static enum status check_rows(const struct dataset_layout *layout, const struct h5_dataset *dataset, int most_rank,
                               const char *shape) {
-  REQUIRE(dataset->rank >= 1 && dataset->rank <= most_rank, ERR_FORMAT, "\"%s\" in %s has %d dimension%s; it must be %s",
-          dataset->name, h5_path(layout->file), dataset->rank, dataset->rank == 1 ? "" : "s", shape);
+  REQUIRE(dataset->rank >= 1 && dataset->rank <= most_rank, ERR_FORMAT,
+          "\"%s\" in %s has %d dimension%s; it must be %s", dataset->name, h5_path(layout->file), dataset->rank,
+          dataset->rank == 1 ? "" : "s", shape);
   REQUIRE(dataset->shape[0] == layout->rows, ERR_FORMAT,
           "\"%s\" has %lld rows but \"inputs\" has %lld in %s; each sample needs one row in both", dataset->name,
           (long long)dataset->shape[0], (long long)layout->rows, h5_path(layout->file));

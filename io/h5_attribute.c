@@ -51,8 +51,7 @@ enum status h5_write_texts(struct h5_file *file, const char *name, const char *c
   for (size_t i = 0; i < count; i++)
     memcpy(block + i * widest, texts[i], strlen(texts[i]));
   hsize_t extent = count;
-  enum status status =
-      write_attribute(file, name, text_type(widest), H5Screate_simple(1, &extent, NULL), block);
+  enum status status = write_attribute(file, name, text_type(widest), H5Screate_simple(1, &extent, NULL), block);
   memory_free((void **)&block);
   return status;
 }

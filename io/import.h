@@ -17,8 +17,8 @@
  * Statistics  Mean and standard deviation (divided by n) of the training rows are stored beside the raw inputs, and
  *             applied when they are read; a constant column gets std 1.  One-hot columns get mean 0 and std 1: they
  *             are not standardised.  Columns of numbers 0 and 1 are.
- * Split       From a column (train; val, validation, valid, dev; test; or 0, 1, 2; in any case), or drawn: a function of
- *             (seed, row) with exact, rounded counts. */
+ * Split       From a column (train; val, validation, valid, dev; test; or 0, 1, 2; in any case), or drawn: a function
+ *             of (seed, row) with exact, rounded counts. */
 #ifndef CONR_IO_IMPORT_H
 #define CONR_IO_IMPORT_H
 
@@ -39,9 +39,9 @@ struct import_csv_options {
   const char *csv_path, *output_path;
   const char *const *targets; /* [target_count] column names; several = a label of several numbers */
   size_t target_count;
-  const char *weight;       /* column of sample weights, NULL = none                     */
-  const char *split;        /* column of splits, NULL = drawn by `fractions` and `seed`  */
-  double fractions[3];      /* train, validation, test; sum 1                            */
+  const char *weight;  /* column of sample weights, NULL = none                     */
+  const char *split;   /* column of splits, NULL = drawn by `fractions` and `seed`  */
+  double fractions[3]; /* train, validation, test; sum 1                            */
   uint64_t seed;
   const char *const *drops; /* [drop_count] columns to leave out */
   size_t drop_count;
@@ -58,7 +58,7 @@ struct import_csv_options {
 struct import_histogram {
   char *name;
   double minimum, maximum, mean;
-  bool whole; /* all labels are whole numbers */
+  bool whole;          /* all labels are whole numbers */
   double first, width; /* bin b holds first + b * width <= y < first + (b + 1) * width; the last its end too */
   int bins;
   int64_t count[IMPORT_MOST_BINS];
@@ -69,9 +69,9 @@ struct import_report {
   int64_t rows, rows_dropped; /* written; left out for a missing value */
   int64_t split_rows[SPLIT_COUNT];
   int features, numeric_columns, nominal_columns;
-  int64_t values_filled;    /* missing inputs replaced by a mean or the category "missing" */
-  int constant_features;    /* without spread in the training rows */
-  char *constant_name;      /* the first of them, or NULL */
+  int64_t values_filled; /* missing inputs replaced by a mean or the category "missing" */
+  int constant_features; /* without spread in the training rows */
+  char *constant_name;   /* the first of them, or NULL */
   int target_count;
   struct import_histogram *targets; /* [target_count] */
 };

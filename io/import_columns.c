@@ -58,9 +58,8 @@ static enum status unknown_column(const struct columns *columns, const char *nam
   }
   const char *near = nearest_name(name, names, columns->count);
   enum status status =
-      near != NULL
-          ? fail(ERR_ARGUMENT, "%s has no column \"%.*s\"; did you mean \"%s\"?", path, SHOWN, name, near)
-          : fail(ERR_ARGUMENT, "%s has no column \"%.*s\"; its columns are %s", path, SHOWN, name, list);
+      near != NULL ? fail(ERR_ARGUMENT, "%s has no column \"%.*s\"; did you mean \"%s\"?", path, SHOWN, name, near)
+                   : fail(ERR_ARGUMENT, "%s has no column \"%.*s\"; its columns are %s", path, SHOWN, name, list);
   memory_free((void **)&names);
   return status;
 }
@@ -71,8 +70,8 @@ static enum status set_role(struct columns *columns, const char *name, enum colu
   if (column == NULL)
     return unknown_column(columns, name);
   REQUIRE(column->role == COLUMN_NUMERIC, ERR_ARGUMENT,
-          "column \"%s\" of %s is named twice, as %s and as %s; it can be one of them", name, columns->options->csv_path,
-          roles[column->role], roles[role]);
+          "column \"%s\" of %s is named twice, as %s and as %s; it can be one of them", name,
+          columns->options->csv_path, roles[column->role], roles[role]);
   column->role = role;
   column->first = index;
   return STATUS_OK;
@@ -128,7 +127,9 @@ static enum status check_separator(const struct import_csv_options *options, con
     return STATUS_OK;
   const char *found = strpbrk(header->field[0], ";\t|");
   REQUIRE(found == NULL, ERR_FORMAT, "%s seems to separate its columns by %s; save it with commas", options->csv_path,
-          *found == ';' ? "semicolons" : *found == '|' ? "bars" : "tabs");
+          *found == ';'   ? "semicolons"
+          : *found == '|' ? "bars"
+                          : "tabs");
   return STATUS_OK;
 }
 
@@ -220,9 +221,9 @@ static enum status split_of(const struct columns *columns, const struct column *
   static const struct {
     const char *name;
     enum split split;
-  } spellings[] = {{"train", SPLIT_TRAIN}, {"val", SPLIT_VAL},  {"validation", SPLIT_VAL},
-                   {"valid", SPLIT_VAL},   {"dev", SPLIT_VAL},  {"test", SPLIT_TEST},
-                   {"0", SPLIT_TRAIN},     {"1", SPLIT_VAL},    {"2", SPLIT_TEST}};
+  } spellings[] = {{"train", SPLIT_TRAIN}, {"val", SPLIT_VAL}, {"validation", SPLIT_VAL},
+                   {"valid", SPLIT_VAL},   {"dev", SPLIT_VAL}, {"test", SPLIT_TEST},
+                   {"0", SPLIT_TRAIN},     {"1", SPLIT_VAL},   {"2", SPLIT_TEST}};
   const char *text = row->field[column - columns->column];
   for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++) {
     if (strcasecmp(text, spellings[i].name) == 0) {
@@ -238,11 +239,12 @@ static enum status split_of(const struct columns *columns, const struct column *
 
 /* Can the column still be an input?  Text in one with too many values to be categories cannot. */
 static enum status check_categories(const struct columns *columns, const struct column *column) {
-  REQUIRE(!(column->values.full && column->text_line > 0), ERR_FORMAT,
-          "column \"%s\" of %s is not numeric (\"%s\" in line %lld) and has more than %d different values, or very long "
-          "ones; use --drop \"%s\"",
-          column->name, columns->options->csv_path, column->text_value, (long long)column->text_line, VALUE_SET_MOST,
-          column->name);
+  REQUIRE(
+      !(column->values.full && column->text_line > 0), ERR_FORMAT,
+      "column \"%s\" of %s is not numeric (\"%s\" in line %lld) and has more than %d different values, or very long "
+      "ones; use --drop \"%s\"",
+      column->name, columns->options->csv_path, column->text_value, (long long)column->text_line, VALUE_SET_MOST,
+      column->name);
   return STATUS_OK;
 }
 

@@ -125,7 +125,7 @@ static void place_splits(struct import *import) {
 
 static int drawn_split(const struct import *import) {
   uint64_t position = random_permute(import->split_key, (uint64_t)import->report->rows, (uint64_t)import->row);
-  return (int64_t)position < import->split_end[0] ? SPLIT_TRAIN
+  return (int64_t)position < import->split_end[0]   ? SPLIT_TRAIN
          : (int64_t)position < import->split_end[1] ? SPLIT_VAL
                                                     : SPLIT_TEST;
 }
@@ -137,7 +137,8 @@ static enum status scan(struct import *import) {
   report->rows = import->row;
   REQUIRE(report->rows + report->rows_dropped > 0, ERR_FORMAT, "%s has a header line and no rows",
           import->options->csv_path);
-  REQUIRE(report->rows > 0, ERR_FORMAT, "all %lld rows of %s miss a value, so all were dropped; --drop a column instead",
+  REQUIRE(report->rows > 0, ERR_FORMAT,
+          "all %lld rows of %s miss a value, so all were dropped; --drop a column instead",
           (long long)report->rows_dropped, import->options->csv_path);
   TRY(columns_settle(import->columns));
   place_splits(import);

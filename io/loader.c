@@ -21,7 +21,7 @@ struct loader {
   struct batch slots[SLOTS]; /* step s lies in slot s % SLOTS */
   int64_t epoch, last_step;  /* one past the last step        */
   pthread_t worker;
-  bool running;        /* the worker is to be joined          */
+  bool running;         /* the worker is to be joined          */
   pthread_mutex_t lock; /* guards what follows                */
   pthread_cond_t changed;
   int64_t filled;   /* steps below this are ready             */
@@ -176,8 +176,8 @@ static void *work(void *argument) {
 enum status loader_start(struct loader *loader, int64_t epoch, int64_t first_step) {
   loader_stop(loader);
   int64_t steps = sampler_steps(&loader->sampler);
-  REQUIRE(first_step >= 0 && first_step <= steps, ERR_BUG, "step %lld is not in an epoch of %lld", (long long)first_step,
-          (long long)steps);
+  REQUIRE(first_step >= 0 && first_step <= steps, ERR_BUG, "step %lld is not in an epoch of %lld",
+          (long long)first_step, (long long)steps);
   loader->epoch = epoch;
   loader->last_step = steps;
   loader->filled = loader->released = loader->wanted = first_step;

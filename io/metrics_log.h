@@ -54,7 +54,7 @@ void metrics_log_close(struct metrics_log **log);
 /* Write one line.  A NULL log does nothing.  ERR_FILE: it cannot be written, a full disk for example.
  * ERR_ARGUMENT: a text that is not UTF-8. */
 enum status metrics_log_write_all(struct metrics_log *log, const struct metric *metrics, size_t count);
-#define metrics_log_write(log, ...)                               \
+#define metrics_log_write(log, ...)                                  \
   metrics_log_write_all((log), (const struct metric[]){__VA_ARGS__}, \
                         sizeof((const struct metric[]){__VA_ARGS__}) / sizeof(struct metric))
 

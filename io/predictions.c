@@ -24,7 +24,8 @@ static bool is_csv(const char *path) {
 
 enum status predictions_check_path(const char *path) {
   REQUIRE(is_csv(path) || ends_with(path, ".h5") || ends_with(path, ".hdf5"), ERR_ARGUMENT,
-          "cannot tell how to write predictions to %s: its name must end in .h5 or .hdf5 (HDF5) or in .csv (CSV)", path);
+          "cannot tell how to write predictions to %s: its name must end in .h5 or .hdf5 (HDF5) or in .csv (CSV)",
+          path);
   return STATUS_OK;
 }
 

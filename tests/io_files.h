@@ -1,18 +1,35 @@
 /* Files for tests of io/: a folder that goes away, a disk that is full, a Python with h5py.
  *
  *     TestSuite(dataset, .init = io_files_begin, .fini = io_files_end);
- *     const char *path = io_file("table.h5");            in the test's own folder
- *     io_write(path, "a,b\n1,2\n", 8);
+ *     FILE_TEST(dataset, rows_come_back) {
+ *       const char *path = io_file("table.csv");            in the test's own folder
+ *       io_write_text(path, "a,b\n1,2\n");
+ *     }
  *
- * io_files_end() also asserts that the test gave all its memory back. */
+ * A FILE_TEST is a Test that also fails when its body keeps memory.  (Criterion does not count what fails in a .fini.) */
 #ifndef CONR_TESTS_IO_FILES_H
 #define CONR_TESTS_IO_FILES_H
 
+#include "dist/memory.h"
+
+#include <criterion/criterion.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 void io_files_begin(void);
 void io_files_end(void);
+
+#define FILE_TEST(suite, name)              \
+  static void suite##_##name##_body(void);  \
+  Test(suite, name) {                       \
+    size_t memory_before = memory_in_use(); \
+    suite##_##name##_body();                \
+    io_check_memory(memory_before);         \
+  }                                         \
+  static void suite##_##name##_body(void)
+
+/* Fails the test unless as much memory is in use as before. */
+void io_check_memory(size_t before);
 
 /* A path in the test's folder; valid until the test ends; "" gives the folder. */
 const char *io_file(const char *name);

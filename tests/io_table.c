@@ -1,5 +1,5 @@
 /* Small tables in the dataset layout. */
-#include "io_table.h"
+#include "tests/io_table.h"
 
 #include <stdio.h>
 #include <stdlib.h>

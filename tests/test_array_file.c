@@ -3,7 +3,7 @@
 #include "io/array_file.h"
 
 #include "dist/memory.h"
-#include "io_files.h"
+#include "tests/io_files.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -76,7 +76,7 @@ static void expect(enum status got, enum status wanted, const char *sentence) {
   cr_expect(eq(str, (char *)status_message(), (char *)sentence));
 }
 
-Test(array_file, every_type_rank_and_attribute_comes_back) {
+FILE_TEST(array_file, every_type_rank_and_attribute_comes_back) {
   struct array_file *file;
   const char *path = io_file("sample.h5");
   cr_assert(eq(int, write_sample(path), 0), "%s", status_message());
@@ -87,7 +87,7 @@ Test(array_file, every_type_rank_and_attribute_comes_back) {
   cr_expect(not(io_exists(io_file("sample.h5.tmp"))));
 }
 
-Test(array_file, equal_content_gives_equal_bytes) {
+FILE_TEST(array_file, equal_content_gives_equal_bytes) {
   size_t bytes_a, bytes_b;
   cr_assert(eq(int, write_sample(io_file("a.h5")), 0));
   cr_assert(eq(int, write_sample(io_file("b.h5")), 0));
@@ -97,7 +97,7 @@ Test(array_file, equal_content_gives_equal_bytes) {
   free(b);
 }
 
-Test(array_file, a_file_without_arrays_and_attributes_is_fine) {
+FILE_TEST(array_file, a_file_without_arrays_and_attributes_is_fine) {
   struct array_file *file;
   cr_assert(eq(int, array_file_write(io_file("none.h5"), NULL, 0, NULL, 0), 0), "%s", status_message());
   cr_assert(eq(int, array_file_read(io_file("none.h5"), true, &file), 0), "%s", status_message());
@@ -105,7 +105,7 @@ Test(array_file, a_file_without_arrays_and_attributes_is_fine) {
   array_file_destroy(&file);
 }
 
-Test(array_file, a_text_of_200_kilobytes_and_1000_arrays_come_back) {
+FILE_TEST(array_file, a_text_of_200_kilobytes_and_1000_arrays_come_back) {
   static struct array arrays[1000];
   static char text[200000];
   memset(text, 'x', sizeof text - 1);
@@ -125,7 +125,7 @@ Test(array_file, a_text_of_200_kilobytes_and_1000_arrays_come_back) {
   array_file_destroy(&file);
 }
 
-Test(array_file, one_wrong_byte_is_found_wherever_it_matters) {
+FILE_TEST(array_file, one_wrong_byte_is_found_wherever_it_matters) {
   size_t size;
   int damaged = 0, harmless = 0;
   const char *path = io_file("sample.h5"), *broken = io_file("broken.h5");
@@ -137,7 +137,8 @@ Test(array_file, one_wrong_byte_is_found_wherever_it_matters) {
     io_write(broken, data, size);
     data[i] = (char)(data[i] ^ (1 << (i % 8)));
     enum status status = array_file_read(broken, true, &file);
-    cr_assert(status == STATUS_OK || status == ERR_FORMAT, "byte %zu: %s: %s", i, status_name(status), status_message());
+    cr_assert(status == STATUS_OK || status == ERR_FORMAT, "byte %zu: %s: %s", i, status_name(status),
+              status_message());
     cr_assert(status != STATUS_OK || is_sample(file), "byte %zu changed the content and was not noticed", i);
     cr_assert(status == STATUS_OK || strstr(status_message(), broken) != NULL, "no file name: %s", status_message());
     damaged += status != STATUS_OK;
@@ -148,7 +149,7 @@ Test(array_file, one_wrong_byte_is_found_wherever_it_matters) {
   cr_expect(damaged > harmless, "%d found, %d without effect", damaged, harmless);
 }
 
-Test(array_file, a_wrong_value_is_named_a_damaged_file) {
+FILE_TEST(array_file, a_wrong_value_is_named_a_damaged_file) {
   size_t size;
   const char *path = io_file("sample.h5");
   cr_assert(eq(int, write_sample(path), 0));
@@ -166,7 +167,7 @@ Test(array_file, a_wrong_value_is_named_a_damaged_file) {
   cr_expect(strstr(status_message(), " as written; use an earlier copy") != NULL, "%s", status_message());
 }
 
-Test(array_file, a_file_cut_at_any_length_is_refused) {
+FILE_TEST(array_file, a_file_cut_at_any_length_is_refused) {
   size_t size;
   const char *path = io_file("sample.h5"), *broken = io_file("broken.h5");
   cr_assert(eq(int, write_sample(path), 0));
@@ -179,7 +180,7 @@ Test(array_file, a_file_cut_at_any_length_is_refused) {
   free(data);
 }
 
-Test(array_file, unreadable_files_are_told_apart) {
+FILE_TEST(array_file, unreadable_files_are_told_apart) {
   struct array_file *file;
   char sentence[400];
   snprintf(sentence, sizeof sentence, "cannot open %s: No such file or directory; check the path", io_file("no.h5"));
@@ -227,7 +228,7 @@ static void write_foreign(const char *path, bool with_text) {
   H5Fclose(file);
 }
 
-Test(array_file, a_file_of_another_program_needs_no_checksum_unless_asked) {
+FILE_TEST(array_file, a_file_of_another_program_needs_no_checksum_unless_asked) {
   struct array_file *file;
   const char *path = io_file("foreign.h5");
   write_foreign(path, false);
@@ -244,7 +245,7 @@ Test(array_file, a_file_of_another_program_needs_no_checksum_unless_asked) {
   expect(array_file_read(path, true, &file), ERR_FORMAT, sentence);
 }
 
-Test(array_file, text_where_numbers_belong_is_refused) {
+FILE_TEST(array_file, text_where_numbers_belong_is_refused) {
   struct array_file *file;
   char sentence[400];
   write_foreign(io_file("words.h5"), true);
@@ -252,7 +253,7 @@ Test(array_file, text_where_numbers_belong_is_refused) {
   expect(array_file_read(io_file("words.h5"), false, &file), ERR_FORMAT, sentence);
 }
 
-Test(array_file, a_missing_attribute_is_named) {
+FILE_TEST(array_file, a_missing_attribute_is_named) {
   struct array_file *file;
   int64_t value;
   char sentence[400];
@@ -266,14 +267,15 @@ Test(array_file, a_missing_attribute_is_named) {
   array_file_destroy(&file);
 }
 
-Test(array_file, names_that_cannot_be_are_refused) {
+FILE_TEST(array_file, names_that_cannot_be_are_refused) {
   struct array arrays[2];
   cr_expect(eq(int, array_borrow("", ARRAY_F32, 0, NULL, weights, &arrays[0]), ERR_ARGUMENT));
   cr_expect(eq(int, array_borrow("/a", ARRAY_F32, 0, NULL, weights, &arrays[0]), ERR_ARGUMENT));
   cr_expect(eq(int, array_borrow("a//b", ARRAY_F32, 0, NULL, weights, &arrays[0]), ERR_ARGUMENT));
   cr_expect(eq(int, array_borrow("a", ARRAY_F32, 1, (int64_t[]){-1}, weights, &arrays[0]), ERR_ARGUMENT));
   cr_expect(eq(int, array_borrow("a", ARRAY_F32, 5, (int64_t[]){1, 1, 1, 1, 1}, weights, &arrays[0]), ERR_ARGUMENT));
-  cr_expect(eq(int, array_borrow("a", ARRAY_F32, 2, (int64_t[]){1ll << 40, 1ll << 40}, weights, &arrays[0]), ERR_ARGUMENT));
+  cr_expect(
+      eq(int, array_borrow("a", ARRAY_F32, 2, (int64_t[]){1ll << 40, 1ll << 40}, weights, &arrays[0]), ERR_ARGUMENT));
   cr_assert(eq(int, array_borrow("a", ARRAY_F32, 0, NULL, weights, &arrays[0]), 0));
   arrays[1] = arrays[0];
   char sentence[400];
@@ -287,7 +289,7 @@ Test(array_file, names_that_cannot_be_are_refused) {
   cr_expect(not(io_exists(io_file("x.h5.tmp"))));
 }
 
-Test(array_file, a_path_that_cannot_be_written_is_explained) {
+FILE_TEST(array_file, a_path_that_cannot_be_written_is_explained) {
   char sentence[600];
   snprintf(sentence, sizeof sentence, "cannot write %s: its folder %s does not exist; create it first",
            io_file("no/x.h5"), io_file("no"));
@@ -302,7 +304,7 @@ Test(array_file, a_path_that_cannot_be_written_is_explained) {
 }
 
 /* Every size at which the disk may be full: in the superblock, the data, the metadata written when HDF5 closes. */
-Test(array_file, a_full_disk_is_one_sentence_and_the_old_file_stays) {
+FILE_TEST(array_file, a_full_disk_is_one_sentence_and_the_old_file_stays) {
   size_t size, old_size;
   const char *path = io_file("last.h5");
   char sentence[400];
@@ -315,7 +317,8 @@ Test(array_file, a_full_disk_is_one_sentence_and_the_old_file_stays) {
   free(io_read(io_file("probe.h5"), &size));
   snprintf(sentence, sizeof sentence,
            "cannot write %s: File too large; free some space or choose another folder (no file was changed)", path);
-  const size_t limits[] = {0, 1, 47, 48, 96, 500, 1000, 2048, 10000, 65536, size / 2, size - 2000, size - 100, size - 1};
+  const size_t limits[] = {0,    1,     47,    48,       96,          500,        1000,
+                           2048, 10000, 65536, size / 2, size - 2000, size - 100, size - 1};
   for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
     io_fill_disk(limits[i]);
     enum status status = array_file_write(path, &array, 1, NULL, 0);
@@ -334,7 +337,7 @@ Test(array_file, a_full_disk_is_one_sentence_and_the_old_file_stays) {
   free(old);
 }
 
-Test(array_file, h5py_reads_what_is_written_and_is_read_itself) {
+FILE_TEST(array_file, h5py_reads_what_is_written_and_is_read_itself) {
   struct array_file *file;
   cr_assert(eq(int, write_sample(io_file("sample.h5")), 0));
   io_python("import h5py, numpy as np, sys\n"

@@ -3,9 +3,9 @@
 #include "io/dataset.h"
 
 #include "dist/memory.h"
-#include "io_files.h"
-#include "io_table.h"
-#include "run_ranks.h"
+#include "tests/io_files.h"
+#include "tests/io_table.h"
+#include "tests/run_ranks.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-TestSuite(dataset, .init = io_files_begin, .fini = io_files_end, .timeout = 120);
+TestSuite(dataset, .init = io_files_begin, .fini = io_files_end, .timeout = 240);
 
 static struct dataset *open_table(const char *path, enum dtype dtype) {
   struct dataset *dataset = NULL;
@@ -45,7 +45,7 @@ static const char *fresh(bool weights) {
   return io_file("table.h5");
 }
 
-Test(dataset, rows_come_standardised_in_the_order_asked_for) {
+FILE_TEST(dataset, rows_come_standardised_in_the_order_asked_for) {
   struct io_table table = io_table_plain(23, 4);
   io_table_write(&table, io_file("table.h5"));
   struct dataset *dataset = open_table(io_file("table.h5"), F64);
@@ -65,7 +65,7 @@ Test(dataset, rows_come_standardised_in_the_order_asked_for) {
   dataset_close(&dataset);
 }
 
-Test(dataset, without_statistics_inputs_are_used_as_they_are) {
+FILE_TEST(dataset, without_statistics_inputs_are_used_as_they_are) {
   struct io_table table = io_table_plain(6, 2);
   table.standardise = false;
   io_table_write(&table, io_file("table.h5"));
@@ -77,6 +77,31 @@ Test(dataset, without_statistics_inputs_are_used_as_they_are) {
   cr_expect(eq(flt, out[1], (float)io_table_input(4, 1)));
   cr_expect(dataset_mean(dataset) == NULL);
   dataset_close(&dataset);
+}
+
+FILE_TEST(dataset, a_model_may_bring_its_own_standardisation) {
+  struct dataset *dataset;
+  double mean[] = {1, 2, 3}, std[] = {2, 4, 8}, out[3];
+  int64_t ids[] = {9};
+  struct standardisation as = {3, mean, std}, raw = {3, NULL, NULL}, other = {4, mean, std};
+  struct io_table table = io_table_plain(12, 3);
+  for (int chunked = 0; chunked < 2; chunked++) {
+    table.chunked = chunked;
+    io_table_write(&table, io_file("table.h5"));
+    cr_assert(eq(int, (int)dataset_open_as(io_file("table.h5"), NULL, F64, &as, &dataset), 0));
+    cr_assert(eq(int, (int)dataset_read(dataset, ids, 1, out), 0));
+    for (int j = 0; j < 3; j++)
+      cr_expect(eq(dbl, out[j], (io_table_input(9, j) - mean[j]) / std[j]));
+    dataset_close(&dataset);
+    cr_assert(eq(int, (int)dataset_open_as(io_file("table.h5"), NULL, F64, &raw, &dataset), 0));
+    cr_assert(eq(int, (int)dataset_read(dataset, ids, 1, out), 0));
+    cr_expect(eq(dbl, out[2], io_table_input(9, 2)));
+    dataset_close(&dataset);
+    cr_expect(eq(int, (int)dataset_open_as(io_file("table.h5"), NULL, F64, &other, &dataset), ERR_FORMAT));
+    char sentence[300];
+    snprintf(sentence, sizeof sentence, "%s has 3 features, but the model was trained on 4", io_file("table.h5"));
+    cr_expect(eq(str, (char *)status_message(), sentence));
+  }
 }
 
 /* All rows of a table in some layout, as dtype. */
@@ -94,7 +119,7 @@ static void *read_all(const struct io_table *table, enum dtype dtype, uint64_t *
   return out;
 }
 
-Test(dataset, chunked_and_compressed_file_reads_like_contiguous) {
+FILE_TEST(dataset, chunked_and_compressed_file_reads_like_contiguous) {
   struct io_table table = io_table_plain(1003, 5);
   for (int dtype = F32; dtype <= F64; dtype++) {
     uint64_t hash, plain_hash;
@@ -116,7 +141,7 @@ Test(dataset, chunked_and_compressed_file_reads_like_contiguous) {
   }
 }
 
-Test(dataset, integers_are_inputs_too) {
+FILE_TEST(dataset, integers_are_inputs_too) {
   struct io_table table = io_table_plain(40, 3);
   uint64_t hash;
   table.input_type = H5T_STD_I16LE;
@@ -128,7 +153,7 @@ Test(dataset, integers_are_inputs_too) {
   free(values);
 }
 
-Test(dataset, standardising_large_values_loses_nothing) {
+FILE_TEST(dataset, standardising_large_values_loses_nothing) {
   const char *path = fresh(false);
   hsize_t shape[2] = {12, 3};
   io_table_replace(path, "inputs", H5T_IEEE_F64LE, 2, shape);
@@ -144,7 +169,7 @@ Test(dataset, standardising_large_values_loses_nothing) {
   dataset_close(&dataset);
 }
 
-Test(dataset, labels_weights_splits_and_names_come_back) {
+FILE_TEST(dataset, labels_weights_splits_and_names_come_back) {
   struct io_table table = io_table_plain(12, 3);
   table.targets = 2;
   table.weights = table.names = true;
@@ -163,9 +188,12 @@ Test(dataset, labels_weights_splits_and_names_come_back) {
   cr_expect(eq(i64, dataset_split_rows(dataset, SPLIT_VAL), 2));
   cr_expect(eq(i64, dataset_split_rows(dataset, SPLIT_TEST), 2));
   for (int i = 0; i < 12; i++)
-    cr_expect(eq(i64, dataset_split_ids(dataset, i < 8 ? SPLIT_TRAIN : i < 10 ? SPLIT_VAL : SPLIT_TEST)[i < 8    ? i
-                                                                                                        : i < 10 ? i - 8
-                                                                                                                 : i - 10],
+    cr_expect(eq(i64,
+                 dataset_split_ids(dataset, i < 8    ? SPLIT_TRAIN
+                                            : i < 10 ? SPLIT_VAL
+                                                     : SPLIT_TEST)[i < 8    ? i
+                                                                   : i < 10 ? i - 8
+                                                                            : i - 10],
                  wanted[i]));
   cr_expect(eq(str, (char *)dataset_feature_name(dataset, 2), "feature 3"));
   cr_expect(eq(str, (char *)dataset_target_name(dataset, 1), "target 2"));
@@ -173,7 +201,7 @@ Test(dataset, labels_weights_splits_and_names_come_back) {
   dataset_close(&dataset);
 }
 
-Test(dataset, a_file_that_names_nothing_gets_plain_names) {
+FILE_TEST(dataset, a_file_that_names_nothing_gets_plain_names) {
   struct dataset *dataset = open_table(fresh(false), F32);
   cr_expect(eq(str, (char *)dataset_feature_name(dataset, 2), "feature2"));
   cr_expect(eq(str, (char *)dataset_target_name(dataset, 0), "target"));
@@ -190,7 +218,7 @@ static uint64_t hash_of(const char *path) {
   return hash;
 }
 
-Test(dataset, hash_changes_with_every_label_weight_split_and_statistic) {
+FILE_TEST(dataset, hash_changes_with_every_label_weight_split_and_statistic) {
   const char *path = fresh(true);
   uint64_t hash = hash_of(path);
   cr_expect(hash_of(path) == hash);
@@ -203,7 +231,7 @@ Test(dataset, hash_changes_with_every_label_weight_split_and_statistic) {
   }
 }
 
-Test(dataset, files_that_are_no_tables_are_told_apart) {
+FILE_TEST(dataset, files_that_are_no_tables_are_told_apart) {
   expect_refused(io_file("no.h5"), ERR_FILE, "cannot open %s: No such file or directory; check the path");
   expect_refused(io_file(""), ERR_FILE, "cannot open %s: it is a directory; give an HDF5 file");
   expect_refused("/dev/null", ERR_FILE, "cannot open %s: it is not a regular file");
@@ -218,7 +246,7 @@ Test(dataset, files_that_are_no_tables_are_told_apart) {
                  "%s is not an HDF5 file, or it is damaged or cut short; make it again");
 }
 
-Test(dataset, a_file_cut_short_is_refused_at_any_length) {
+FILE_TEST(dataset, a_file_cut_short_is_refused_at_any_length) {
   size_t size;
   char *data = io_read(fresh(false), &size);
   for (size_t length = 1; length < size; length += length < 100 ? 1 : 61) {
@@ -229,30 +257,51 @@ Test(dataset, a_file_cut_short_is_refused_at_any_length) {
   free(data);
 }
 
-Test(dataset, a_wrong_byte_anywhere_never_crashes_or_hangs) {
+/* Open and read what there is; any outcome but a crash will do. */
+static void try_to_read(const char *path) {
+  struct dataset *dataset;
+  float out[12 * 3];
+  int64_t ids[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+  if (dataset_open(path, NULL, F32, &dataset) != STATUS_OK) {
+    cr_expect(ne(str, (char *)status_message(), ""));
+    return;
+  }
+  if (dataset_rows(dataset) == 12 && dataset_features(dataset) == 3)
+    (void)dataset_read(dataset, ids, 12, out);
+  dataset_close(&dataset);
+}
+
+/* A file of the oldest format, which has no checksums and chunks to mislead a reader; compressed when asked. */
+static void break_each_byte(bool compressed) {
   size_t size;
+#ifdef __SANITIZE_ADDRESS__
+  io_files_end();
+  cr_skip("HDF5 1.10 itself reads a little past its memory in damaged files of the oldest format");
+#endif
   struct io_table table = io_table_plain(12, 3);
-  table.compressed = table.names = table.weights = true;
+  table.chunked = table.names = table.weights = true;
+  table.compressed = compressed;
   io_table_write(&table, io_file("table.h5"));
   char *data = io_read(io_file("table.h5"), &size);
-  for (size_t i = 0; i < size; i += 3) {
-    struct dataset *dataset;
+  for (size_t i = 0; i < size; i++) {
     char kept = data[i];
     data[i] = (char)(kept ^ (1 << (i % 8)));
     io_write(io_file("broken.h5"), data, size);
     data[i] = kept;
-    if (dataset_open(io_file("broken.h5"), NULL, F32, &dataset) == STATUS_OK) {
-      float out[12 * 3];
-      int64_t ids[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
-      if (dataset_rows(dataset) == 12 && dataset_features(dataset) == 3)
-        (void)dataset_read(dataset, ids, 12, out);
-      dataset_close(&dataset);
-    }
+    try_to_read(io_file("broken.h5"));
   }
   free(data);
 }
 
-Test(dataset, each_dataset_must_be_there) {
+FILE_TEST(dataset, a_wrong_byte_anywhere_never_crashes_or_hangs) {
+  break_each_byte(false);
+}
+
+FILE_TEST(dataset, a_wrong_byte_anywhere_in_a_compressed_file_never_crashes_or_hangs) {
+  break_each_byte(true);
+}
+
+FILE_TEST(dataset, each_dataset_must_be_there) {
   const char *const names[] = {"inputs", "targets", "split"};
   for (int i = 0; i < 3; i++) {
     char format[200];
@@ -263,7 +312,7 @@ Test(dataset, each_dataset_must_be_there) {
   }
 }
 
-Test(dataset, counts_must_agree) {
+FILE_TEST(dataset, counts_must_agree) {
   hsize_t eleven = 11, none[2] = {0, 3}, narrow[2] = {12, 0};
   io_table_replace(fresh(false), "targets", H5T_IEEE_F64LE, 1, &eleven);
   expect_refused(io_file("table.h5"), ERR_FORMAT,
@@ -280,7 +329,7 @@ Test(dataset, counts_must_agree) {
   expect_refused(io_file("table.h5"), ERR_FORMAT, "\"inputs\" in %s has 0 features; it must have 1 to 268435455");
 }
 
-Test(dataset, ranks_and_types_must_fit) {
+FILE_TEST(dataset, ranks_and_types_must_fit) {
   hsize_t shape[5] = {12, 3, 1, 1, 1};
   io_table_replace(fresh(false), "inputs", H5T_IEEE_F32LE, 1, shape);
   expect_refused(io_file("table.h5"), ERR_FORMAT, "\"inputs\" in %s has 1 dimension; it must be [rows, features]");
@@ -301,7 +350,7 @@ Test(dataset, ranks_and_types_must_fit) {
   expect_refused(io_file("table.h5"), ERR_FORMAT, "\"standardise/std\" in %s must be [features], here 3 numbers");
 }
 
-Test(dataset, values_that_cannot_be_used_are_named_with_their_row) {
+FILE_TEST(dataset, values_that_cannot_be_used_are_named_with_their_row) {
   io_table_put(fresh(false), "targets", 5, NAN);
   expect_refused(io_file("table.h5"), ERR_FORMAT, "\"targets\" in %s is nan at row 5; every target must be finite");
   struct io_table two = io_table_plain(12, 3);
@@ -329,7 +378,7 @@ Test(dataset, values_that_cannot_be_used_are_named_with_their_row) {
                  "%s has \"standardise/std\" but no \"standardise/mean\"; give both or neither");
 }
 
-Test(dataset, files_of_another_kind_are_refused) {
+FILE_TEST(dataset, files_of_another_kind_are_refused) {
   io_table_attribute(fresh(false), "conr_format", "predictions");
   expect_refused(io_file("table.h5"), ERR_FORMAT,
                  "%s is a conr \"predictions\" file, not a table; make one with conr import");
@@ -338,7 +387,7 @@ Test(dataset, files_of_another_kind_are_refused) {
   dataset_close(&dataset);
 }
 
-Test(dataset, an_input_that_is_not_finite_is_named_when_its_row_is_read) {
+FILE_TEST(dataset, an_input_that_is_not_finite_is_named_when_its_row_is_read) {
   struct io_table table = io_table_plain(12, 3);
   for (int chunked = 0; chunked < 2; chunked++) {
     char sentence[400];
@@ -357,7 +406,7 @@ Test(dataset, an_input_that_is_not_finite_is_named_when_its_row_is_read) {
   }
 }
 
-Test(dataset, a_file_cut_while_in_use_is_an_error_not_a_crash) {
+FILE_TEST(dataset, a_file_cut_while_in_use_is_an_error_not_a_crash) {
   struct io_table table = io_table_plain(5000, 8);
   float out[8];
   io_table_write(&table, io_file("table.h5"));
@@ -371,7 +420,7 @@ Test(dataset, a_file_cut_while_in_use_is_an_error_not_a_crash) {
   dataset_close(&dataset);
 }
 
-Test(dataset, an_absurd_claim_is_refused_before_memory_is_asked_for) {
+FILE_TEST(dataset, an_absurd_claim_is_refused_before_memory_is_asked_for) {
   hsize_t shape[2] = {1ull << 40, 3}, chunk[2] = {1000, 3};
   hid_t file = H5Fopen(fresh(false), H5F_ACC_RDWR, H5P_DEFAULT);
   hid_t space = H5Screate_simple(2, shape, NULL), creation = H5Pcreate(H5P_DATASET_CREATE);
@@ -382,10 +431,10 @@ Test(dataset, an_absurd_claim_is_refused_before_memory_is_asked_for) {
   H5Sclose(space);
   H5Fclose(file);
   expect_refused(io_file("table.h5"), ERR_FORMAT,
-                 "\"inputs\" in %s claims 13194139533312 bytes but stores only 0; it is damaged or was never filled");
+                 "\"inputs\" in %s claims 13194139533312 bytes but stores 0; it is damaged or was never filled");
 }
 
-Test(dataset, a_split_without_rows_or_weight_is_refused_for_its_purpose) {
+FILE_TEST(dataset, a_split_without_rows_or_weight_is_refused_for_its_purpose) {
   char sentence[400];
   const char *path = fresh(true);
   for (int i = 0; i < 12; i++)
@@ -404,7 +453,7 @@ Test(dataset, a_split_without_rows_or_weight_is_refused_for_its_purpose) {
   dataset_close(&dataset);
 }
 
-Test(dataset, a_constant_training_target_is_refused) {
+FILE_TEST(dataset, a_constant_training_target_is_refused) {
   char sentence[400];
   const char *path = fresh(false);
   struct dataset *dataset = open_table(path, F32);
@@ -422,7 +471,7 @@ Test(dataset, a_constant_training_target_is_refused) {
   dataset_close(&dataset);
 }
 
-Test(dataset, two_processes_read_one_file_at_once) {
+FILE_TEST(dataset, two_processes_read_one_file_at_once) {
   const char *path = fresh(false);
   int go[2], status;
   char byte = 0;
@@ -446,7 +495,7 @@ Test(dataset, two_processes_read_one_file_at_once) {
   dataset_close(&dataset);
 }
 
-Test(dataset, a_file_that_is_being_written_is_refused) {
+FILE_TEST(dataset, a_file_that_is_being_written_is_refused) {
   const char *path = fresh(false);
   int writer = open(path, O_RDWR);
   cr_assert(flock(writer, LOCK_EX) == 0); /* what HDF5 does when it opens for writing */
@@ -454,7 +503,7 @@ Test(dataset, a_file_that_is_being_written_is_refused) {
   close(writer);
 }
 
-Test(dataset, tables_made_with_h5py_are_read) {
+FILE_TEST(dataset, tables_made_with_h5py_are_read) {
   io_python("import h5py, numpy as np, sys\n"
             "i, j = np.mgrid[0:20, 0:3]\n"
             "x = (i * 0.5 - j).astype('f4')\n"
@@ -475,7 +524,7 @@ Test(dataset, tables_made_with_h5py_are_read) {
             "make('4.h5', libver='v110')\n",
             io_file(""));
   for (int i = 0; i < 5; i++) {
-    char name[8];
+    char name[16];
     snprintf(name, sizeof name, "%d.h5", i);
     struct dataset *dataset = open_table(io_file(name), F32);
     float out[2][3];
@@ -494,7 +543,7 @@ Test(dataset, tables_made_with_h5py_are_read) {
   }
 }
 
-Test(dataset, ranks_share_one_copy_and_fail_together, .timeout = 200) {
+FILE_TEST(dataset, ranks_share_one_copy_and_fail_together) {
   for (int ranks = 1; ranks <= 3; ranks++) {
     struct run_result run;
     const char *const arguments[] = {io_file(""), NULL};
