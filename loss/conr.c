@@ -17,15 +17,23 @@
 
 #define SMALLEST_PANEL 32
 
+/* Largest e times label distance, and largest label distance: see make_rule. */
+#define LARGEST_PUSH 1e6
+#define LARGEST_SPAN_F32 1e18
+#define LARGEST_SPAN_F64 1e150
+
 /* The scales of struct pair_columns, in the order they are stored. */
 enum scale { SCALE_POSITIVE, SCALE_NEGATIVE, SUBTRACT, SCALE_MEAN, SCALES };
 
 /* What a rank adds to the exchange of row scalars, after its rows: sums for everybody. */
 struct trailer {
   double loss, active, positives, negatives, zero_rows;
-  double failed; /* 1: this rank's matrix products failed */
+  double fault; /* enum fault of this rank */
 };
 #define TRAILER_UNITS (sizeof(struct trailer) / 8)
+
+/* What can befall one rank between the two exchanges; the second one tells the others. */
+enum fault { FAULT_NONE, FAULT_PRODUCT, FAULT_BATCH };
 
 /* One sweep's panels: own rows in the order of the storage, and the columns each panel needs. */
 struct sweep {
@@ -45,6 +53,7 @@ struct conr {
 
   /* Sized by the largest batch seen. */
   int64_t capacity_rows, capacity_own;
+  bool capacity_wide; /* row scalars in double fit */
   void *records;                                                            /* [rows, stride]           */
   void *labels, *predictions;                                               /* [targets, rows]          */
   int32_t *slot_of;                                                         /* [rows] batch row -> slot */
@@ -65,6 +74,7 @@ struct conr {
 
   /* The batch at hand. */
   int64_t rows, own_first, own_rows;
+  enum fault fault; /* of this rank */
   int panel_rows;
   struct pair_rule rule;
 };
@@ -88,6 +98,11 @@ static void *at(enum dtype dtype, void *array, int64_t i) {
 
 static const void *element(enum dtype dtype, const void *array, int64_t i) {
   return (const char *)array + (size_t)i * dtype_size(dtype);
+}
+
+/* Row scalars are logarithms when wide: doubles then. */
+static enum dtype scalar_dtype(const struct conr *conr) {
+  return conr->rule.wide ? F64 : conr->dtype;
 }
 
 /* ---- create and destroy ------------------------------------------------------------------- */
@@ -203,9 +218,18 @@ static size_t larger(size_t a, size_t b) {
   return a > b ? a : b;
 }
 
+/* Bytes of what depends on the type of the row scalars. */
+static size_t exchange_bytes(const struct conr *conr, int64_t rows, enum dtype scalars) {
+  return (size_t)rows * 2 * dtype_size(scalars) + (size_t)comm_size(conr->comm) * sizeof(struct trailer);
+}
+
+static size_t phase_bytes(int64_t rows, int64_t own, enum dtype scalars) {
+  size_t forward = larger((size_t)rows * sizeof(struct band_key), (size_t)own * sizeof(struct pair_sums));
+  return larger(forward, SCALES * (size_t)rows * dtype_size(scalars));
+}
+
 static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t own) {
   size_t n = (size_t)rows, real = dtype_size(conr->dtype);
-  size_t scalars = n * 2 * real + (size_t)comm_size(conr->comm) * sizeof(struct trailer);
   conr->workspace_bytes = 0;
   TRY(allocate(conr, n * (size_t)conr->stride * real, &conr->records));
   TRY(allocate(conr, (size_t)conr->stride * real, &conr->temporary));
@@ -217,9 +241,8 @@ static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t o
   TRY(allocate(conr, n * sizeof(int32_t), (void **)&conr->by_prediction.order));
   TRY(allocate_sweep(conr, own, &conr->by_label));
   TRY(allocate_sweep(conr, own, &conr->by_prediction));
-  size_t phase = larger(larger(n * sizeof *conr->keys, (size_t)own * sizeof *conr->sums), SCALES * n * real);
-  TRY(allocate(conr, phase, &conr->phase));
-  TRY(allocate(conr, scalars, &conr->exchange));
+  TRY(allocate(conr, phase_bytes(rows, own, conr->dtype), &conr->phase));
+  TRY(allocate(conr, exchange_bytes(conr, rows, conr->dtype), &conr->exchange));
   TRY(allocate(conr, (size_t)own * real, &conr->inverse));
   return allocate(conr, (size_t)conr->threads * pairwise_workspace(conr->dtype, conr->features), &conr->panels);
 }
@@ -237,7 +260,30 @@ static enum status grow_workspace(struct conr *conr, int64_t rows, int64_t most_
   TRY(comm_agree(conr->comm, status));
   conr->capacity_rows = rows_wanted;
   conr->capacity_own = own_wanted;
+  conr->capacity_wide = false;
   return STATUS_OK;
+}
+
+/* Room for row scalars in double, the first time a batch is wide.  All ranks see the same labels and come here together. */
+static enum status grow_for_wide(struct conr *conr) {
+  if (!conr->rule.wide || conr->dtype == F64 || conr->capacity_wide)
+    return STATUS_OK;
+  memory_free(&conr->phase);
+  memory_free(&conr->exchange);
+  enum status status = allocate(conr, phase_bytes(conr->capacity_rows, conr->capacity_own, F64), &conr->phase);
+  if (status == STATUS_OK)
+    status = allocate(conr, exchange_bytes(conr, conr->capacity_rows, F64), &conr->exchange);
+  if (status != STATUS_OK)
+    free_workspace(conr);
+  TRY(comm_agree(conr->comm, status));
+  conr->capacity_wide = true;
+  return STATUS_OK;
+}
+
+/* A failure that every rank finds in what it has received: all return it, none waits. */
+static enum status agreed(enum status status) {
+  status_set_agreed();
+  return status;
 }
 
 /* Learn every rank's rows, and make room for them. */
@@ -255,13 +301,15 @@ static enum status size_batch(struct conr *conr, const struct conr_batch *batch)
   conr->rows = conr->own_first = 0;
   for (int r = 0; r < size; r++) {
     int64_t rows = conr->rows_of_rank[r];
-    REQUIRE(rows >= 0, ERR_ARGUMENT, "rank %d gives %lld rows; 0 is the least", r, (long long)rows);
+    if (rows < 0)
+      return agreed(fail(ERR_ARGUMENT, "rank %d gives %lld rows; 0 is the least", r, (long long)rows));
     conr->own_first += r < rank ? rows : 0;
     most_own = rows > most_own ? rows : most_own;
     conr->rows += rows;
   }
-  REQUIRE(conr->rows < INT32_MAX, ERR_ARGUMENT, "a global batch of %lld rows is too large; the limit is %d",
-          (long long)conr->rows, INT32_MAX - 1);
+  if (conr->rows >= INT32_MAX)
+    return agreed(fail(ERR_ARGUMENT, "a global batch of %lld rows is too large; the limit is %d",
+                       (long long)conr->rows, INT32_MAX - 1));
   conr->own_rows = conr->rows_of_rank[rank];
   return grow_workspace(conr, conr->rows, most_own);
 }
@@ -272,6 +320,12 @@ static enum status size_batch(struct conr *conr, const struct conr_batch *batch)
  * that is not finite is sent with weight NaN, so that every rank sees the fault and none waits. */
 static void pack_records(struct conr *conr, const struct conr_batch *batch) {
   enum dtype dtype = conr->dtype;
+  if (conr->fault != FAULT_NONE) { /* nothing can be read: empty records, and the second exchange tells */
+    memset(at(dtype, conr->records, conr->own_first * conr->stride), 0,
+           (size_t)(conr->own_rows * conr->stride) * dtype_size(dtype));
+    memset(conr->inverse, 0, (size_t)conr->own_rows * dtype_size(dtype));
+    return;
+  }
   int features = conr->features, targets = conr->targets;
 #pragma omp parallel for schedule(static) if (conr->own_rows * features > 16384)
   for (int64_t i = 0; i < conr->own_rows; i++) {
@@ -308,10 +362,11 @@ static enum status check_records(const struct conr *conr) {
       int rank = owner_of(conr, row, &own);
       const char *name = k < conr->targets ? names[0] : k < scalars - 1 ? names[1] : names[2];
       if (value < 0 && isfinite(value))
-        return fail(ERR_NUMERIC, "the weight of row %lld on rank %d is %g; weights are finite and >= 0", (long long)own,
-                    rank, value);
-      return fail(ERR_NUMERIC, "a %s of row %lld on rank %d is not finite; lower the learning rate or check the data",
-                  name, (long long)own, rank);
+        return agreed(fail(ERR_NUMERIC, "the weight of row %lld on rank %d is %g; weights are finite and >= 0",
+                           (long long)own, rank, value));
+      return agreed(fail(ERR_NUMERIC,
+                         "a %s of row %lld on rank %d is not finite; lower the learning rate or check the data", name,
+                         (long long)own, rank));
     }
   }
   return STATUS_OK;
@@ -359,7 +414,7 @@ static double label_diameter(const struct conr *conr) {
   return diameter;
 }
 
-static void make_rule(struct conr *conr) {
+static enum status make_rule(struct conr *conr) {
   const struct conr_options *options = &conr->options;
   bool linear = options->variant == CONR_DEPTH;
   struct pair_rule *rule = &conr->rule;
@@ -369,10 +424,17 @@ static void make_rule(struct conr *conr) {
                              .push_constant = linear ? 0 : 1,
                              .push_slope = linear ? options->e : 0,
                              .push_rate = linear ? 0 : options->e};
-  double largest_push = rule->push_rate * label_diameter(conr);
+  double diameter = label_diameter(conr), largest_push = rule->push_rate * diameter;
+  /* All ranks see the same labels.  Beyond these limits squares, or exponents, leave the range of their type. */
+  if (largest_push > LARGEST_PUSH)
+    return agreed(fail(ERR_NUMERIC, "labels span %g and e is %g, so the push exp(e d) has no meaning; lower e, or rescale "
+                                    "the labels", diameter, options->e));
+  if (diameter > (conr->dtype == F32 ? LARGEST_SPAN_F32 : LARGEST_SPAN_F64))
+    return agreed(fail(ERR_NUMERIC, "labels span %g, too much for their precision; rescale the labels", diameter));
   /* The smallest exponential is exp(-2/t - largest push); keep a margin to the smallest normal number. */
   rule->wide = 2 / options->t + largest_push > (conr->dtype == F32 ? 80 : 680);
   rule->shift = rule->wide ? 0 : 1 / options->t + largest_push;
+  return STATUS_OK;
 }
 
 /* ---- sweeps: dense or banded --------------------------------------------------------------- */
@@ -506,7 +568,7 @@ static void reorder_records(struct conr *conr, const int32_t *order) {
 /* ---- forward: sums of every own row -------------------------------------------------------- */
 
 static void *scale_of(const struct conr *conr, enum scale scale) {
-  return conr->scales + (size_t)scale * (size_t)conr->rows * dtype_size(conr->dtype);
+  return conr->scales + (size_t)scale * (size_t)conr->rows * dtype_size(scalar_dtype(conr));
 }
 
 static struct pair_columns columns_of(const struct conr *conr) {
@@ -523,12 +585,6 @@ static struct pair_columns columns_of(const struct conr *conr) {
                                .scale_mean = scale_of(conr, SCALE_MEAN)};
 }
 
-/* Messages are kept by thread: say it again for the caller's. */
-static enum status products_done(int failures) {
-  REQUIRE(failures == 0, ERR_MEMORY, "a matrix product of the ConR loss failed: the memory may be full");
-  return STATUS_OK;
-}
-
 static void *thread_panel(const struct conr *conr) {
   return (char *)conr->panels + (size_t)omp_get_thread_num() * pairwise_workspace(conr->dtype, conr->features);
 }
@@ -538,22 +594,84 @@ static int64_t own_row_at(const struct conr *conr, const struct sweep *sweep, in
   return (sweep->batch_order ? place : sweep->order[place]) - conr->own_first;
 }
 
-static enum status forward_sweep(struct conr *conr, const struct sweep *sweep) {
-  struct pair_columns columns = columns_of(conr);
-  int failures = 0;
+/* A piece of a sweep: one panel, or, where a rank has fewer panels than threads, some of its columns. */
+struct slice {
+  const int32_t *places; /* [count] own rows in the order of the storage */
+  int count;
+  int64_t first, last;              /* columns                                       */
+  struct pair_sums sums[PANEL_ROWS]; /* forward                                      */
+  const void *grad;                 /* backward: [count, features] in the workspace */
+};
+
+/* Slices a panel is cut into: enough for all threads, none narrower than a product likes. */
+static int slices_of_panel(const struct conr *conr) {
+  int64_t panels = panel_count(conr), widest = conr->rows / (2 * LEAST_COLUMNS);
+  int64_t wanted = panels > 0 ? (conr->threads + panels - 1) / panels : 1;
+  wanted = wanted < widest ? wanted : widest;
+  return wanted > 1 ? (int)wanted : 1;
+}
+
+static struct slice slice_at(const struct conr *conr, const struct sweep *sweep, int64_t item, int slices) {
+  int64_t panel = item / slices, part = item % slices;
+  struct band_range range = sweep->range[panel];
+  int64_t steps = (range.last - range.first) / COLUMN_STEP; /* a rest goes to the last slice */
+  struct slice slice;
+  slice.places = sweep->own + panel * conr->panel_rows;
+  slice.count = panel_size(conr, panel);
+  slice.first = range.first + steps * part / slices * COLUMN_STEP;
+  slice.last = part + 1 == slices ? range.last : range.first + steps * (part + 1) / slices * COLUMN_STEP;
+  slice.grad = NULL;
+  return slice;
+}
+
+/* What is done with a slice: computed by any thread at any time, then added to the result. */
+struct work {
+  enum status (*compute)(const struct conr *conr, const struct sweep *sweep, struct slice *slice);
+  void (*add)(const struct conr *conr, const struct sweep *sweep, const struct slice *slice, void *grad);
+};
+
+/* All slices of a sweep.  Slices of one panel are added in their order, so that a result does not depend on which thread
+ * was faster. */
+static enum status run_sweep(const struct conr *conr, const struct sweep *sweep, struct work work, void *grad) {
+  int slices = slices_of_panel(conr), failures = 0;
+  int64_t items = panel_count(conr) * slices;
+  if (slices == 1) {
 #pragma omp parallel for schedule(dynamic) num_threads(conr->threads) reduction(+ : failures)
-  for (int64_t p = 0; p < panel_count(conr); p++) {
-    const int32_t *places = sweep->own + p * conr->panel_rows;
-    int count = panel_size(conr, p);
-    struct pair_sums sums[PANEL_ROWS];
-    for (int i = 0; i < count; i++)
-      sums[i] = conr->sums[own_row_at(conr, sweep, places[i])];
-    failures += pairwise_forward(conr->dtype, &conr->rule, &columns, places, count, sweep->range[p].first,
-                                 sweep->range[p].last, sweep->pairs, thread_panel(conr), sums) != STATUS_OK;
-    for (int i = 0; i < count; i++)
-      conr->sums[own_row_at(conr, sweep, places[i])] = sums[i];
+    for (int64_t item = 0; item < items; item++) {
+      struct slice slice = slice_at(conr, sweep, item, slices);
+      failures += work.compute(conr, sweep, &slice) != STATUS_OK;
+      work.add(conr, sweep, &slice, grad);
+    }
+  } else {
+#pragma omp parallel for ordered schedule(dynamic) num_threads(conr->threads) reduction(+ : failures)
+    for (int64_t item = 0; item < items; item++) {
+      struct slice slice = slice_at(conr, sweep, item, slices);
+      failures += work.compute(conr, sweep, &slice) != STATUS_OK;
+#pragma omp ordered
+      work.add(conr, sweep, &slice, grad);
+    }
   }
-  return products_done(failures);
+  /* Sentences are kept by thread: say it again for the caller's. */
+  REQUIRE(failures == 0, ERR_MEMORY, "a matrix product of the ConR loss failed: the memory may be full");
+  return STATUS_OK;
+}
+
+static enum status compute_sums(const struct conr *conr, const struct sweep *sweep, struct slice *slice) {
+  struct pair_columns columns = columns_of(conr);
+  for (int i = 0; i < slice->count; i++)
+    pair_sums_clear(&slice->sums[i]);
+  return pairwise_forward(conr->dtype, &conr->rule, &columns, slice->places, slice->count, slice->first, slice->last,
+                          sweep->pairs, thread_panel(conr), slice->sums);
+}
+
+static void add_sums(const struct conr *conr, const struct sweep *sweep, const struct slice *slice, void *grad) {
+  (void)grad;
+  for (int i = 0; i < slice->count; i++)
+    pair_sums_add(&conr->rule, &conr->sums[own_row_at(conr, sweep, slice->places[i])], &slice->sums[i]);
+}
+
+static enum status forward_sweep(struct conr *conr, const struct sweep *sweep) {
+  return run_sweep(conr, sweep, (struct work){compute_sums, add_sums}, NULL);
 }
 
 static enum status forward_sweeps(struct conr *conr, enum conr_path path) {
@@ -618,23 +736,33 @@ static double weight_at(const struct conr *conr, int64_t slot) {
   return get(conr->dtype, conr->records, slot * conr->stride + conr->features + 2 * conr->targets);
 }
 
+/* The sentence for what befell a rank; all ranks say it. */
+static enum status name_fault(enum fault fault, int rank) {
+  if (fault == FAULT_BATCH)
+    return agreed(fail(ERR_ARGUMENT, "rank %d brought NULL arrays, or other rows than rows_of_rank gives it", rank));
+  if (fault == FAULT_PRODUCT)
+    return agreed(fail(ERR_MEMORY, "a matrix product of the ConR loss failed on rank %d: its memory may be full", rank));
+  return STATUS_OK;
+}
+
 /* Gather [u, second] of all rows; afterwards the exchange buffer holds them in batch order.
  * Each rank's rows are followed by its trailer; all ranks add the trailers in the same order. */
-static enum status exchange_scalars(struct conr *conr, bool failed, struct trailer *total) {
-  int size = comm_size(conr->comm), rank = comm_rank(conr->comm);
-  int64_t units_per_row = 2 * (int64_t)dtype_size(conr->dtype) / 8, units[size];
+static enum status exchange_scalars(struct conr *conr, struct trailer *total) {
+  int size = comm_size(conr->comm), rank = comm_rank(conr->comm), faulty = -1;
+  enum dtype dtype = scalar_dtype(conr);
+  int64_t units_per_row = 2 * (int64_t)dtype_size(dtype) / 8, units[size];
   char *next = conr->exchange;
   for (int r = 0; r < size; r++)
     units[r] = conr->rows_of_rank[r] * units_per_row + (int64_t)TRAILER_UNITS;
   for (int r = 0; r < rank; r++)
     next += units[r] * 8;
-  struct trailer trailer = {.failed = failed};
+  struct trailer trailer = {.fault = conr->fault};
   for (int64_t i = 0; i < conr->own_rows; i++) {
     double scalars[2];
     row_scalars(conr, &conr->sums[i], weight_at(conr, conr->slot_of[conr->own_first + i]), scalars, &trailer);
     trailer.zero_rows += get(conr->dtype, conr->inverse, i) == 0;
-    put(conr->dtype, next, 2 * i, scalars[0]);
-    put(conr->dtype, next, 2 * i + 1, scalars[1]);
+    put(dtype, next, 2 * i, scalars[0]);
+    put(dtype, next, 2 * i + 1, scalars[1]);
   }
   memcpy(next + conr->own_rows * units_per_row * 8, &trailer, sizeof trailer);
   TRY(comm_gather_rows(conr->comm, NULL, units, 8, conr->exchange));
@@ -651,9 +779,12 @@ static enum status exchange_scalars(struct conr *conr, bool failed, struct trail
     total->positives += trailer.positives;
     total->negatives += trailer.negatives;
     total->zero_rows += trailer.zero_rows;
-    total->failed += trailer.failed;
+    if (trailer.fault != FAULT_NONE && faulty < 0) {
+      total->fault = trailer.fault;
+      faulty = r;
+    }
   }
-  return products_done(total->failed > 0);
+  return name_fault((enum fault)total->fault, faulty);
 }
 
 /* ---- backward: complete gradients of the own rows ------------------------------------------ */
@@ -661,7 +792,7 @@ static enum status exchange_scalars(struct conr *conr, bool failed, struct trail
 /* The row scalars as the pair arithmetic wants them, in the order of the storage. */
 static void spread_scalars(struct conr *conr) {
   bool of_mean = conr->options.aggregate == CONR_LOG_OF_MEAN, wide = conr->rule.wide;
-  enum dtype dtype = conr->dtype;
+  enum dtype dtype = scalar_dtype(conr);
   for (int64_t row = 0; row < conr->rows; row++) {
     int64_t slot = conr->slot_of[row];
     double u = get(dtype, conr->exchange, 2 * row), second = get(dtype, conr->exchange, 2 * row + 1);
@@ -674,26 +805,22 @@ static void spread_scalars(struct conr *conr) {
   }
 }
 
-/* grad[own row] += the panel's part of sum_j H_ij q_j / t. */
+static enum status compute_gradient(const struct conr *conr, const struct sweep *sweep, struct slice *slice) {
+  struct pair_columns columns = columns_of(conr);
+  return pairwise_backward(conr->dtype, &conr->rule, &columns, slice->places, slice->count, slice->first, slice->last,
+                           sweep->pairs, thread_panel(conr), &slice->grad);
+}
+
+/* grad[own row] += the slice's part of sum_j H_ij q_j / t. */
+static void add_gradient(const struct conr *conr, const struct sweep *sweep, const struct slice *slice, void *grad) {
+  for (int i = 0; i < slice->count && slice->grad != NULL; i++)
+    row_add(conr->dtype, conr->features, element(conr->dtype, slice->grad, (int64_t)i * conr->features),
+            at(conr->dtype, grad, own_row_at(conr, sweep, slice->places[i]) * conr->features));
+}
+
 static enum status backward_sweep(struct conr *conr, const struct sweep *sweep, void *grad) {
   spread_scalars(conr);
-  struct pair_columns columns = columns_of(conr);
-  int failures = 0;
-#pragma omp parallel for schedule(dynamic) num_threads(conr->threads) reduction(+ : failures)
-  for (int64_t p = 0; p < panel_count(conr); p++) {
-    const int32_t *places = sweep->own + p * conr->panel_rows;
-    int count = panel_size(conr, p);
-    const void *part;
-    if (pairwise_backward(conr->dtype, &conr->rule, &columns, places, count, sweep->range[p].first,
-                          sweep->range[p].last, sweep->pairs, thread_panel(conr), &part) != STATUS_OK) {
-      failures++;
-      continue;
-    }
-    for (int i = 0; i < count; i++)
-      row_add(conr->dtype, conr->features, element(conr->dtype, part, (int64_t)i * conr->features),
-              at(conr->dtype, grad, own_row_at(conr, sweep, places[i]) * conr->features));
-  }
-  return products_done(failures);
+  return run_sweep(conr, sweep, (struct work){compute_gradient, add_gradient}, grad);
 }
 
 /* From the gradient of q to that of the features, for all own rows. */
@@ -722,18 +849,25 @@ static double sweep_flops(const struct conr *conr, double computed_share, bool g
   return (gradient ? 6.0 : 2.0) * computed_share * (double)conr->own_rows * (double)conr->rows * conr->features;
 }
 
+/* What only this rank can see of its batch. */
+static enum fault find_fault(const struct conr *conr, const struct conr_batch *batch) {
+  bool missing = batch->rows > 0 && (!batch->features || !batch->labels || !batch->predictions);
+  return missing || batch->rows != conr->own_rows ? FAULT_BATCH : FAULT_NONE;
+}
+
 int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_features, struct conr_result *result) {
-  REQUIRE(batch->rows == 0 || (batch->features && batch->labels && batch->predictions), ERR_ARGUMENT,
-          "features, labels or predictions of %lld rows are NULL", (long long)batch->rows);
   struct trailer total;
   double computed_share;
   int64_t received = comm_traffic(conr->comm).gather_bytes;
   TRY(size_batch(conr, batch));
+  conr->fault = find_fault(conr, batch);
   TRY(gather_records(conr, batch));
-  make_rule(conr);
+  TRY(make_rule(conr));
+  TRY(grow_for_wide(conr));
   enum conr_path path = plan_sweeps(conr, &computed_share);
-  bool failed = forward_sweeps(conr, path) != STATUS_OK; /* the exchange is collective: tell it there */
-  TRY(exchange_scalars(conr, failed, &total));
+  if (forward_sweeps(conr, path) != STATUS_OK && conr->fault == FAULT_NONE)
+    conr->fault = FAULT_PRODUCT;
+  TRY(exchange_scalars(conr, &total));
   if (grad_features != NULL)
     TRY(backward_sweeps(conr, path, batch->features, grad_features));
   *result = (struct conr_result){.loss = total.loss,

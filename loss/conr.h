@@ -89,7 +89,7 @@ struct conr_batch {
   const void *features;        /* [rows, features], need not be normalised                                */
   const void *labels;          /* [rows, targets]                                                         */
   const void *predictions;     /* [rows, targets]                                                         */
-  const void *weights;         /* [rows] >= 0, or NULL for ones; NULL on all ranks or on none             */
+  const void *weights;         /* [rows] >= 0, or NULL for ones                                           */
   const int64_t *rows_of_rank; /* [ranks], equal on all ranks; NULL: exchanged (8 bytes a rank, a latency) */
 };
 
@@ -103,7 +103,8 @@ struct conr_result {
   enum conr_path path;    /* what this rank did: CONR_DENSE or CONR_BANDED                              */
   double computed_share;  /* pairs this rank evaluated in one sweep / (own rows x N)                    */
   double gemm_flops;      /* floating-point operations of this rank's matrix products                   */
-  int64_t bytes_received; /* by this rank, from others                                                  */
+  int64_t bytes_received; /* by this rank, from others: records, and 8 bytes a row (16 in float64 or where labels span so
+                             much that row scalars are kept as logarithms)                              */
   size_t workspace_bytes; /* held by this object on this rank: N x (features + ...) and one panel a thread */
 };
 
@@ -120,10 +121,10 @@ int conr_create_fortran(MPI_Fint comm, int features, int targets, int precision,
                         struct conr **out);
 
 /* Loss and gradient of the global batch.
- * grad_features  [rows, features], overwritten with d loss / d features; NULL: the loss only.
- *                NULL on all ranks or on none.
- * Collective.  A value that is not finite, or a negative weight, on any rank is an error on all ranks, naming rank
- * and row; nothing hangs.  The workspace grows with the largest batch seen and is then reused. */
+ * grad_features  [rows, features], overwritten with d loss / d features; NULL: the loss only
+ * Collective.  A value that is not finite, a negative weight, NULL arrays or wrong counts on any rank are an error on all
+ * ranks, naming the rank; nothing hangs.  Only a matrix product that finds no memory while the gradient is computed is
+ * the failure of its rank alone: abort the job then.  The workspace grows with the largest batch and is then reused. */
 int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_features, struct conr_result *result);
 
 /* Collective; NULL is fine; sets *conr to NULL. */

@@ -45,7 +45,8 @@ struct pair_columns {
   const void *records;     /* q_i is the first `features` REALs of record i               */
   const void *labels;      /* [targets, rows]                                             */
   const void *predictions; /* [targets, rows]                                             */
-  /* Backward only, [rows]; shifted: u - x, weight u, v and unused.  Wide: log u, log(weight u), v, log x. */
+  /* Backward only, [rows].  Shifted, REAL: u - x, weight u, v and unused.  Wide, double: log u, log(weight u), v, log x
+   * (a logarithm rounded to float32 would be a relative error of the gradient). */
   const void *scale_positive, *scale_negative, *subtract, *scale_mean;
 };
 
@@ -59,6 +60,9 @@ struct pair_sums {
 };
 
 void pair_sums_clear(struct pair_sums *sums);
+
+/* sums += more, of other columns of the same row; the rule's form is that of both. */
+void pair_sums_add(const struct pair_rule *rule, struct pair_sums *sums, const struct pair_sums *more);
 
 /* Bytes of workspace one thread needs. */
 size_t pairwise_workspace(enum dtype dtype, int features);

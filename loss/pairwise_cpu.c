@@ -20,6 +20,28 @@ void pair_sums_clear(struct pair_sums *sums) {
   *sums = (struct pair_sums){.positive_max = -INFINITY, .negative_max = -INFINITY};
 }
 
+/* One sum of exponentials with its own maximum added to another. */
+static void add_wide(double *sum, float *max, double more, float more_max) {
+  float high = more_max > *max ? more_max : *max;
+  if (more == 0)
+    return;
+  *sum = (*sum == 0 ? 0 : *sum * exp((double)*max - (double)high)) + more * exp((double)more_max - (double)high);
+  *max = high;
+}
+
+void pair_sums_add(const struct pair_rule *rule, struct pair_sums *sums, const struct pair_sums *more) {
+  sums->positives += more->positives;
+  sums->negatives += more->negatives;
+  sums->similarity += more->similarity;
+  if (rule->wide) {
+    add_wide(&sums->positive, &sums->positive_max, more->positive, more->positive_max);
+    add_wide(&sums->negative, &sums->negative_max, more->negative, more->negative_max);
+  } else {
+    sums->positive += more->positive;
+    sums->negative += more->negative;
+  }
+}
+
 /* Columns of the block that begins at `first`: as many as a tile holds, but never a narrow rest. */
 static int64_t block_columns(int64_t first, int64_t last) {
   int64_t left = last - first;

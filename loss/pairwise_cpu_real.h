@@ -15,7 +15,7 @@ static size_t NAME(panel_reals)(int features) {
 /* The scalars of a rule in REAL, and one row's own scalars. */
 struct NAME(row_rule) {
   REAL w, shift, push_constant, push_slope, push_rate;
-  REAL scale_positive, scale_negative, subtract, scale_mean;
+  REAL scale_positive, scale_negative, subtract;
 };
 
 static struct NAME(row_rule) NAME(row_rule)(const struct pair_rule *rule) {
@@ -101,7 +101,7 @@ static double NAME(rescale)(double sum, double old_max, double new_max) {
   return sum == 0 ? 0 : sum * exp(old_max - new_max);
 }
 
-/* One row, wide: running maxima, in double; rare (t < 0.025 in float32), so not vectorised. */
+/* One row, wide: running maxima, in double.  Small t or a wide label range; not vectorised: a third slower. */
 static void NAME(forward_row_wide)(int n, const REAL *s, const REAL *d, const REAL *dp, struct NAME(row_rule) rule,
                                    int pairs, struct pair_sums *sums) {
   for (int c = 0; c < n; c++) {
@@ -146,19 +146,20 @@ static void NAME(backward_row)(int n, REAL *restrict s, const REAL *restrict d, 
   }
 }
 
-/* s [n] becomes H, wide: the scalars are logarithms. */
+/* s [n] becomes H, wide: the scales are logarithms, in double.  row: the own one; first: the column of s[0]. */
 static void NAME(backward_row_wide)(int n, REAL *s, const REAL *d, const REAL *dp, struct NAME(row_rule) rule,
-                                    int pairs, const REAL *scale_positive, const REAL *scale_negative,
-                                    const REAL *subtract, const REAL *scale_mean) {
+                                    int pairs, const struct pair_columns *columns, int32_t row, int64_t first) {
+  const double *pull = columns->scale_positive, *push = columns->scale_negative;
+  const double *subtract = columns->subtract, *mean = columns->scale_mean;
   for (int c = 0; c < n; c++) {
-    double value = 0;
+    int64_t column = first + c;
+    double value = 0, exponent = (double)s[c];
     if ((pairs & PAIRS_POSITIVE) && PAIR_IS_POSITIVE(d[c], rule.w)) {
-      value = exp((double)s[c] + (double)rule.scale_positive) + exp((double)s[c] + (double)scale_positive[c]) -
-              exp((double)s[c] + (double)rule.scale_mean) - exp((double)s[c] + (double)scale_mean[c]) -
-              ((double)rule.subtract + (double)subtract[c]);
+      value = exp(exponent + pull[row]) + exp(exponent + pull[column]) - exp(exponent + mean[row]) -
+              exp(exponent + mean[column]) - (subtract[row] + subtract[column]);
     } else if ((pairs & PAIRS_NEGATIVE) && PAIR_IS_NEGATIVE(d[c], dp[c], rule.w)) {
-      double exponent = (double)s[c] + (double)rule.push_rate * (double)d[c];
-      value = (exp(exponent + (double)rule.scale_negative) + exp(exponent + (double)scale_negative[c])) *
+      exponent += (double)rule.push_rate * (double)d[c];
+      value = (exp(exponent + push[row]) + exp(exponent + push[column])) *
               ((double)rule.push_constant + (double)rule.push_slope * (double)d[c]);
     }
     s[c] = (REAL)value;
@@ -210,7 +211,7 @@ static enum status NAME(backward)(const struct pair_rule *rule, const struct pai
   struct NAME(panel) *panel = workspace;
   struct NAME(row_rule) row = NAME(row_rule)(rule);
   const REAL *scale_positive = columns->scale_positive, *scale_negative = columns->scale_negative;
-  const REAL *subtract = columns->subtract, *scale_mean = columns->scale_mean;
+  const REAL *subtract = columns->subtract;
   REAL *own = NAME(pack_rows)(rule, columns, rows, count, panel);
   REAL *grad = panel->reals + (size_t)PANEL_ROWS * (size_t)columns->features;
   memset(grad, 0, (size_t)count * (size_t)columns->features * sizeof *grad);
@@ -219,18 +220,16 @@ static enum status NAME(backward)(const struct pair_rule *rule, const struct pai
     TRY(NAME(similarities)(rule, columns, own, begin, (int)n, panel->tile));
     for (int i = 0; i < count; i++) {
       NAME(row_distances)(rule, columns, rows[i], begin, (int)n, pairs, panel);
+      REAL *tile = panel->tile + (size_t)i * (size_t)n;
+      if (rule->wide) {
+        NAME(backward_row_wide)((int)n, tile, panel->distance, panel->prediction, row, pairs, columns, rows[i], begin);
+        continue;
+      }
       row.scale_positive = scale_positive[rows[i]];
       row.scale_negative = scale_negative[rows[i]];
       row.subtract = subtract[rows[i]];
-      REAL *s = panel->tile + (size_t)i * (size_t)n;
-      if (rule->wide) {
-        row.scale_mean = scale_mean[rows[i]];
-        NAME(backward_row_wide)((int)n, s, panel->distance, panel->prediction, row, pairs, scale_positive + begin,
-                                scale_negative + begin, subtract + begin, scale_mean + begin);
-      } else {
-        NAME(backward_row)((int)n, s, panel->distance, panel->prediction, row, pairs, scale_positive + begin,
-                           scale_negative + begin, subtract + begin);
-      }
+      NAME(backward_row)((int)n, tile, panel->distance, panel->prediction, row, pairs, scale_positive + begin,
+                         scale_negative + begin, subtract + begin);
     }
     TRY(gemm(DTYPE, GEMM_PLAIN, GEMM_PLAIN, count, columns->features, n, 1.0 / rule->temperature, panel->tile, n,
              (const REAL *)columns->records + begin * columns->stride, columns->stride, 1.0, grad, columns->features));

@@ -45,3 +45,15 @@ Test(conr, workspace_is_the_gathered_batch_and_one_panel_a_thread, .timeout = 24
 Test(conr, calls_of_changing_size_leave_nothing_behind, .timeout = 240) {
   holds("reuse");
 }
+
+Test(conr, a_batch_that_cannot_be_is_a_sentence_on_all, .timeout = 240) {
+  holds("faults");
+}
+
+Test(conr, wide_label_ranges_keep_float32_gradients, .timeout = 240) {
+  holds("wide");
+}
+
+Test(conr, more_threads_than_panels_change_rounding_alone, .timeout = 240) {
+  holds("threads");
+}

@@ -7,6 +7,9 @@
  *   rank_conr nonfinite   a bad value on one rank is one sentence on all
  *   rank_conr traffic     bytes received are those of the plan
  *   rank_conr memory      workspace within N x D + a panel a thread + 5 %
+ *   rank_conr faults      a rank with NULL arrays or wrong counts is a sentence on all
+ *   rank_conr wide        labels that span millions keep float32 gradients exact to rounding
+ *   rank_conr threads     more threads than panels change nothing but rounding
  *   rank_conr reuse       calls of changing size, and nothing left afterwards
  *
  * Prints "MISFIT ..." and exits non-zero when something is wrong on any rank. */
@@ -417,6 +420,110 @@ static void nonfinite(void) {
   free_batch(&batch);
 }
 
+/* ---- a batch that cannot be ---------------------------------------------------------------------- */
+
+static void expect_fault(const char *what, const struct conr_batch *share, const char *part) {
+  struct conr_options options;
+  struct conr *conr;
+  struct conr_result result;
+  float grad[64];
+  conr_options_default(&options);
+  int failed = conr_create(MPI_COMM_WORLD, 2, 1, CONR_F32, &options, &conr);
+  failed = failed || conr_loss(conr, share, grad, &result);
+  expect(failed && strstr(conr_error(), part) != NULL, what, failed, 1);
+  if (!failed || strstr(conr_error(), part) == NULL)
+    printf("  said: %s\n", conr_error());
+  conr_destroy(&conr);
+}
+
+static void faults(void) {
+  float values[64] = {1, 2, 3, 4};
+  int64_t rows_of_rank[64];
+  int last = world_size - 1;
+  char where[64];
+  struct conr_batch share = {.rows = 3, .features = values, .labels = values, .predictions = values};
+  snprintf(where, sizeof where, "rank %d brought NULL arrays", last);
+  if (world_rank == last)
+    share.features = NULL;
+  expect_fault("features are NULL on the last rank", &share, where);
+  share.features = values;
+  for (int r = 0; r < world_size; r++)
+    rows_of_rank[r] = r == last ? 4 : 3; /* the last rank brings 3 */
+  share.rows_of_rank = rows_of_rank;
+  expect_fault("rows_of_rank is wrong for the last rank", &share, where);
+  rows_of_rank[last] = 0;
+  expect_fault("rows_of_rank forgets the last rank", &share, where);
+  share.rows_of_rank = NULL;
+  share.rows = world_rank == last ? -1 : 3;
+  expect_fault("a negative number of rows", &share, "-1 rows");
+}
+
+/* ---- wide label ranges, and many threads --------------------------------------------------------- */
+
+/* Float32 against float64 on the same batch. */
+static double single_error(const struct batch *batch, const struct conr_options *options) {
+  int64_t first = first_row(SHARE_EVEN, batch->rows, world_rank, world_size);
+  int64_t last = first_row(SHARE_EVEN, batch->rows, world_rank + 1, world_size);
+  struct outcome exact = run_share(MPI_COMM_SELF, batch, options, CONR_F64, 0, batch->rows, 1);
+  struct outcome single = run_share(MPI_COMM_WORLD, batch, options, CONR_F32, first, last, 1);
+  double error = exact.failed || single.failed
+                     ? INFINITY
+                     : grad_error(single.grad, exact.grad, first, last, batch->rows, batch->features);
+  free(exact.grad);
+  free(single.grad);
+  return error;
+}
+
+static void wide(void) {
+  struct conr_options options;
+  conr_options_default(&options);
+  for (double span = 1e4; span <= 1e7; span *= 1000) {
+    struct batch batch = make_batch(200, 16, 1, 31);
+    for (int64_t i = 0; i < batch.rows; i++) {
+      batch.label[i] = floor(batch.label[i] / 80 * span);
+      batch.prediction[i] = floor(batch.prediction[i] / 80 * span);
+    }
+    options.w = span / 40;
+    options.e = 0.0078125; /* exact in float32 */
+    double error = single_error(&batch, &options);
+    expect(error <= 2e-6, "float32 gradient with a wide label range", error, 2e-6);
+    options.e = 0.9 * 1e9; /* the push has no meaning any more */
+    struct outcome refused = run_share(MPI_COMM_SELF, &batch, &options, CONR_F32, 0, batch.rows, 1);
+    expect(refused.failed && strstr(conr_error(), "lower e") != NULL, "a push beyond all numbers", 0, 0);
+    free(refused.grad);
+    free_batch(&batch);
+  }
+}
+
+static void threads(void) {
+  struct conr_options options;
+  conr_options_default(&options);
+  options.w = 2;
+  struct batch batch = make_batch(1400, 16, 1, 41);
+  int64_t first = first_row(SHARE_UNEVEN, batch.rows, world_rank, world_size);
+  int64_t last = first_row(SHARE_UNEVEN, batch.rows, world_rank + 1, world_size);
+  for (int path = CONR_DENSE; path <= CONR_BANDED; path++)
+    for (int tiny = 0; tiny < 2; tiny++) {
+      struct outcome outcome[3];
+      options.path = (enum conr_path)path;
+      options.t = tiny ? 0.02 : 0.07; /* 0.02: the wide form in float32 */
+      static const int counts[] = {1, 32, 32};
+      for (int i = 0; i < 3; i++) {
+        omp_set_num_threads(counts[i]);
+        outcome[i] = run_share(MPI_COMM_WORLD, &batch, &options, CONR_F32, first, last, 1);
+      }
+      double error = grad_error(outcome[1].grad, outcome[0].grad, 0, last - first, last - first, batch.features);
+      /* Sums are taken in pieces; their rounding passes through a cancellation that grows with 1/t. */
+      double limit = 1e-6 * 0.07 / options.t;
+      expect(error <= limit, "32 threads against 1", error, limit);
+      size_t bytes = (size_t)((last - first) * batch.features) * sizeof(double);
+      expect(memcmp(outcome[1].grad, outcome[2].grad, bytes) == 0, "32 threads twice: the same bits", 0, 0);
+      for (int i = 0; i < 3; i++)
+        free(outcome[i].grad);
+    }
+  free_batch(&batch);
+}
+
 /* ---- traffic and memory ------------------------------------------------------------------------ */
 
 static void traffic(void) {
@@ -528,7 +635,8 @@ int main(int argc, char **argv) {
     const char *name;
     void (*run)(void);
   } properties[] = {{"equal", equal},         {"mutants", mutants}, {"finite", differences}, {"edges", edges},
-                    {"nonfinite", nonfinite}, {"traffic", traffic}, {"memory", memory}, {"reuse", reuse}};
+                    {"nonfinite", nonfinite}, {"traffic", traffic}, {"memory", memory}, {"reuse", reuse},
+                    {"faults", faults},       {"wide", wide},       {"threads", threads}};
   int any, found = 0;
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
@@ -539,7 +647,7 @@ int main(int argc, char **argv) {
       properties[i].run();
     }
   if (!found)
-    fprintf(stderr, "usage: rank_conr equal|mutants|finite|edges|nonfinite|traffic|memory|reuse\n");
+    fprintf(stderr, "usage: rank_conr equal|mutants|finite|edges|nonfinite|faults|wide|threads|traffic|memory|reuse\n");
   any = misfits + !found;
   MPI_Allreduce(MPI_IN_PLACE, &any, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
   MPI_Finalize();
