@@ -129,7 +129,8 @@ static enum status measure(struct bench *bench, const struct conr_options *optio
   out->gflops = out->result.gemm_flops / out->seconds / 1e9;
   out->computed_share = out->result.computed_share;
 out:
-  conr_destroy(&conr);
+  if (status == STATUS_OK || status_agreed()) /* collective: not after a failure of this rank alone */
+    conr_destroy(&conr);
   return status;
 }
 

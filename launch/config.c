@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum option_type { OPTION_FLAG, OPTION_INTEGER, OPTION_REAL, OPTION_TEXT, OPTION_CHOICE };
 
@@ -110,7 +111,7 @@ static const struct option_row table[] = {
   TEXT("dim", dim, BENCH, NULL, "D,D,..", "feature widths (default 128,512,2048)"),
   INTEGER("repeat", repeat, BENCH, "3", 1, 1000, "measurements of each; the best counts"),
 
-  INTEGER("seed", seed, IMPORT | TRAIN | BENCH, "0", 0, 9007199254740992.0, "of everything random"),
+  INTEGER("seed", seed, IMPORT | TRAIN | BENCH, "0", 0, 9007199254740991.0, "of everything random"),
   INTEGER("threads", threads, TRAIN | EVAL | BENCH, "0", 0, 1024, "threads of a rank; 0: OMP_NUM_THREADS, or this host's cores shared by its ranks"),
   FLAG("json", json, COMMAND_EVAL | COMMAND_INFO | BENCH, "print JSON on standard output instead of text"),
   FLAG("quiet", quiet, IMPORT | TRAIN | EVAL, "errors only"),
@@ -155,11 +156,12 @@ static int find_row(const char *name) {
 
 /* " (did you mean --x?)" or the way to the help. */
 static enum status unknown_option(enum command command, const char *given) {
-  const char *names[ROWS];
+  const char *names[ROWS + 1];
   size_t count = 0;
   for (int i = 0; i < ROWS; i++)
     if (table[i].commands & command)
       names[count++] = table[i].name;
+  names[count++] = "help";
   const char *nearest = nearest_name(given, names, count);
   if (nearest != NULL)
     return fail(ERR_ARGUMENT, "conr %s has no option --%s; did you mean --%s?", command_name(command), given, nearest);
@@ -264,6 +266,19 @@ static enum status set_defaults(struct config *config) {
   return STATUS_OK;
 }
 
+/* Has the option its default value?  Then a file that repeats it, as config.used does, asks for nothing. */
+static bool has_default(const struct config *config, int index) {
+  const struct option_row *row = &table[index];
+  struct config fresh = {0};
+  char value[4096], absent[4096];
+  if (row->absent == NULL && row->type != OPTION_FLAG)
+    return false;
+  if (row->absent != NULL && set_value(&fresh, index, row->absent) != STATUS_OK)
+    return false;
+  config_value(config, row->name, value, sizeof value);
+  return strcmp(value, config_value(&fresh, row->name, absent, sizeof absent)) == 0;
+}
+
 /* ---- config file -------------------------------------------------------------------------- */
 
 /* Texts of a config file, kept in one chain until config_destroy. */
@@ -291,8 +306,29 @@ void config_destroy(struct config *config) {
 
 struct file_context {
   struct config *config;
+  const struct config *command_line; /* what was given there; it wins */
+  FILE *stream;
+  int line;
   enum status status;
 };
+
+/* One line for inih, without the blanks before it: inih would take an indented line for more of the one above.  Its
+ * buffer has an end, and what it cuts off would become a line of its own. */
+static char *next_line(char *text, int room, void *user) {
+  struct file_context *context = user;
+  if (context->status != STATUS_OK || fgets(text, room, context->stream) == NULL)
+    return NULL;
+  size_t length = strlen(text);
+  context->line++;
+  if (length + 1 == (size_t)room && text[length - 1] != '\n') {
+    context->status =
+        fail(ERR_FORMAT, "a line of more than %d characters; give that option on the command line", room - 2);
+    return NULL;
+  }
+  const char *begin = text + strspn(text, " \t");
+  memmove(text, begin, strlen(begin) + 1);
+  return text;
+}
 
 /* inih calls this for each line; returning 0 stops with its line number. */
 static int file_line(void *user, const char *section, const char *name, const char *value) {
@@ -307,23 +343,35 @@ static int file_line(void *user, const char *section, const char *name, const ch
     context->status = fail(ERR_ARGUMENT, "a config file cannot name another");
   if (context->status != STATUS_OK)
     return 0;
-  if (is_given(config, index)) /* the command line wins */
+  if (is_given(context->command_line, index))
     return 1;
   const char *text = keep(config, value);
   context->status = text == NULL ? ERR_MEMORY : set_value(config, index, text);
-  mark_given(config, index);
+  if (context->status == STATUS_OK && !has_default(config, index))
+    mark_given(config, index);
   return context->status == STATUS_OK;
 }
 
 static enum status read_file(struct config *config, const char *path) {
-  struct file_context context = {config, STATUS_OK};
-  int line = ini_parse(path, file_line, &context);
-  REQUIRE(line >= 0, ERR_FILE, "cannot read config file %s: %s", path, strerror(errno));
-  if (line == 0)
+  struct config command_line = *config;
+  struct file_context context = {.config = config, .command_line = &command_line};
+  char sentence[1024];
+  struct stat entry;
+  context.stream = fopen(path, "re");
+  REQUIRE(context.stream != NULL, ERR_FILE, "cannot read config file %s: %s", path, strerror(errno));
+  bool directory = fstat(fileno(context.stream), &entry) == 0 && S_ISDIR(entry.st_mode);
+  int line = directory ? 0 : ini_parse_stream(next_line, &context, file_line, &context);
+  bool unreadable = ferror(context.stream) != 0;
+  fclose(context.stream);
+  REQUIRE(!directory, ERR_FILE, "cannot read config file %s: it is a directory", path);
+  REQUIRE(!unreadable, ERR_FILE, "cannot read config file %s", path);
+  REQUIRE(line >= 0, ERR_MEMORY, "cannot allocate a line of config file %s", path);
+  if (line == 0 && context.status == STATUS_OK)
     return STATUS_OK;
   if (context.status == STATUS_OK)
     return fail(ERR_FORMAT, "%s line %d is not \"name = value\"", path, line);
-  return fail(context.status, "%s line %d: %s", path, line, status_message());
+  snprintf(sentence, sizeof sentence, "%s", status_message());
+  return fail(context.status, "%s line %d: %s", path, line > 0 ? line : context.line, sentence);
 }
 
 /* ---- command line ------------------------------------------------------------------------- */
@@ -354,12 +402,12 @@ static enum status parse_options(int argc, char **argv, struct config *config) {
     REQUIRE(code != ':', ERR_ARGUMENT, "%s wants a value", word);
     if (code == '?') {
       char name[128] = "";
-      if (strncmp(word, "--", 2) != 0)
+      if (optopt > 0 && optopt < 256 && strncmp(word, "--help", 6) != 0)
         return fail(ERR_ARGUMENT, "conr %s has no option -%c; see conr %s --help", command_name(config->command),
                     optopt, command_name(config->command));
-      strncpy(name, word + 2, sizeof name - 1);
+      snprintf(name, sizeof name, "%s", word + 2);
       name[strcspn(name, "=")] = '\0';
-      REQUIRE(optopt < 256, ERR_ARGUMENT, "--%s takes no value", name);
+      REQUIRE(optopt == 0, ERR_ARGUMENT, "--%s takes no value", name);
       return unknown_option(config->command, name);
     }
     int index = code == 'o' ? find_row("output") : code - 256;
@@ -426,9 +474,11 @@ enum status config_integers(const char *option, const char *text, int64_t low, i
 
 const char *config_value(const struct config *config, const char *name, char *buffer, size_t bytes) {
   int index = find_row(name);
+  buffer[0] = '\0';
+  if (index < 0)
+    return NULL;
   const struct option_row *row = &table[index];
   const void *field = (const char *)config + row->offset;
-  buffer[0] = '\0';
   if (row->type == OPTION_FLAG)
     snprintf(buffer, bytes, "%s", *(const bool *)field ? "true" : "false");
   else if (row->type == OPTION_INTEGER)
@@ -443,11 +493,12 @@ const char *config_value(const struct config *config, const char *name, char *bu
 void config_write(const struct config *config, FILE *out) {
   for (int i = 0; i < ROWS; i++) {
     char value[4096];
+    bool text = table[i].type == OPTION_TEXT || table[i].type == OPTION_CHOICE;
     if (!(table[i].commands & config->command) || strcmp(table[i].name, "config") == 0)
       continue;
-    config_value(config, table[i].name, value, sizeof value);
-    if (value[0] != '\0')
-      fprintf(out, "%s = %s\n", table[i].name, value);
+    /* A text that was not given is not the same as an empty one: --hidden "" is a linear model. */
+    if (!text || *(const char *const *)((const char *)config + table[i].offset) != NULL)
+      fprintf(out, "%s = %s\n", table[i].name, config_value(config, table[i].name, value, sizeof value));
   }
 }
 
@@ -485,15 +536,21 @@ void config_help(enum command command, FILE *out) {
     for (int i = 0; i < COMMANDS; i++)
       fprintf(out, "  conr %-8s %-12s %s\n", commands[i].name, commands[i].words, commands[i].summary);
     fputs("\nconr COMMAND --help lists the options of a command.  Several ranks: mpirun -n 4 conr train ...\n"
-          "Exit status: 0 done; 1 failed; 2 wrong usage; 75 stopped by a signal with a checkpoint, --resume goes on.\n",
+          "Exit status: 0 done; 1 failed; 2 wrong usage; 75 stopped by a signal with a checkpoint, --resume goes on.\n"
+          "Under mpirun the exit status is mpirun's own, and Open MPI gives ranks one second to stop: for longer steps set\n"
+          "OMPI_MCA_odls_base_sigkill_timeout, or --checkpoint-steps.\n",
           out);
     return;
   }
   for (int i = 0; i < COMMANDS; i++)
-    if (commands[i].command == command)
-      fprintf(out, "conr %s %s [options]: %s\n\n", commands[i].name, commands[i].words, commands[i].summary);
+    if (commands[i].command == command) {
+      const char *blank = commands[i].words[0] != '\0' ? " " : "";
+      int column = fprintf(out, "conr %s%s%s [options]:", commands[i].name, blank, commands[i].words);
+      print_wrapped(out, commands[i].summary, column, 4);
+      fputc('\n', out);
+    }
   for (int i = 0; i < ROWS; i++)
     if (table[i].commands & command)
       print_option(&table[i], out);
-  fputs("  --help                    this text\n", out);
+  fputs("  --help                     this text\n", out);
 }

@@ -82,7 +82,7 @@ struct config {
 enum status config_parse(int argc, char **argv, struct config *config);
 void config_destroy(struct config *config);
 
-/* Was the option given on the command line or in the config file? */
+/* Was the option given on the command line, or in the config file with another value than its default? */
 bool config_given(const struct config *config, const char *name);
 
 /* The general help (COMMAND_NONE) or that of one command. */
@@ -91,7 +91,7 @@ void config_help(enum command command, FILE *out);
 /* Every option of the command as "name = value" lines that --config can read again. */
 void config_write(const struct config *config, FILE *out);
 
-/* The text of one option's value, as config_write prints it; `buffer` is returned. */
+/* The text of one option's value, as config_write prints it; `buffer` is returned, NULL when there is no such option. */
 const char *config_value(const struct config *config, const char *name, char *buffer, size_t bytes);
 
 const char *command_name(enum command command);

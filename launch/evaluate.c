@@ -6,7 +6,9 @@
 #include "launch/run_folder.h"
 #include "launch/trainer.h"
 
+#include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A model that was loaded, and the data it is to see. */
 struct evaluation {
@@ -30,11 +32,25 @@ static enum split split_of(const char *part) {
 
 /* ---- the checkpoint, from rank 0 to all ---------------------------------------------------- */
 
+/* The sizes that memory is made for must be those of the arrays. */
+static enum status check_sizes(const struct opened_checkpoint *opened) {
+  const struct array *const arrays[] = {opened->mean, opened->std};
+  int64_t inputs = opened->model.inputs;
+  REQUIRE(inputs > 0 && inputs <= INT_MAX / 8, ERR_FORMAT, "%s says the model has %lld inputs; use another checkpoint",
+          opened->file->path, (long long)inputs);
+  for (int i = 0; i < 2; i++)
+    REQUIRE(arrays[i] == NULL || (arrays[i]->type == ARRAY_F64 && arrays[i]->rank == 1 && arrays[i]->shape[0] == inputs),
+            ERR_FORMAT, "\"%s\" in %s must be %lld float64 numbers, one for each input; use another checkpoint",
+            arrays[i]->name, opened->file->path, (long long)inputs);
+  return STATUS_OK;
+}
+
 static enum status open_checkpoint(struct evaluation *evaluation, const struct config *config,
                                    struct opened_checkpoint *opened) {
   char path[PATH_MAX];
   TRY(run_checkpoint_path(config->word[0], config->checkpoint, path));
   TRY(checkpoint_open(path, opened));
+  TRY(check_sizes(opened));
   evaluation->header.inputs = opened->model.inputs;
   evaluation->header.outputs = opened->model.outputs;
   evaluation->header.standardised = opened->mean != NULL && opened->std != NULL;
@@ -107,16 +123,19 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
                                           .hidden = evaluation->header.hidden,
                                           .activation = evaluation->header.activation,
                                           .precision = evaluation->header.precision};
-  int size = comm_size(evaluation->session->comm);
-  TRY(model_build(&description, 0, (config->batch + size - 1) / size, &evaluation->ops, &evaluation->net));
+  enum dtype dtype = strcmp(evaluation->header.precision, "f64") == 0 ? F64 : F32;
   struct standardisation as = {.features = (int)evaluation->header.inputs,
                                .mean = evaluation->standardise,
                                .std = evaluation->standardise
                                           ? evaluation->standardise + evaluation->header.inputs
                                           : NULL};
-  TRY(dataset_open_as(config->word[1], evaluation->session->comm, evaluation->ops->dtype, &as, &evaluation->dataset));
+  TRY(dataset_open_as(config->word[1], evaluation->session->comm, dtype, &as, &evaluation->dataset));
   TRY(check_columns(evaluation, config->word[1]));
-  return dataset_require_split(evaluation->dataset, split_of(config->part), "evaluation");
+  TRY(dataset_require_split(evaluation->dataset, split_of(config->part), "evaluation"));
+  struct sampler sampler = {.rows = dataset_split_rows(evaluation->dataset, split_of(config->part)),
+                            .batch = config->batch,
+                            .size = comm_size(evaluation->session->comm)};
+  return model_build(&description, 0, sampler_most_rows(&sampler), &evaluation->ops, &evaluation->net);
 }
 
 static void close_evaluation(struct evaluation *evaluation) {
@@ -149,7 +168,7 @@ static enum status run_evaluation(struct session *session, const struct config *
   status = inference_run(evaluation->inference);
 out:
   checkpoint_close(&opened);
-  if (status != STATUS_OK && status_agreed())
+  if (status != STATUS_OK && (status_agreed() || comm_size(comm) == 1))
     close_evaluation(evaluation);
   return status;
 }
@@ -200,11 +219,16 @@ static enum status print_table(const struct metrics_table *table, bool json) {
   return STATUS_OK;
 }
 
+static enum status check_groups(const struct config *config) {
+  REQUIRE(config->few <= config->many + 1, ERR_ARGUMENT, "--few %lld is above --many %lld; a label would be both",
+          (long long)config->few, (long long)config->many);
+  return STATUS_OK;
+}
+
 enum status command_eval(struct session *session, const struct config *config) {
   struct evaluation evaluation;
   struct metrics_table table;
-  REQUIRE(config->few <= config->many + 1, ERR_ARGUMENT, "--few %lld is above --many %lld; a label would be both",
-          (long long)config->few, (long long)config->many);
+  TRY(comm_agree(session->comm, check_groups(config)));
   TRY(run_evaluation(session, config, &evaluation));
   enum status status = compute_table(&evaluation, config, &table);
   if (status == STATUS_OK && comm_rank(session->comm) == 0)
@@ -234,10 +258,17 @@ static enum status write_predictions(const struct evaluation *evaluation, const 
   return status;
 }
 
-enum status command_predict(struct session *session, const struct config *config) {
-  struct evaluation evaluation;
+static enum status check_output(const struct config *config) {
   REQUIRE(config->output != NULL, ERR_ARGUMENT, "conr predict wants a file to write: give -o FILE.csv or FILE.h5");
   TRY(predictions_check_path(config->output));
+  REQUIRE(config->force || access(config->output, F_OK) != 0, ERR_ARGUMENT,
+          "%s exists already; use --force to replace it", config->output);
+  return STATUS_OK;
+}
+
+enum status command_predict(struct session *session, const struct config *config) {
+  struct evaluation evaluation;
+  TRY(comm_agree(session->comm, comm_rank(session->comm) == 0 ? check_output(config) : STATUS_OK));
   TRY(run_evaluation(session, config, &evaluation));
   enum status status = STATUS_OK;
   if (comm_rank(session->comm) == 0)

@@ -2,10 +2,14 @@
 #include "launch/commands.h"
 #include "launch/train.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
-/* Commands of one process. */
+/* Commands of one process; of several that a launcher started, the first does it. */
 static int run_alone(const struct config *config) {
+  if (launcher_rank() > 0)
+    return EXIT_DONE;
   enum status status = config->command == COMMAND_IMPORT ? command_import(config) : command_info(config);
   if (status == STATUS_OK)
     return EXIT_DONE;
@@ -34,11 +38,14 @@ static enum status run_command(struct session *session, const struct config *con
   return status;
 }
 
-/* Commands of one or several ranks. */
-static int run_ranks(int *argc, char ***argv, const struct config *config) {
+/* Commands of one or several ranks.  parsed: what came of the options; the ranks agree on it first, since a launcher
+ * ends the others, one of which was to speak, as soon as one has failed. */
+static int run_ranks(int *argc, char ***argv, const struct config *config, enum status parsed) {
   struct session session;
   int provided, code = EXIT_FAILED;
   bool stopped = false;
+  if (config->command == COMMAND_TRAIN)
+    train_block_signals();
   /* The loader's thread makes no MPI call. */
   if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     fprintf(stderr, "conr: MPI does not start\n");
@@ -46,7 +53,9 @@ static int run_ranks(int *argc, char ***argv, const struct config *config) {
   }
   enum status status = session_open(MPI_COMM_WORLD, config, &session);
   if (status == STATUS_OK) {
-    status = run_command(&session, config, &stopped);
+    status = comm_agree(session.comm, parsed);
+    if (status == STATUS_OK)
+      status = run_command(&session, config, &stopped);
     code = status != STATUS_OK ? session_fail(&session, status) : stopped ? EXIT_STOPPED : EXIT_DONE;
     session_close(&session);
   } else {
@@ -56,22 +65,30 @@ static int run_ranks(int *argc, char ***argv, const struct config *config) {
   return code;
 }
 
+/* A table that a full disk cut short is not a success. */
+static int close_output(int code) {
+  if (fflush(stdout) == 0 && !ferror(stdout))
+    return code;
+  if (code == EXIT_DONE)
+    fprintf(stderr, "conr: cannot write standard output: %s\n", strerror(errno));
+  return code == EXIT_DONE ? EXIT_FAILED : code;
+}
+
 int main(int argc, char **argv) {
   struct config config;
   enum status status = config_parse(argc, argv, &config);
   int code = EXIT_DONE;
-  if (status != STATUS_OK) {
-    /* All ranks parse the same words and come here together; one speaks. */
-    if (launcher_rank() == 0)
-      fprintf(stderr, "conr: %s\n", status_message());
-    code = EXIT_USAGE;
-  } else if (config.help) {
-    config_help(config.command, stdout);
-  } else if (config.command == COMMAND_IMPORT || config.command == COMMAND_INFO) {
+  if (status != STATUS_OK && launcher_rank() < 0) {
+    fprintf(stderr, "conr: %s\n", status_message());
+    code = status == ERR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
+  } else if (status == STATUS_OK && config.help) {
+    if (launcher_rank() <= 0)
+      config_help(config.command, stdout);
+  } else if (status == STATUS_OK && (config.command == COMMAND_IMPORT || config.command == COMMAND_INFO)) {
     code = run_alone(&config);
   } else {
-    code = run_ranks(&argc, &argv, &config);
+    code = run_ranks(&argc, &argv, &config, status);
   }
   config_destroy(&config);
-  return code;
+  return close_output(code);
 }

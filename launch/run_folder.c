@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const names[] = {"checkpoint-last.h5", "checkpoint-previous.h5", "checkpoint-best.h5",
-                                    "metrics.jsonl", "config.used"};
+static const char *const names[] = {"checkpoint-last.h5", "checkpoint-previous.h5", "checkpoint-damaged.h5",
+                                    "checkpoint-best.h5", "metrics.jsonl",          "config.used"};
 
 const char *run_path(const char *folder, enum run_file file, char *buffer) {
   snprintf(buffer, PATH_MAX, "%s/%s", folder, names[file]);
@@ -17,6 +17,7 @@ const char *run_path(const char *folder, enum run_file file, char *buffer) {
 
 enum status run_folder_make(const char *folder) {
   char path[PATH_MAX];
+  REQUIRE(folder[0] != '\0', ERR_ARGUMENT, "the run folder's name is empty; give -o RUN");
   REQUIRE(strlen(folder) + 64 < sizeof path, ERR_ARGUMENT, "the run folder's name is too long (%zu characters)",
           strlen(folder));
   strcpy(path, folder);
@@ -47,6 +48,10 @@ bool run_folder_has_checkpoint(const char *folder) {
   return exists(folder, RUN_LAST) || exists(folder, RUN_PREVIOUS);
 }
 
+bool run_folder_is_used(const char *folder) {
+  return run_folder_has_checkpoint(folder) || exists(folder, RUN_BEST);
+}
+
 enum status run_folder_clear(const char *folder) {
   for (enum run_file file = RUN_LAST; file <= RUN_CONFIG; file++) {
     char path[PATH_MAX];
@@ -74,7 +79,7 @@ enum status run_folder_save(const char *folder, const struct checkpoint *checkpo
 }
 
 enum status run_folder_open_last(const char *folder, struct opened_checkpoint *out, char *note, size_t bytes) {
-  char path[PATH_MAX], why[512] = "it is missing";
+  char path[PATH_MAX], damaged[PATH_MAX], why[512] = "it is missing";
   note[0] = '\0';
   if (exists(folder, RUN_LAST)) {
     enum status status = checkpoint_open(run_path(folder, RUN_LAST, path), out);
@@ -83,8 +88,12 @@ enum status run_folder_open_last(const char *folder, struct opened_checkpoint *o
     snprintf(why, sizeof why, "%s", status_message());
   }
   TRY(checkpoint_open(run_path(folder, RUN_PREVIOUS, path), out));
+  if (rename(run_path(folder, RUN_LAST, path), run_path(folder, RUN_DAMAGED, damaged)) != 0 && errno != ENOENT) {
+    checkpoint_close(out);
+    return fail(ERR_FILE, "cannot rename %s: %s", path, strerror(errno));
+  }
   snprintf(note, bytes, "the last checkpoint cannot be used (%s); going on from the previous one, epoch %lld", why,
-           (long long)out->progress.epoch);
+           (long long)out->progress.epoch + 1);
   return STATUS_OK;
 }
 

@@ -2,6 +2,7 @@
  *
  *     checkpoint-last.h5      after every epoch; written aside and renamed
  *     checkpoint-previous.h5  the one before it, used when the last is damaged
+ *     checkpoint-damaged.h5   a last one that could not be used, set aside when the previous one was
  *     checkpoint-best.h5      lowest validation figure
  *     metrics.jsonl           one JSON object per epoch and per logged step
  *     config.used             every option, versions, seed, hosts, data hash; --config reads it again
@@ -14,7 +15,7 @@
 
 #include <limits.h>
 
-enum run_file { RUN_LAST, RUN_PREVIOUS, RUN_BEST, RUN_METRICS, RUN_CONFIG };
+enum run_file { RUN_LAST, RUN_PREVIOUS, RUN_DAMAGED, RUN_BEST, RUN_METRICS, RUN_CONFIG };
 
 /* "folder/name"; `buffer` holds PATH_MAX bytes and is returned. */
 const char *run_path(const char *folder, enum run_file file, char *buffer);
@@ -22,8 +23,9 @@ const char *run_path(const char *folder, enum run_file file, char *buffer);
 /* Make the folder, its parents too, and check that it can be written. */
 enum status run_folder_make(const char *folder);
 
-/* Is there a checkpoint (last or previous) in it? */
+/* Is there a checkpoint to go on from (last or previous) in it?  Is there any checkpoint that must not be lost? */
 bool run_folder_has_checkpoint(const char *folder);
+bool run_folder_is_used(const char *folder);
 
 /* Remove the files of an earlier run. */
 enum status run_folder_clear(const char *folder);
@@ -31,7 +33,8 @@ enum status run_folder_clear(const char *folder);
 /* Write the best checkpoint, if this is it; then the last one, keeping the one before it. */
 enum status run_folder_save(const char *folder, const struct checkpoint *checkpoint, bool best);
 
-/* Open the last checkpoint, or, when it is damaged or missing, the previous one: then `note` (of `bytes`) says so. */
+/* Open the last checkpoint, or, when it is damaged or missing, the previous one: then `note` (of `bytes`) says so, and
+ * the damaged one is renamed, so that it never takes the place of the good one. */
 enum status run_folder_open_last(const char *folder, struct opened_checkpoint *out, char *note, size_t bytes);
 
 /* What --checkpoint and a path mean: a run folder's best or last checkpoint, or the file itself.

@@ -1,28 +1,67 @@
 /* Joining and leaving the job. */
+#define _GNU_SOURCE /* cpu_set_t */
 #include "launch/session.h"
+
+#include "dist/memory.h"
 
 #include <omp.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-/* --threads, else OMP_NUM_THREADS, else the cores this process may use.  A launcher that binds ranks has
- * divided the cores already; otherwise the ranks of a host share them. */
-static int choose_threads(const struct config *config, struct comm *comm) {
+/* What a rank may run on, and where. */
+struct place {
+  char host[256];
+  cpu_set_t cores;
+};
+
+/* Ranks of this host that may use the very same cores as this one, itself among them.  Collective. */
+static enum status count_sharers(struct comm *comm, int *sharers, int *cores) {
+  int size = comm_size(comm);
+  struct place *all = NULL, own = {0};
+  int64_t *one = NULL;
+  enum status status;
+  *sharers = *cores = 1;
+  snprintf(own.host, sizeof own.host, "%s", comm_host(comm));
+  if (sched_getaffinity(0, sizeof own.cores, &own.cores) != 0)
+    CPU_ZERO(&own.cores); /* more cores than a cpu_set_t holds: all ranks of the host count as sharing */
+  TRY_GOTO(memory_alloc((size_t)size * sizeof *all, (void **)&all), out);
+  TRY_GOTO(memory_alloc((size_t)size * sizeof *one, (void **)&one), out);
+  for (int rank = 0; rank < size; rank++)
+    one[rank] = 1;
+out:
+  status = comm_agree(comm, status);
+  if (status == STATUS_OK)
+    status = comm_gather_rows(comm, &own, one, sizeof own, all);
+  *sharers = 0;
+  for (int rank = 0; rank < size && status == STATUS_OK; rank++)
+    *sharers += strcmp(all[rank].host, own.host) == 0 && CPU_EQUAL(&all[rank].cores, &own.cores);
+  int usable = CPU_COUNT(&own.cores);
+  *cores = usable > 0 ? usable : (int)sysconf(_SC_NPROCESSORS_ONLN);
+  memory_free((void **)&one);
+  memory_free((void **)&all);
+  return status;
+}
+
+/* --threads, else OMP_NUM_THREADS, else this rank's share of the cores it may use: a launcher that binds has divided them,
+ * ranks with the same cores divide them among themselves.  Collective. */
+static enum status choose_threads(const struct config *config, struct comm *comm, int *threads) {
+  int sharers, cores;
+  TRY(count_sharers(comm, &sharers, &cores));
+  *threads = cores / sharers > 1 ? cores / sharers : 1;
   if (config->threads > 0)
-    return (int)config->threads;
-  if (getenv("OMP_NUM_THREADS") != NULL)
-    return omp_get_max_threads();
-  int usable = omp_get_num_procs(), online = (int)sysconf(_SC_NPROCESSORS_ONLN);
-  int share = usable < online ? usable : online / comm_node_size(comm);
-  return share > 1 ? share : 1;
+    *threads = (int)config->threads;
+  else if (getenv("OMP_NUM_THREADS") != NULL)
+    *threads = omp_get_max_threads();
+  return STATUS_OK;
 }
 
 enum status session_open(MPI_Comm mpi, const struct config *config, struct session *session) {
   *session = (struct session){.mpi = mpi};
   TRY(comm_create(mpi, &session->comm));
   session->log = log_create(comm_rank(session->comm), comm_size(session->comm), config->quiet);
-  session->threads = choose_threads(config, session->comm);
+  TRY(choose_threads(config, session->comm, &session->threads));
   omp_set_num_threads(session->threads);
   return STATUS_OK;
 }
@@ -52,5 +91,5 @@ int launcher_rank(void) {
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (getenv(names[i]) != NULL)
       return atoi(getenv(names[i]));
-  return 0;
+  return -1;
 }

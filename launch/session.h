@@ -29,7 +29,7 @@ void session_close(struct session *session);
  * MPI_Abort, since the others may be waiting for this rank: then it does not return. */
 int session_fail(struct session *session, enum status status);
 
-/* The rank the launcher gave this process, from its environment, before MPI is started; 0 when there is none. */
+/* The rank the launcher gave this process, from its environment, before MPI is started; -1 when there is none. */
 int launcher_rank(void);
 
 #endif

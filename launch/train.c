@@ -11,20 +11,26 @@
 #include <string.h>
 #include <time.h>
 
-/* Set by SIGINT or SIGTERM; the ranks agree on it once a step. */
-static volatile sig_atomic_t stop_requested;
+/* ---- stopping on a signal ------------------------------------------------------------------ */
 
-static void request_stop(int signal_number) {
-  (void)signal_number;
-  stop_requested = 1;
+static sigset_t stop_signals(void) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  return signals;
 }
 
-static void catch_signals(void) {
-  struct sigaction action = {.sa_handler = request_stop};
-  sigemptyset(&action.sa_mask);
-  stop_requested = 0;
-  sigaction(SIGINT, &action, NULL);
-  sigaction(SIGTERM, &action, NULL);
+void train_block_signals(void) {
+  sigset_t signals = stop_signals();
+  pthread_sigmask(SIG_BLOCK, &signals, NULL);
+}
+
+/* Has a stop been asked for?  A signal that waits is taken, so that a second run does not find it. */
+static bool stop_asked(void) {
+  sigset_t signals = stop_signals();
+  const struct timespec now = {0};
+  return sigtimedwait(&signals, NULL, &now) > 0;
 }
 
 /* What lives as long as one call of train(). */
@@ -110,7 +116,7 @@ static enum status compute_gradients(struct trainer *trainer, const struct batch
   sums[SUM_REGRESSION] = value.regression_local;
   sums[SUM_BAD] = regression_first_nonfinite(trainer->ops->dtype, batch->views * batch->rows * net_output_width(trainer->net),
                                              net_predictions(trainer->net)) >= 0;
-  sums[SUM_STOP] = stop_requested != 0;
+  sums[SUM_STOP] = stop_asked();
   TRY(comm_sum_start(comm, F64, sums, STEP_SUMS, &request));
   struct net_hooks hooks = {
       .context = trainer->buckets, .gradient_ready = gradient_ready, .progress = progress_messages};
@@ -242,16 +248,28 @@ static bool may_change(const struct config *config, const char *name) {
   return strcmp(name, "epochs") == 0 && strcmp(config->schedule, "cosine") != 0;
 }
 
+static enum status check_same_option(const struct trainer *trainer, const char *name, const char *then) {
+  char now[4096];
+  if (may_change(&trainer->config, name))
+    return STATUS_OK;
+  REQUIRE(config_value(&trainer->config, name, now, sizeof now) != NULL, ERR_ARGUMENT,
+          "--resume of a run that was begun with --%s, which this conr does not have; start a new run", name);
+  REQUIRE(strcmp(then, now) == 0, ERR_ARGUMENT,
+          "--resume with --%s %s, but the run was begun with %s; give the same, or start a new run", name,
+          now[0] != '\0' ? now : "\"\"", then[0] != '\0' ? then : "\"\"");
+  return STATUS_OK;
+}
+
 /* Compare the checkpoint's options with today's, line by line. */
 static enum status check_same_options(const struct trainer *trainer, const char *options) {
   for (const char *line = options; *line != '\0';) {
     size_t length = strcspn(line, "\n");
-    char name[64], then[4096], now[4096];
-    if (sscanf(line, "%63[^ ] = %4095[^\n]", name, then) == 2 && !may_change(&trainer->config, name)) {
-      config_value(&trainer->config, name, now, sizeof now);
-      REQUIRE(strcmp(then, now) == 0, ERR_ARGUMENT,
-              "--resume with --%s %s, but the run was begun with %s; give the same, or start a new run", name, now,
-              then);
+    char name[4096];
+    snprintf(name, sizeof name, "%.*s", (int)length, line);
+    char *then = strstr(name, " = ");
+    if (then != NULL) {
+      *then = '\0';
+      TRY(check_same_option(trainer, name, then + 3));
     }
     line += length + (line[length] == '\n');
   }
@@ -315,13 +333,14 @@ static enum status prepare_folder(struct trainer *trainer, const char *hosts, bo
   char path[PATH_MAX];
   TRY(run_folder_make(config->output));
   bool found = run_folder_has_checkpoint(config->output);
-  REQUIRE(!found || config->resume || config->force, ERR_ARGUMENT,
+  REQUIRE(!run_folder_is_used(config->output) || (found && config->resume) || config->force, ERR_ARGUMENT,
           "%s already holds a run; give --resume to go on with it, or --force to replace it", config->output);
   *resumed = found && config->resume;
   if (!*resumed) {
-    TRY(run_folder_clear(config->output));
+    /* Before anything is removed: it may be of the run that --force replaces, or not there at all. */
     if (config->init != NULL)
       TRY(parameters_load(config->init, net_parameters(trainer->net), trainer->ops->dtype));
+    TRY(run_folder_clear(config->output));
   } else {
     TRY(restore_last(trainer));
     TRY(metrics_log_resume(run_path(config->output, RUN_METRICS, path), trainer->progress.step - 1));
@@ -457,6 +476,13 @@ static enum status run_epoch(struct loop *loop) {
   return STATUS_OK;
 }
 
+/* Are the epochs done, or is there no hope of better ones? */
+static bool is_over(const struct trainer *trainer) {
+  const struct progress *progress = &trainer->progress;
+  int64_t patience = trainer->config.patience;
+  return progress->epoch >= trainer->config.epochs || (patience > 0 && progress->stale_epochs >= patience);
+}
+
 /* Validation, then the state at the start of the next epoch, saved. */
 static enum status end_epoch(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
@@ -464,10 +490,9 @@ static enum status end_epoch(struct loop *loop) {
   struct validation figures;
   TRY(validate(loop, &figures));
   TRY(comm_agree(trainer->session->comm, log_epoch(loop, &figures)));
-  int64_t patience = trainer->config.patience;
   struct progress shown = *progress;
   progress->epoch++;
-  progress->finished = progress->epoch >= trainer->config.epochs || (patience > 0 && progress->stale_epochs >= patience);
+  progress->finished = is_over(trainer);
   progress->epoch_step = 0;
   progress->loss_sum = progress->conr_sum = 0;
   progress->rows_sum = 0;
@@ -482,8 +507,8 @@ static enum status end_epoch(struct loop *loop) {
 static enum status run(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
   struct progress *progress = &trainer->progress;
-  if (progress->epoch < trainer->config.epochs && trainer->config.patience == 0)
-    progress->finished = 0; /* --epochs was raised since */
+  /* --epochs or --patience may be another one than when the checkpoint was written. */
+  progress->finished = is_over(trainer);
   while (!progress->finished && !loop->stopped) {
     TRY(run_epoch(loop));
     if (progress->epoch_step == sampler_steps(&trainer->sampler))
@@ -516,7 +541,7 @@ enum status train(struct session *session, const struct config *config, const st
   struct loop loop = {.observer = observer, .last_validation = NAN};
   enum status status;
   *result = (struct train_result){.best_epoch = -1};
-  catch_signals();
+  train_block_signals();
   TRY_GOTO(trainer_create(session, config, &loop.trainer), out);
   TRY_GOTO(begin(&loop), out);
   TRY_GOTO(run(&loop), out);
@@ -524,7 +549,7 @@ enum status train(struct session *session, const struct config *config, const st
 out:
   metrics_log_close(&loop.metrics);
   /* After a failure of this rank alone the others are not here: leave their collectives alone. */
-  if (status == STATUS_OK || status_agreed())
+  if (status == STATUS_OK || status_agreed() || comm_size(session->comm) == 1)
     trainer_destroy(&loop.trainer);
   return status;
 }

@@ -36,6 +36,10 @@ static enum status check_pairs(const struct config *config) {
           "--conr-outer-weights belongs to --conr-variant paper (reference always has them, depth never)");
   REQUIRE(paper || strcmp(config->conr_aggregate, "mean_of_log") == 0, ERR_ARGUMENT,
           "--conr-aggregate log_of_mean belongs to --conr-variant paper");
+  REQUIRE(!config->conr_outer_weights || strcmp(config->weights, "none") != 0, ERR_ARGUMENT,
+          "--conr-outer-weights has no effect with --weights none; drop one");
+  TRY(refuse_unread(config, config->hidden[0] != '\0', "dropout", "a hidden layer"));
+  TRY(refuse_unread(config, config->hidden[0] != '\0', "activation", "a hidden layer"));
   REQUIRE(config->views < 3 || config->conr, ERR_ARGUMENT, "--views 3 is ConR's published recipe: add --conr");
   return STATUS_OK;
 }
