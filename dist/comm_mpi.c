@@ -13,8 +13,8 @@
 #define MOST_BLOCKS 16
 
 struct mpi_transport {
-  MPI_Comm world; /* owned duplicate                         */
-  MPI_Comm node;  /* owned: the ranks that share this host   */
+  MPI_Comm world;           /* owned duplicate                         */
+  MPI_Comm node;            /* owned: the ranks that share this host   */
   void *block[MOST_BLOCKS]; /* host-shared memory, mapped */
   size_t length[MOST_BLOCKS];
   int block_count;

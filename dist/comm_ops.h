@@ -15,8 +15,7 @@ struct comm_ops {
   enum status (*broadcast)(struct comm *comm, void *data, size_t bytes, int root);
   enum status (*gather_rows)(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
                              void *all);
-  enum status (*sum_start)(struct comm *comm, enum dtype dtype, void *data, size_t count,
-                           struct comm_request *request);
+  enum status (*sum_start)(struct comm *comm, enum dtype dtype, void *data, size_t count, struct comm_request *request);
   enum status (*progress)(struct comm *comm, struct comm_request *request, bool *done);
   enum status (*wait)(struct comm *comm, struct comm_request *request);
   enum status (*node_alloc)(struct comm *comm, size_t bytes, void **out);

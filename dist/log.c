@@ -16,11 +16,8 @@ double log_seconds(void) {
 }
 
 struct log log_create(int rank, int size, bool quiet) {
-  return (struct log){.rank = rank,
-                      .size = size,
-                      .quiet = quiet,
-                      .terminal = isatty(STDERR_FILENO),
-                      .last_progress_seconds = -1e9};
+  return (struct log){
+      .rank = rank, .size = size, .quiet = quiet, .terminal = isatty(STDERR_FILENO), .last_progress_seconds = -1e9};
 }
 
 static void end_live_line(struct log *log) {

@@ -21,7 +21,7 @@ struct sampler {
   int64_t rows;  /* samples in an epoch                       */
   int64_t batch; /* rows of the global batch                  */
   uint64_t seed;
-  bool shuffle;  /* false: samples come in their stored order */
+  bool shuffle; /* false: samples come in their stored order */
   int rank, size;
 };
 

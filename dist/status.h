@@ -53,11 +53,11 @@ const char *status_name(enum status code);
   } while (0)
 
 /* The same with clean-up; needs `enum status status` and a label. */
-#define TRY_GOTO(call, label)   \
-  do {                          \
-    status = (call);            \
-    if (status != STATUS_OK)    \
-      goto label;               \
+#define TRY_GOTO(call, label) \
+  do {                        \
+    status = (call);          \
+    if (status != STATUS_OK)  \
+      goto label;             \
   } while (0)
 
 /* Start a failure with the values that broke the condition. */

@@ -17,12 +17,12 @@
 #define GEMM_SIZE 2048
 
 /* Training samples of each age from 0 on. */
-static const int age_counts[] = {
-    0, 1, 0, 4, 2, 2, 4, 5, 4, 2, 5, 8, 6, 8, 9, 15, 18, 28, 60, 50, 101, 103, 123, 152, 199, 224, 215, 244,
-    287, 253, 325, 256, 318, 278, 302, 353, 287, 310, 322, 261, 326, 260, 296, 265, 221, 282, 227, 229, 251,
-    207, 257, 227, 250, 190, 198, 234, 167, 183, 186, 153, 185, 147, 178, 158, 133, 171, 117, 117, 155, 90, 156,
-    85, 115, 96, 78, 98, 49, 44, 46, 26, 31, 26, 24, 19, 15, 20, 13, 10, 7, 7, 7, 7, 5, 5, 3, 3, 2, 1, 2, 1, 2,
-    1};
+static const int age_counts[] = {0,   1,   0,   4,   2,   2,   4,   5,   4,   2,   5,   8,   6,   8,   9,   15,  18,
+                                 28,  60,  50,  101, 103, 123, 152, 199, 224, 215, 244, 287, 253, 325, 256, 318, 278,
+                                 302, 353, 287, 310, 322, 261, 326, 260, 296, 265, 221, 282, 227, 229, 251, 207, 257,
+                                 227, 250, 190, 198, 234, 167, 183, 186, 153, 185, 147, 178, 158, 133, 171, 117, 117,
+                                 155, 90,  156, 85,  115, 96,  78,  98,  49,  44,  46,  26,  31,  26,  24,  19,  15,
+                                 20,  13,  10,  7,   7,   7,   7,   5,   5,   3,   3,   2,   1,   2,   1,   2,   1};
 
 struct bench {
   struct session *session;
@@ -99,10 +99,8 @@ static enum status measure_gemm(double *gflops) {
 }
 
 static enum status time_loss(struct bench *bench, struct conr *conr, struct measurement *out) {
-  struct conr_batch batch = {.rows = bench->rows,
-                             .features = bench->features,
-                             .labels = bench->labels,
-                             .predictions = bench->predictions};
+  struct conr_batch batch = {
+      .rows = bench->rows, .features = bench->features, .labels = bench->labels, .predictions = bench->predictions};
   out->seconds = INFINITY;
   for (int64_t repeat = 0; repeat < bench->config->repeat; repeat++) {
     TRY(comm_barrier(bench->session->comm));
@@ -135,9 +133,10 @@ out:
 }
 
 static void print_header(void) {
-  printf("ConR, forward + gradient, float32; gflops counts the matrix products done, gemm is a plain %d^3 product in the "
-         "same run\n",
-         GEMM_SIZE);
+  printf(
+      "ConR, forward + gradient, float32; gflops counts the matrix products done, gemm is a plain %d^3 product in the "
+      "same run\n",
+      GEMM_SIZE);
   printf("%8s %6s %-9s %-7s %9s %8s %8s %6s %9s %10s %10s\n", "rows", "dim", "variant", "path", "seconds", "gflops",
          "gemm", "ratio", "computed", "active", "extra/NxD");
 }
@@ -154,11 +153,10 @@ static void print_row(const struct bench *bench, const char *path, const struct 
     return;
   }
   json_t *object = json_pack("{s:I, s:i, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:I}", "rows",
-                             (json_int_t)bench->rows_global, "dim", bench->dim, "variant",
-                             bench->config->conr_variant, "path", path, "threads", bench->session->threads, "ranks",
-                             comm_size(bench->session->comm), "seconds", m->seconds, "gflops", m->gflops,
-                             "gemm_gflops", m->gemm_gflops, "active_share", active, "computed_share",
-                             m->computed_share, "extra_bytes", (json_int_t)m->extra_bytes);
+                             (json_int_t)bench->rows_global, "dim", bench->dim, "variant", bench->config->conr_variant,
+                             "path", path, "threads", bench->session->threads, "ranks", comm_size(bench->session->comm),
+                             "seconds", m->seconds, "gflops", m->gflops, "gemm_gflops", m->gemm_gflops, "active_share",
+                             active, "computed_share", m->computed_share, "extra_bytes", (json_int_t)m->extra_bytes);
   json_dumpf(object, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
   putchar('\n');
   fflush(stdout);

@@ -18,11 +18,11 @@ enum option_type { OPTION_FLAG, OPTION_INTEGER, OPTION_REAL, OPTION_TEXT, OPTION
 struct option_row {
   const char *name;
   enum option_type type;
-  size_t offset;           /* of the field in struct config            */
-  unsigned commands;       /* which commands take it                   */
-  const char *absent;      /* default, as text; NULL = none            */
-  double low, high;        /* range of numbers                         */
-  const char *value;       /* choices "a|b|c", or what a value stands for */
+  size_t offset;      /* of the field in struct config            */
+  unsigned commands;  /* which commands take it                   */
+  const char *absent; /* default, as text; NULL = none            */
+  double low, high;   /* range of numbers                         */
+  const char *value;  /* choices "a|b|c", or what a value stands for */
   const char *help;
 };
 
@@ -31,15 +31,16 @@ struct option_row {
 #define EVAL (COMMAND_EVAL | COMMAND_PREDICT)
 #define BENCH COMMAND_BENCH
 #define FIELD(field) offsetof(struct config, field)
-#define FLAG(name, field, commands, help) {name, OPTION_FLAG, FIELD(field), commands, NULL, 0, 0, NULL, help}
+#define FLAG(name, field, commands, help) \
+  { name, OPTION_FLAG, FIELD(field), commands, NULL, 0, 0, NULL, help }
 #define INTEGER(name, field, commands, absent, low, high, help) \
-  {name, OPTION_INTEGER, FIELD(field), commands, absent, low, high, "N", help}
+  { name, OPTION_INTEGER, FIELD(field), commands, absent, low, high, "N", help }
 #define REALNUM(name, field, commands, absent, low, high, help) \
-  {name, OPTION_REAL, FIELD(field), commands, absent, low, high, "X", help}
+  { name, OPTION_REAL, FIELD(field), commands, absent, low, high, "X", help }
 #define TEXT(name, field, commands, absent, value, help) \
-  {name, OPTION_TEXT, FIELD(field), commands, absent, 0, 0, value, help}
+  { name, OPTION_TEXT, FIELD(field), commands, absent, 0, 0, value, help }
 #define CHOICE(name, field, commands, absent, choices, help) \
-  {name, OPTION_CHOICE, FIELD(field), commands, absent, 0, 0, choices, help}
+  { name, OPTION_CHOICE, FIELD(field), commands, absent, 0, 0, choices, help }
 
 /* clang-format off */
 static const struct option_row table[] = {
@@ -537,7 +538,8 @@ void config_help(enum command command, FILE *out) {
       fprintf(out, "  conr %-8s %-12s %s\n", commands[i].name, commands[i].words, commands[i].summary);
     fputs("\nconr COMMAND --help lists the options of a command.  Several ranks: mpirun -n 4 conr train ...\n"
           "Exit status: 0 done; 1 failed; 2 wrong usage; 75 stopped by a signal with a checkpoint, --resume goes on.\n"
-          "Under mpirun the exit status is mpirun's own, and Open MPI gives ranks one second to stop: for longer steps set\n"
+          "Under mpirun the exit status is mpirun's own, and Open MPI gives ranks one second to stop: for longer steps "
+          "set\n"
           "OMPI_MCA_odls_base_sigkill_timeout, or --checkpoint-steps.\n",
           out);
     return;

@@ -39,7 +39,8 @@ static enum status check_sizes(const struct opened_checkpoint *opened) {
   REQUIRE(inputs > 0 && inputs <= INT_MAX / 8, ERR_FORMAT, "%s says the model has %lld inputs; use another checkpoint",
           opened->file->path, (long long)inputs);
   for (int i = 0; i < 2; i++)
-    REQUIRE(arrays[i] == NULL || (arrays[i]->type == ARRAY_F64 && arrays[i]->rank == 1 && arrays[i]->shape[0] == inputs),
+    REQUIRE(arrays[i] == NULL ||
+                (arrays[i]->type == ARRAY_F64 && arrays[i]->rank == 1 && arrays[i]->shape[0] == inputs),
             ERR_FORMAT, "\"%s\" in %s must be %lld float64 numbers, one for each input; use another checkpoint",
             arrays[i]->name, opened->file->path, (long long)inputs);
   return STATUS_OK;
@@ -105,10 +106,11 @@ static enum status check_columns(struct evaluation *evaluation, const char *path
           (long long)evaluation->header.outputs);
   TRY_GOTO(joined_names(evaluation->dataset, true, &features), out);
   TRY_GOTO(joined_names(evaluation->dataset, false, &targets), out);
-  REQUIRE_GOTO(strcmp(features, evaluation->feature_names) == 0, out, ERR_ARGUMENT,
-               "%s has other feature columns, or in another order, than the model was trained on; import it with the same "
-               "columns",
-               path);
+  REQUIRE_GOTO(
+      strcmp(features, evaluation->feature_names) == 0, out, ERR_ARGUMENT,
+      "%s has other feature columns, or in another order, than the model was trained on; import it with the same "
+      "columns",
+      path);
   REQUIRE_GOTO(strcmp(targets, evaluation->target_names) == 0, out, ERR_ARGUMENT,
                "%s has other target columns than the model was trained on; import it with the same --target", path);
 out:
@@ -126,9 +128,8 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
   enum dtype dtype = strcmp(evaluation->header.precision, "f64") == 0 ? F64 : F32;
   struct standardisation as = {.features = (int)evaluation->header.inputs,
                                .mean = evaluation->standardise,
-                               .std = evaluation->standardise
-                                          ? evaluation->standardise + evaluation->header.inputs
-                                          : NULL};
+                               .std = evaluation->standardise ? evaluation->standardise + evaluation->header.inputs
+                                                              : NULL};
   TRY(dataset_open_as(config->word[1], evaluation->session->comm, dtype, &as, &evaluation->dataset));
   TRY(check_columns(evaluation, config->word[1]));
   TRY(dataset_require_split(evaluation->dataset, split_of(config->part), "evaluation"));
@@ -148,8 +149,7 @@ static void close_evaluation(struct evaluation *evaluation) {
 }
 
 /* Load, run, gather.  On failure nothing is left open. */
-static enum status run_evaluation(struct session *session, const struct config *config,
-                                  struct evaluation *evaluation) {
+static enum status run_evaluation(struct session *session, const struct config *config, struct evaluation *evaluation) {
   struct comm *comm = session->comm;
   struct opened_checkpoint opened = {0};
   bool root = comm_rank(comm) == 0;

@@ -1,7 +1,7 @@
 /* conr import: from options to io/import.h. */
+#include "io/import.h"
 #include "dist/log.h"
 #include "dist/memory.h"
-#include "io/import.h"
 #include "launch/commands.h"
 
 #include <stdlib.h>

@@ -18,8 +18,8 @@ enum status inference_create(struct comm *comm, struct dataset *dataset, enum sp
   inference->split = split;
   inference->rows = dataset_split_rows(dataset, split);
   inference->targets = dataset_targets(dataset);
-  inference->sampler = (struct sampler){
-      .rows = inference->rows, .batch = batch, .rank = comm_rank(comm), .size = comm_size(comm)};
+  inference->sampler =
+      (struct sampler){.rows = inference->rows, .batch = batch, .rank = comm_rank(comm), .size = comm_size(comm)};
   size_t values = (size_t)inference->rows * (size_t)inference->targets;
   TRY_GOTO(memory_alloc(values * sizeof(double), (void **)&inference->predictions), failed);
   TRY_GOTO(memory_alloc(values * sizeof(double), (void **)&inference->labels), failed);

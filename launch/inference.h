@@ -19,7 +19,7 @@ struct inference {
   struct loader *loader;
   struct sampler sampler;
   enum split split;
-  int64_t rows;        /* of the split                               */
+  int64_t rows; /* of the split                               */
   int targets;
   double *predictions; /* [rows, targets], in the order of the split */
   double *labels;      /* [rows, targets]                            */

@@ -5,8 +5,8 @@
 
 #include <hdf5.h>
 #include <jansson.h>
-#include <oneapi/dnnl/dnnl.h>
 #include <omp.h>
+#include <oneapi/dnnl/dnnl.h>
 #include <string.h>
 #include <unistd.h>
 

@@ -64,14 +64,16 @@ static enum status find_nonfinite(struct trainer *trainer, const struct batch *b
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays && status == STATUS_OK; i++) {
     int64_t at = regression_first_nonfinite(dtype, rows * arrays[i].width, arrays[i].values);
     if (at >= 0)
-      status = fail(ERR_NUMERIC,
-                    "step %lld: %s of sample %lld on rank %d is not finite; lower --lr, or give --clip a value", step,
-                    arrays[i].name, (long long)batch->samples[at / arrays[i].width], rank);
+      status =
+          fail(ERR_NUMERIC, "step %lld: %s of sample %lld on rank %d is not finite; lower --lr, or give --clip a value",
+               step, arrays[i].name, (long long)batch->samples[at / arrays[i].width], rank);
   }
   TRY(comm_agree(trainer->session->comm, status));
   return comm_agree(trainer->session->comm,
-                    fail(ERR_NUMERIC, "step %lld: the loss or its gradient is not finite; lower --lr, or give --clip a "
-                                      "value", step));
+                    fail(ERR_NUMERIC,
+                         "step %lld: the loss or its gradient is not finite; lower --lr, or give --clip a "
+                         "value",
+                         step));
 }
 
 /* ---- one step ------------------------------------------------------------------------------ */
@@ -108,14 +110,15 @@ static enum status compute_gradients(struct trainer *trainer, const struct batch
                                    .predictions = net_predictions(trainer->net),
                                    .labels = batch->targets,
                                    .weights = batch->weights};
-  enum status status = objective_evaluate(trainer->objective, &shares, trainer->grad_predictions,
-                                          trainer->grad_features, &value);
+  enum status status =
+      objective_evaluate(trainer->objective, &shares, trainer->grad_predictions, trainer->grad_features, &value);
   if (status == ERR_NUMERIC) /* all ranks see it alike: name the sample */
     return find_nonfinite(trainer, batch);
   TRY(status);
   sums[SUM_REGRESSION] = value.regression_local;
-  sums[SUM_BAD] = regression_first_nonfinite(trainer->ops->dtype, batch->views * batch->rows * net_output_width(trainer->net),
-                                             net_predictions(trainer->net)) >= 0;
+  sums[SUM_BAD] =
+      regression_first_nonfinite(trainer->ops->dtype, batch->views * batch->rows * net_output_width(trainer->net),
+                                 net_predictions(trainer->net)) >= 0;
   sums[SUM_STOP] = stop_asked();
   TRY(comm_sum_start(comm, F64, sums, STEP_SUMS, &request));
   struct net_hooks hooks = {
@@ -166,7 +169,8 @@ static void show_progress(struct loop *loop, bool final) {
   double elapsed = log_seconds() - loop->epoch_began;
   double rate = elapsed > 0 ? (double)loop->samples / elapsed : 0;
   double left = rate > 0 ? ((double)epochs * (double)trainer->sampler.rows -
-                            (double)progress->epoch * (double)trainer->sampler.rows - (double)progress->rows_sum) / rate
+                            (double)progress->epoch * (double)trainer->sampler.rows - (double)progress->rows_sum) /
+                               rate
                          : 0;
   double rows = progress->rows_sum > 0 ? (double)progress->rows_sum : 1;
   char conr[48] = "", validation[64] = "", best[32] = "", remaining[32];

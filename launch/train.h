@@ -26,9 +26,9 @@ struct train_observer {
 };
 
 struct train_result {
-  bool stopped;        /* by a signal, with a checkpoint; --resume goes on */
-  int64_t epochs;      /* finished                                         */
-  int64_t best_epoch;  /* -1 without validation                            */
+  bool stopped;       /* by a signal, with a checkpoint; --resume goes on */
+  int64_t epochs;     /* finished                                         */
+  int64_t best_epoch; /* -1 without validation                            */
   double best_value;
 };
 

@@ -12,14 +12,15 @@
 
 /* Error when an option was given that nothing will read. */
 static enum status refuse_unread(const struct config *config, bool read, const char *option, const char *needs) {
-  REQUIRE(read || !config_given(config, option), ERR_ARGUMENT, "--%s has no effect without %s; drop one or add the other",
-          option, needs);
+  REQUIRE(read || !config_given(config, option), ERR_ARGUMENT,
+          "--%s has no effect without %s; drop one or add the other", option, needs);
   return STATUS_OK;
 }
 
 static enum status check_pairs(const struct config *config) {
-  static const char *const conr_options[] = {"conr-beta",     "conr-w",         "conr-t",    "conr-e",           "conr-variant",
-                                             "conr-distance", "conr-aggregate", "conr-path", "conr-outer-weights"};
+  static const char *const conr_options[] = {"conr-beta",      "conr-w",       "conr-t",
+                                             "conr-e",         "conr-variant", "conr-distance",
+                                             "conr-aggregate", "conr-path",    "conr-outer-weights"};
   for (size_t i = 0; i < sizeof conr_options / sizeof *conr_options; i++)
     TRY(refuse_unread(config, config->conr, conr_options[i], "--conr"));
   bool sgd = strcmp(config->optimiser, "sgd") == 0, constant = strcmp(config->schedule, "constant") == 0;
@@ -62,8 +63,9 @@ static enum status check_options(struct trainer *trainer) {
   int size = comm_size(trainer->session->comm);
   REQUIRE(config->output != NULL, ERR_ARGUMENT, "conr train wants a run folder: give -o RUN");
   TRY(check_pairs(config));
-  REQUIRE(config->batch >= size, ERR_ARGUMENT, "--batch %lld is smaller than the %d ranks; give at least one sample to each",
-          (long long)config->batch, size);
+  REQUIRE(config->batch >= size, ERR_ARGUMENT,
+          "--batch %lld is smaller than the %d ranks; give at least one sample to each", (long long)config->batch,
+          size);
   return STATUS_OK;
 }
 
@@ -192,9 +194,9 @@ static enum status build_optimiser(struct trainer *trainer) {
   TRY(memory_alloc((size_t)own.count * sizeof *offsets, (void **)&offsets));
   for (int i = 0; i < own.count; i++)
     offsets[i] = own.list[i].offset;
-  enum status status = buckets_create(trainer->session->comm, trainer->ops->dtype, own.gradients, offsets,
-                                      (size_t)own.count, own.elements, (size_t)(config->bucket_mb * 1048576),
-                                      &trainer->buckets);
+  enum status status =
+      buckets_create(trainer->session->comm, trainer->ops->dtype, own.gradients, offsets, (size_t)own.count,
+                     own.elements, (size_t)(config->bucket_mb * 1048576), &trainer->buckets);
   memory_free((void **)&offsets);
   return status;
 }
@@ -221,8 +223,7 @@ static enum status build(struct trainer *trainer) {
   TRY(build_optimiser(trainer));
   TRY(write_options(trainer));
   trainer->progress = (struct progress){.best_epoch = -1};
-  return memory_alloc((size_t)comm_size(trainer->session->comm) * sizeof(int64_t),
-                      (void **)&trainer->samples_of_rank);
+  return memory_alloc((size_t)comm_size(trainer->session->comm) * sizeof(int64_t), (void **)&trainer->samples_of_rank);
 }
 
 enum status trainer_create(struct session *session, const struct config *config, struct trainer **out) {

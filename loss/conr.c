@@ -53,12 +53,12 @@ struct conr {
 
   /* Sized by the largest batch seen. */
   int64_t capacity_rows, capacity_own;
-  bool capacity_wide; /* row scalars in double fit */
-  void *records;                                                            /* [rows, stride]           */
-  void *labels, *predictions;                                               /* [targets, rows]          */
-  int32_t *slot_of;                                                         /* [rows] batch row -> slot */
-  unsigned char *placed;                                                    /* [rows] scratch           */
-  void *temporary;                                                          /* one record               */
+  bool capacity_wide;         /* row scalars in double fit */
+  void *records;              /* [rows, stride]           */
+  void *labels, *predictions; /* [targets, rows]          */
+  int32_t *slot_of;           /* [rows] batch row -> slot */
+  unsigned char *placed;      /* [rows] scratch           */
+  void *temporary;            /* one record               */
   struct sweep by_label, by_prediction;
   union { /* one block, used for one thing after the other */
     void *phase;
@@ -66,9 +66,9 @@ struct conr {
     struct pair_sums *sums; /* [own rows] from the forward sweeps to the exchange        */
     char *scales;           /* [4, rows] REAL in the backward sweeps: see pairwise.h     */
   };
-  void *exchange;  /* row scalars of all ranks                 */
-  void *inverse;   /* [own rows] 1 / norm, 0 for zero rows     */
-  void *panels;    /* one workspace a thread                   */
+  void *exchange; /* row scalars of all ranks                 */
+  void *inverse;  /* [own rows] 1 / norm, 0 for zero rows     */
+  void *panels;   /* one workspace a thread                   */
   int64_t *rows_of_rank;
   size_t workspace_bytes;
 
@@ -308,8 +308,8 @@ static enum status size_batch(struct conr *conr, const struct conr_batch *batch)
     conr->rows += rows;
   }
   if (conr->rows >= INT32_MAX)
-    return agreed(fail(ERR_ARGUMENT, "a global batch of %lld rows is too large; the limit is %d",
-                       (long long)conr->rows, INT32_MAX - 1));
+    return agreed(fail(ERR_ARGUMENT, "a global batch of %lld rows is too large; the limit is %d", (long long)conr->rows,
+                       INT32_MAX - 1));
   conr->own_rows = conr->rows_of_rank[rank];
   return grow_workspace(conr, conr->rows, most_own);
 }
@@ -332,7 +332,8 @@ static void pack_records(struct conr *conr, const struct conr_batch *batch) {
     void *record = at(dtype, conr->records, (conr->own_first + i) * conr->stride);
     double weight = batch->weights ? get(dtype, batch->weights, i) : 1.0;
     bool finite;
-    put(dtype, conr->inverse, i, row_normalise(dtype, features, element(dtype, batch->features, i * features), record, &finite));
+    put(dtype, conr->inverse, i,
+        row_normalise(dtype, features, element(dtype, batch->features, i * features), record, &finite));
     for (int k = 0; k < targets; k++) {
       put(dtype, record, features + k, get(dtype, batch->labels, i * targets + k));
       put(dtype, record, features + targets + k, get(dtype, batch->predictions, i * targets + k));
@@ -427,8 +428,10 @@ static enum status make_rule(struct conr *conr) {
   double diameter = label_diameter(conr), largest_push = rule->push_rate * diameter;
   /* All ranks see the same labels.  Beyond these limits squares, or exponents, leave the range of their type. */
   if (largest_push > LARGEST_PUSH)
-    return agreed(fail(ERR_NUMERIC, "labels span %g and e is %g, so the push exp(e d) has no meaning; lower e, or rescale "
-                                    "the labels", diameter, options->e));
+    return agreed(fail(ERR_NUMERIC,
+                       "labels span %g and e is %g, so the push exp(e d) has no meaning; lower e, or rescale "
+                       "the labels",
+                       diameter, options->e));
   if (diameter > (conr->dtype == F32 ? LARGEST_SPAN_F32 : LARGEST_SPAN_F64))
     return agreed(fail(ERR_NUMERIC, "labels span %g, too much for their precision; rescale the labels", diameter));
   /* The smallest exponential is exp(-2/t - largest push); keep a margin to the smallest normal number. */
@@ -598,9 +601,9 @@ static int64_t own_row_at(const struct conr *conr, const struct sweep *sweep, in
 struct slice {
   const int32_t *places; /* [count] own rows in the order of the storage */
   int count;
-  int64_t first, last;              /* columns                                       */
+  int64_t first, last;               /* columns                                       */
   struct pair_sums sums[PANEL_ROWS]; /* forward                                      */
-  const void *grad;                 /* backward: [count, features] in the workspace */
+  const void *grad;                  /* backward: [count, features] in the workspace */
 };
 
 /* Slices a panel is cut into: enough for all threads, none narrower than a product likes. */
@@ -741,7 +744,8 @@ static enum status name_fault(enum fault fault, int rank) {
   if (fault == FAULT_BATCH)
     return agreed(fail(ERR_ARGUMENT, "rank %d brought NULL arrays, or other rows than rows_of_rank gives it", rank));
   if (fault == FAULT_PRODUCT)
-    return agreed(fail(ERR_MEMORY, "a matrix product of the ConR loss failed on rank %d: its memory may be full", rank));
+    return agreed(
+        fail(ERR_MEMORY, "a matrix product of the ConR loss failed on rank %d: its memory may be full", rank));
   return STATUS_OK;
 }
 

@@ -99,11 +99,12 @@ struct conr_result {
   int64_t active_anchors; /* rows that have positives and negatives                                     */
   int64_t positive_pairs; /* ordered pairs                                                              */
   int64_t negative_pairs;
-  int64_t zero_rows;      /* rows of norm <= 1e-12                                                      */
-  enum conr_path path;    /* what this rank did: CONR_DENSE or CONR_BANDED                              */
-  double computed_share;  /* pairs this rank evaluated in one sweep / (own rows x N)                    */
-  double gemm_flops;      /* floating-point operations of this rank's matrix products                   */
-  int64_t bytes_received; /* by this rank, from others: records, and 8 bytes a row (16 in float64 or where labels span so
+  int64_t zero_rows;     /* rows of norm <= 1e-12                                                      */
+  enum conr_path path;   /* what this rank did: CONR_DENSE or CONR_BANDED                              */
+  double computed_share; /* pairs this rank evaluated in one sweep / (own rows x N)                    */
+  double gemm_flops;     /* floating-point operations of this rank's matrix products                   */
+  int64_t
+      bytes_received; /* by this rank, from others: records, and 8 bytes a row (16 in float64 or where labels span so
                              much that row scalars are kept as logarithms)                              */
   size_t workspace_bytes; /* held by this object on this rank: N x (features + ...) and one panel a thread */
 };

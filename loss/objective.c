@@ -61,12 +61,11 @@ static enum status evaluate_regression(struct objective *objective, const struct
   int views = objective->options.views, terms = views == 3 ? 1 : views;
   int64_t first = (views - terms) * batch->rows, targets = objective->targets;
   TRY(objective->ops->zero((size_t)(first * targets), grad_predictions));
-  regression_loss(&objective->options.regression, objective->ops->dtype, terms * batch->rows, objective->targets,
-                  row_at(objective, batch->predictions, first, targets),
-                  row_at(objective, batch->labels, first, targets),
-                  objective->options.weights ? row_at(objective, batch->weights, first, 1) : NULL,
-                  terms * batch->rows_global, row_at(objective, grad_predictions, first, targets),
-                  &value->regression_local);
+  regression_loss(
+      &objective->options.regression, objective->ops->dtype, terms * batch->rows, objective->targets,
+      row_at(objective, batch->predictions, first, targets), row_at(objective, batch->labels, first, targets),
+      objective->options.weights ? row_at(objective, batch->weights, first, 1) : NULL, terms * batch->rows_global,
+      row_at(objective, grad_predictions, first, targets), &value->regression_local);
   return STATUS_OK;
 }
 
@@ -90,8 +89,8 @@ static enum status evaluate_conr(struct objective *objective, const struct objec
                               row_at(objective, grad_features, rows, objective->features));
 }
 
-enum status objective_evaluate(struct objective *objective, const struct objective_batch *batch,
-                               void *grad_predictions, void *grad_features, struct objective_value *value) {
+enum status objective_evaluate(struct objective *objective, const struct objective_batch *batch, void *grad_predictions,
+                               void *grad_features, struct objective_value *value) {
   *value = (struct objective_value){0};
   TRY(evaluate_regression(objective, batch, grad_predictions, value));
   if (objective->conr != NULL)

@@ -59,7 +59,7 @@ bool objective_has_feature_gradient(const struct objective *objective);
  * grad_predictions  [views * rows, targets], overwritten
  * grad_features     [views * rows, features], overwritten; not touched when there is no feature gradient
  * Collective.  ERR_NUMERIC on all ranks alike when ConR meets a value that is not finite. */
-enum status objective_evaluate(struct objective *objective, const struct objective_batch *batch,
-                               void *grad_predictions, void *grad_features, struct objective_value *value);
+enum status objective_evaluate(struct objective *objective, const struct objective_batch *batch, void *grad_predictions,
+                               void *grad_features, struct objective_value *value);
 
 #endif

@@ -2,10 +2,10 @@
 
 /* One thread's workspace: fixed vectors of a row, then tiles sized by the feature width. */
 struct NAME(panel) {
-  REAL distance[PANEL_COLUMNS];   /* labels of one row to a block of columns; NaN for the row itself */
-  REAL prediction[PANEL_COLUMNS]; /* predictions likewise                                            */
+  REAL distance[PANEL_COLUMNS];          /* labels of one row to a block of columns; NaN for the row itself */
+  REAL prediction[PANEL_COLUMNS];        /* predictions likewise                                            */
   REAL tile[PANEL_ROWS * PANEL_COLUMNS]; /* similarities, then pair coefficients                     */
-  REAL reals[];                   /* own rows [PANEL_ROWS, features], then their gradient            */
+  REAL reals[];                          /* own rows [PANEL_ROWS, features], then their gradient            */
 };
 
 static size_t NAME(panel_reals)(int features) {
@@ -62,7 +62,7 @@ static void NAME(distances)(enum conr_distance distance, const REAL *values, int
 
 /* Distances of one own row to a block of columns, with NaN where the column is the row itself. */
 static void NAME(row_distances)(const struct pair_rule *rule, const struct pair_columns *columns, int32_t row,
-                                int64_t first, int n, enum pair_class pairs, struct NAME(panel) *panel) {
+                                int64_t first, int n, enum pair_class pairs, struct NAME(panel) * panel) {
   NAME(distances)(rule->distance, columns->labels, columns->rows, columns->targets, row, first, n, panel->distance);
   if (pairs & PAIRS_NEGATIVE)
     NAME(distances)
@@ -168,7 +168,7 @@ static void NAME(backward_row_wide)(int n, REAL *s, const REAL *d, const REAL *d
 
 /* Copy the own rows' features side by side, [product_rows, features], zeros below them. */
 static REAL *NAME(pack_rows)(const struct pair_rule *rule, const struct pair_columns *columns, const int32_t *rows,
-                             int count, struct NAME(panel) *panel) {
+                             int count, struct NAME(panel) * panel) {
   for (int i = 0; i < count; i++)
     memcpy(panel->reals + (size_t)i * (size_t)columns->features,
            (const REAL *)columns->records + (int64_t)rows[i] * columns->stride,
@@ -180,15 +180,15 @@ static REAL *NAME(pack_rows)(const struct pair_rule *rule, const struct pair_col
 
 /* tile [product_rows, n] = own rows . columns^T / t */
 static enum status NAME(similarities)(const struct pair_rule *rule, const struct pair_columns *columns, const REAL *own,
-                               int64_t first, int n, REAL *tile) {
-  return gemm(DTYPE, GEMM_PLAIN, GEMM_TRANSPOSED, rule->product_rows, n, columns->features, 1.0 / rule->temperature, own, columns->features,
-       (const REAL *)columns->records + first * columns->stride, columns->stride, 0.0, tile, n);
+                                      int64_t first, int n, REAL *tile) {
+  return gemm(DTYPE, GEMM_PLAIN, GEMM_TRANSPOSED, rule->product_rows, n, columns->features, 1.0 / rule->temperature,
+              own, columns->features, (const REAL *)columns->records + first * columns->stride, columns->stride, 0.0,
+              tile, n);
 }
 
-
 static enum status NAME(forward)(const struct pair_rule *rule, const struct pair_columns *columns, const int32_t *rows,
-                          int count, int64_t first, int64_t last, enum pair_class pairs, void *workspace,
-                          struct pair_sums *sums) {
+                                 int count, int64_t first, int64_t last, enum pair_class pairs, void *workspace,
+                                 struct pair_sums *sums) {
   struct NAME(panel) *panel = workspace;
   struct NAME(row_rule) row = NAME(row_rule)(rule);
   REAL *own = NAME(pack_rows)(rule, columns, rows, count, panel);
@@ -197,17 +197,16 @@ static enum status NAME(forward)(const struct pair_rule *rule, const struct pair
     TRY(NAME(similarities)(rule, columns, own, begin, (int)n, panel->tile));
     for (int i = 0; i < count; i++) {
       NAME(row_distances)(rule, columns, rows[i], begin, (int)n, pairs, panel);
-      (rule->wide ? NAME(forward_row_wide) : NAME(forward_row))((int)n, panel->tile + (size_t)i * (size_t)n,
-                                                                panel->distance, panel->prediction, row, pairs,
-                                                                &sums[i]);
+      (rule->wide ? NAME(forward_row_wide) : NAME(forward_row))(
+          (int)n, panel->tile + (size_t)i * (size_t)n, panel->distance, panel->prediction, row, pairs, &sums[i]);
     }
   }
   return STATUS_OK;
 }
 
-static enum status NAME(backward)(const struct pair_rule *rule, const struct pair_columns *columns,
-                                  const int32_t *rows, int count, int64_t first, int64_t last, enum pair_class pairs,
-                                  void *workspace, const void **out) {
+static enum status NAME(backward)(const struct pair_rule *rule, const struct pair_columns *columns, const int32_t *rows,
+                                  int count, int64_t first, int64_t last, enum pair_class pairs, void *workspace,
+                                  const void **out) {
   struct NAME(panel) *panel = workspace;
   struct NAME(row_rule) row = NAME(row_rule)(rule);
   const REAL *scale_positive = columns->scale_positive, *scale_negative = columns->scale_negative;
@@ -228,8 +227,9 @@ static enum status NAME(backward)(const struct pair_rule *rule, const struct pai
       row.scale_positive = scale_positive[rows[i]];
       row.scale_negative = scale_negative[rows[i]];
       row.subtract = subtract[rows[i]];
-      NAME(backward_row)((int)n, tile, panel->distance, panel->prediction, row, pairs, scale_positive + begin,
-                         scale_negative + begin, subtract + begin);
+      NAME(backward_row)
+      ((int)n, tile, panel->distance, panel->prediction, row, pairs, scale_positive + begin, scale_negative + begin,
+       subtract + begin);
     }
     TRY(gemm(DTYPE, GEMM_PLAIN, GEMM_PLAIN, count, columns->features, n, 1.0 / rule->temperature, panel->tile, n,
              (const REAL *)columns->records + begin * columns->stride, columns->stride, 1.0, grad, columns->features));

@@ -111,8 +111,7 @@ enum status checkpoint_write(const char *path, const struct checkpoint *checkpoi
   TRY_GOTO(add_parameters(&arrays, "", &checkpoint->parameters, checkpoint->parameters.data, dtype), out);
   TRY_GOTO(add_optimiser(&arrays, checkpoint, dtype), out);
   TRY_GOTO(add_standardisation(&arrays, checkpoint), out);
-  status =
-      array_file_write(path, arrays.list, arrays.count, attributes, sizeof attributes / sizeof *attributes);
+  status = array_file_write(path, arrays.list, arrays.count, attributes, sizeof attributes / sizeof *attributes);
 out:
   memory_free((void **)&arrays.list);
   return status;
@@ -195,7 +194,8 @@ static enum status load_flat(const struct array_file *file, const char *prefix, 
     const struct array *array = array_file_find(file, name);
     REQUIRE(array != NULL, ERR_FORMAT, "%s has no \"%s\"; the model has it with shape %s", file->path, name,
             shape_text(one->rank, one->shape, wanted, sizeof wanted));
-    bool same = array->rank == one->rank && memcmp(array->shape, one->shape, (size_t)one->rank * sizeof *one->shape) == 0;
+    bool same =
+        array->rank == one->rank && memcmp(array->shape, one->shape, (size_t)one->rank * sizeof *one->shape) == 0;
     REQUIRE(same, ERR_FORMAT, "\"%s\" is %s in %s but %s in the model; give the same --hidden as then", name,
             shape_text(array->rank, array->shape, found, sizeof found), file->path,
             shape_text(one->rank, one->shape, wanted, sizeof wanted));

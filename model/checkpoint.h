@@ -19,16 +19,16 @@
 
 /* Where a run stands.  Plain numbers, copied between ranks as bytes. */
 struct progress {
-  int64_t epoch;         /* the epoch under way, or to begin                       */
-  int64_t step;          /* updates made so far, over all epochs                   */
-  int64_t epoch_step;    /* of these, in the epoch under way                       */
-  int64_t best_epoch;    /* -1: none yet                                           */
-  int64_t stale_epochs;  /* epochs since the best one                              */
-  double best_value;     /* validation figure of the best epoch                    */
-  double loss_sum;       /* of the epoch under way: sum of loss x rows             */
-  double conr_sum;       /* likewise, ConR without its coefficient                 */
-  int64_t rows_sum;      /* rows so far in the epoch under way                     */
-  int64_t finished;      /* 1: training is over                                    */
+  int64_t epoch;        /* the epoch under way, or to begin                       */
+  int64_t step;         /* updates made so far, over all epochs                   */
+  int64_t epoch_step;   /* of these, in the epoch under way                       */
+  int64_t best_epoch;   /* -1: none yet                                           */
+  int64_t stale_epochs; /* epochs since the best one                              */
+  double best_value;    /* validation figure of the best epoch                    */
+  double loss_sum;      /* of the epoch under way: sum of loss x rows             */
+  double conr_sum;      /* likewise, ConR without its coefficient                 */
+  int64_t rows_sum;     /* rows so far in the epoch under way                     */
+  int64_t finished;     /* 1: training is over                                    */
 };
 
 /* What a network was built from, as texts, to build it again. */
@@ -45,8 +45,8 @@ struct checkpoint {
   struct progress progress;
   struct model_description model;
   int input_features;
-  const double *mean, *std;   /* [input_features], or NULL when inputs are used as they are */
-  const char *feature_names;  /* names separated by newlines                               */
+  const double *mean, *std;  /* [input_features], or NULL when inputs are used as they are */
+  const char *feature_names; /* names separated by newlines                               */
   const char *target_names;
   uint64_t data_hash;
   const char *options; /* the run's options, "name = value" lines */

@@ -45,8 +45,8 @@ enum status gemm(enum dtype dtype, enum gemm_op op_a, enum gemm_op op_b, int64_t
     gemm_f64(op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
     return STATUS_OK;
   }
-  dnnl_status_t code = dnnl_sgemm(op_a == GEMM_PLAIN ? 'N' : 'T', op_b == GEMM_PLAIN ? 'N' : 'T', m, n, k,
-                                  (float)alpha, a, lda, b, ldb, (float)beta, c, ldc);
+  dnnl_status_t code = dnnl_sgemm(op_a == GEMM_PLAIN ? 'N' : 'T', op_b == GEMM_PLAIN ? 'N' : 'T', m, n, k, (float)alpha,
+                                  a, lda, b, ldb, (float)beta, c, ldc);
   REQUIRE(code == dnnl_success, ERR_MEMORY,
           "oneDNN cannot multiply [%lld, %lld] by [%lld, %lld] (status %d): the memory may be full", (long long)m,
           (long long)k, (long long)k, (long long)n, (int)code);

@@ -17,6 +17,6 @@
 enum gemm_op { GEMM_PLAIN, GEMM_TRANSPOSED };
 
 enum status gemm(enum dtype dtype, enum gemm_op op_a, enum gemm_op op_b, int64_t m, int64_t n, int64_t k, double alpha,
-          const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c, int64_t ldc);
+                 const void *a, int64_t lda, const void *b, int64_t ldb, double beta, void *c, int64_t ldc);
 
 #endif

@@ -47,8 +47,8 @@ static struct pair pair_of(const struct conr_options *o, const struct ref_batch 
 }
 
 /* Anchor i: its term of the loss; adds G_ij / t to grad_q. */
-static double anchor(const struct conr_options *o, const struct ref_batch *b, const double *q, int64_t i,
-                     int rows_only, double *grad_q) {
+static double anchor(const struct conr_options *o, const struct ref_batch *b, const double *q, int64_t i, int rows_only,
+                     double *grad_q) {
   double positives = 0, negatives = 0, denominator = 0, mean = 0, similarity = 0;
   for (int64_t j = 0; j < b->rows; j++) {
     struct pair pair = pair_of(o, b, q, i, j);
@@ -95,7 +95,8 @@ double ref_conr(const struct conr_options *options, const struct ref_batch *batc
   for (int64_t i = 0; i < batch->rows; i++)
     loss += anchor(options, batch, q, i, rows_only, grad);
   for (int64_t i = 0; grad && i < batch->rows; i++) {
-    double *row = grad + i * batch->features, along = 0, size = norm(batch->feature + i * batch->features, batch->features);
+    double *row = grad + i * batch->features, along = 0,
+           size = norm(batch->feature + i * batch->features, batch->features);
     for (int k = 0; k < batch->features; k++)
       along += row[k] * q[i * batch->features + k];
     for (int k = 0; k < batch->features; k++)

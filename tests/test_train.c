@@ -15,8 +15,8 @@ struct variant {
 
 static const struct variant variants[] = {
     {"float64, ConR, dropout, augmentation",
-     {"--precision", "f64", "--conr", "--dropout", "0.2", "--noise", "0.1", "--mask", "0.1", "--batch", "200", "--optimiser",
-      "sgd", "--lr", "0.002"}},
+     {"--precision", "f64", "--conr", "--dropout", "0.2", "--noise", "0.1", "--mask", "0.1", "--batch", "200",
+      "--optimiser", "sgd", "--lr", "0.002"}},
     {"float32, ConR, dropout, augmentation",
      {"--conr", "--dropout", "0.2", "--noise", "0.1", "--mask", "0.1", "--batch", "200", "--optimiser", "sgd", "--lr",
       "0.002"}},
@@ -39,10 +39,17 @@ ParameterizedTest(int *number, train, n_ranks_equal_one_rank, .timeout = 240) {
   char folder[] = "/tmp/conr-train-XXXXXX", data[64], command[256], conr[RUN_PATH_BYTES];
   cr_assert(ne(ptr, mkdtemp(folder), NULL));
   snprintf(data, sizeof data, "%s/abalone.h5", folder);
-  char *const import[] = {run_build_path("conr", conr), "import",         "tests/data/abalone.csv",
-                          "--target",                   "Rings",          "--split-column",
-                          "split",                      "-o",             data,
-                          "--quiet",                    NULL};
+  char *const import[] = {run_build_path("conr", conr),
+                          "import",
+                          "tests/data/abalone.csv",
+                          "--target",
+                          "Rings",
+                          "--split-column",
+                          "split",
+                          "-o",
+                          data,
+                          "--quiet",
+                          NULL};
   struct run_result run;
   cr_assert(eq(int, run_command(import, 30, &run), 0), "%s", run.output);
   run_result_free(&run);

@@ -112,8 +112,11 @@ static struct outcome run_share(MPI_Comm comm, const struct batch *batch, const 
   void *prediction = as_real(batch->prediction, first * targets, rows * targets, precision);
   void *weight = as_real(batch->weight, first, rows, precision);
   void *grad = calloc((size_t)(rows * features) + 1, sizeof(double));
-  struct conr_batch share = {
-      .rows = rows, .features = feature, .labels = label, .predictions = prediction, .weights = weighted ? weight : NULL};
+  struct conr_batch share = {.rows = rows,
+                             .features = feature,
+                             .labels = label,
+                             .predictions = prediction,
+                             .weights = weighted ? weight : NULL};
   outcome.failed = conr_create(comm, batch->features, batch->targets, precision, options, &conr);
   outcome.failed = outcome.failed || conr_loss(conr, &share, grad, &outcome.result);
   conr_destroy(&conr);
@@ -222,8 +225,8 @@ static void equal(void) {
 typedef double (*candidate)(const struct batch *batch, const struct conr_options *options, int64_t first, int64_t last,
                             double *grad);
 
-static double candidate_conr(const struct batch *batch, const struct conr_options *options, int64_t first,
-                             int64_t last, double *grad) {
+static double candidate_conr(const struct batch *batch, const struct conr_options *options, int64_t first, int64_t last,
+                             double *grad) {
   struct outcome outcome = run_share(MPI_COMM_WORLD, batch, options, CONR_F64, first, last, 1);
   memcpy(grad, outcome.grad, (size_t)((last - first) * batch->features) * sizeof *grad);
   free(outcome.grad);
@@ -262,8 +265,8 @@ static int accepted(candidate compute, const struct batch *batch, const struct c
   struct ref_batch ref = as_ref(batch, 1);
   double loss = ref_conr(options, &ref, 0, whole);
   double got = compute(batch, options, first, last, grad);
-  int good = loss_error(got, loss) <= 1e-12 &&
-             grad_error(grad, whole, first, last, batch->rows, batch->features) <= 1e-11;
+  int good =
+      loss_error(got, loss) <= 1e-12 && grad_error(grad, whole, first, last, batch->rows, batch->features) <= 1e-11;
   free(whole);
   free(grad);
   MPI_Allreduce(MPI_IN_PLACE, &good, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
@@ -322,8 +325,8 @@ static void differences(void) {
 
 /* ---- edges ------------------------------------------------------------------------------------- */
 
-static void check_edge(const char *what, const struct batch *batch, const struct conr_options *options,
-                       int expect_zero, double limit_f32) {
+static void check_edge(const char *what, const struct batch *batch, const struct conr_options *options, int expect_zero,
+                       double limit_f32) {
   struct ref_batch ref = as_ref(batch, 1);
   double *whole = malloc((size_t)(batch->rows * batch->features) * sizeof(double) + 1);
   double loss = ref_conr(options, &ref, 0, whole);
@@ -635,7 +638,7 @@ int main(int argc, char **argv) {
     const char *name;
     void (*run)(void);
   } properties[] = {{"equal", equal},         {"mutants", mutants}, {"finite", differences}, {"edges", edges},
-                    {"nonfinite", nonfinite}, {"traffic", traffic}, {"memory", memory}, {"reuse", reuse},
+                    {"nonfinite", nonfinite}, {"traffic", traffic}, {"memory", memory},      {"reuse", reuse},
                     {"faults", faults},       {"wide", wide},       {"threads", threads}};
   int any, found = 0;
   MPI_Init(&argc, &argv);

@@ -96,8 +96,8 @@ static int check(const struct stored *stored, const char *name, enum dtype dtype
                              .rows_of_rank = share == SHARE_EVEN ? rows_of_rank : NULL};
   struct conr *conr;
   struct conr_result result;
-  int bad = conr_create(MPI_COMM_WORLD, stored->features, stored->targets, dtype == F32 ? CONR_F32 : CONR_F64,
-                        &options, &conr);
+  int bad = conr_create(MPI_COMM_WORLD, stored->features, stored->targets, dtype == F32 ? CONR_F32 : CONR_F64, &options,
+                        &conr);
   bad = bad || conr_loss(conr, &batch, grad, &result);
   if (bad) {
     fprintf(stderr, "%s: %s\n", name, conr_error());

@@ -123,7 +123,10 @@ int main(int argc, char **argv) {
     compare("ConR loss", s, &one.step[s].loss_conr, &many.step[s].loss_conr, 1, limit);
     compare("gradient norm", s, &one.step[s].grad_norm, &many.step[s].grad_norm, 1, limit);
     compare("gradient", s, one.gradient + (size_t)s * one.elements, many.gradient + (size_t)s * one.elements,
-            one.elements, s == 0 ? tight : one.dtype == F64 ? 1e-9 : 1e-4);
+            one.elements,
+            s == 0             ? tight
+            : one.dtype == F64 ? 1e-9
+                               : 1e-4);
     compare("parameters", s, one.parameters + (size_t)s * one.elements, many.parameters + (size_t)s * one.elements,
             one.elements, limit);
   }

@@ -16,12 +16,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHECK(call)                                            \
-  do {                                                         \
-    if ((call) != STATUS_OK) {                                 \
-      fprintf(stderr, "%s: %s\n", #call, status_message());    \
-      MPI_Abort(MPI_COMM_WORLD, 1);                            \
-    }                                                          \
+#define CHECK(call)                                         \
+  do {                                                      \
+    if ((call) != STATUS_OK) {                              \
+      fprintf(stderr, "%s: %s\n", #call, status_message()); \
+      MPI_Abort(MPI_COMM_WORLD, 1);                         \
+    }                                                       \
   } while (0)
 
 /* ---- the case's files, written by rank 0 ---------------------------------------------------- */
@@ -141,8 +141,8 @@ static void make_options(const struct golden_file *golden, const char *name, enu
   add(words, "--init");
   snprintf(path, sizeof path, "%s/init.h5", folder);
   add(words, path);
-  static const char *const fixed[] = {"--force",  "--quiet", "--shuffle", "none", "--noise",     "0",   "--mask",
-                                      "0",        "--threads", "1",       "--bucket-mb", "0.0005"};
+  static const char *const fixed[] = {"--force", "--quiet", "--shuffle", "none", "--noise",     "0",
+                                      "--mask",  "0",       "--threads", "1",    "--bucket-mb", "0.0005"};
   for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
     add(words, fixed[i]);
   add(words, "--precision");
@@ -254,11 +254,11 @@ static void compare_group(struct judge *judge, const char *group, struct paramet
     char what[256];
     snprintf(what, sizeof what, "%s/%s", group, own.list[i].name);
     struct golden_array stored = read_stored(judge, what);
-    double error = stored.count == (int64_t)own.list[i].count
-                       ? golden_array_error(judge->dtype, stored.count,
-                                            (const char *)data + own.list[i].offset * dtype_size(judge->dtype),
-                                            stored.data)
-                       : INFINITY;
+    double error =
+        stored.count == (int64_t)own.list[i].count
+            ? golden_array_error(judge->dtype, stored.count,
+                                 (const char *)data + own.list[i].offset * dtype_size(judge->dtype), stored.data)
+            : INFINITY;
     misfit(judge, what, step, error, limit);
     golden_free(&stored);
   }
@@ -268,8 +268,8 @@ static void compare_group(struct judge *judge, const char *group, struct paramet
 static void compare_predictions(struct judge *judge, const struct trainer *trainer) {
   struct golden_array inputs = golden_read(judge->golden, judge->name, "inputs");
   struct golden_array stored = read_stored(judge, "predictions");
-  double limit = judge->dtype == F64 ? 1e-11
-                                     : golden_number(judge->golden, judge->name, "f32_tolerance_predictions", NAN);
+  double limit =
+      judge->dtype == F64 ? 1e-11 : golden_number(judge->golden, judge->name, "f32_tolerance_predictions", NAN);
   int64_t rows = inputs.shape[0], width = inputs.shape[1], capacity = net_capacity(trainer->net);
   size_t real = dtype_size(judge->dtype);
   char *buffer = golden_buffer(&inputs, judge->dtype), *all = malloc((size_t)rows * real);
@@ -336,9 +336,9 @@ static int run_case(const struct golden_file *golden, const char *name, enum dty
   session_close(&session);
   config_destroy(&config);
   misfit(&judge, "number of steps", judge.seen, judge.seen >= judge.steps ? 0 : INFINITY, 0);
-  struct golden_array *arrays[] = {&judge.regression,       &judge.regulariser,       &judge.total,
-                                   &judge.norm,             &judge.lr,                &judge.regression_limit,
-                                   &judge.regulariser_limit, &judge.total_limit,      &judge.norm_limit};
+  struct golden_array *arrays[] = {
+      &judge.regression,       &judge.regulariser,       &judge.total,       &judge.norm,      &judge.lr,
+      &judge.regression_limit, &judge.regulariser_limit, &judge.total_limit, &judge.norm_limit};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
     golden_free(arrays[i]);
   return judge.misfits;
