@@ -268,21 +268,21 @@ static enum status find_attribute(const struct array_file *file, const char *nam
 }
 
 enum status array_file_text(const struct array_file *file, const char *name, const char **out) {
-  const struct attribute *attribute;
+  const struct attribute *attribute = NULL;
   TRY(find_attribute(file, name, ATTRIBUTE_TEXT, &attribute));
   *out = attribute->text;
   return STATUS_OK;
 }
 
 enum status array_file_integer(const struct array_file *file, const char *name, int64_t *out) {
-  const struct attribute *attribute;
+  const struct attribute *attribute = NULL;
   TRY(find_attribute(file, name, ATTRIBUTE_INTEGER, &attribute));
   *out = attribute->integer;
   return STATUS_OK;
 }
 
 enum status array_file_real(const struct array_file *file, const char *name, double *out) {
-  const struct attribute *attribute;
+  const struct attribute *attribute = NULL;
   TRY(find_attribute(file, name, ATTRIBUTE_REAL, &attribute));
   *out = attribute->real;
   return STATUS_OK;

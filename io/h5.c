@@ -284,8 +284,10 @@ static hid_t open_with_cache(const struct h5_file *file, const char *name) {
   double bytes = 0;
   if (rank > 0 && space >= 0 && type >= 0 && H5Sget_simple_extent_dims(space, extents, NULL) == rank) {
     bytes = (double)H5Tget_size(type) * (double)chunk[0];
-    for (int i = 1; i < rank; i++)
-      bytes *= (double)((extents[i] + chunk[i] - 1) / chunk[i] * chunk[i]);
+    for (int i = 1; i < rank; i++) { /* whole chunks along each further dimension */
+      hsize_t covered = (extents[i] + chunk[i] - 1) / chunk[i] * chunk[i];
+      bytes *= (double)covered;
+    }
   }
   H5Tclose(type);
   H5Sclose(space);
@@ -330,10 +332,10 @@ int64_t h5_dataset_block_rows(const struct h5_dataset *dataset, size_t bytes) {
   int64_t row_bytes = h5_dataset_row_count(dataset) * (int64_t)sizeof(double);
   int64_t rows = row_bytes > 0 ? (int64_t)bytes / row_bytes : 1;
   rows = rows > 0 ? rows : 1;
-  hsize_t chunk[H5S_MAX_RANK];
+  hsize_t chunk[H5S_MAX_RANK] = {0};
   hid_t creation = H5Dget_create_plist(dataset->id);
   if (creation >= 0 && H5Pget_layout(creation) == H5D_CHUNKED && H5Pget_chunk(creation, H5S_MAX_RANK, chunk) > 0 &&
-      rows > (int64_t)chunk[0])
+      chunk[0] > 0 && rows > (int64_t)chunk[0])
     rows -= rows % (int64_t)chunk[0];
   if (creation >= 0)
     H5Pclose(creation);
@@ -363,7 +365,7 @@ static enum status check_rows(const struct h5_dataset *dataset, int64_t first, i
 
 enum status h5_dataset_read(const struct h5_dataset *dataset, int64_t first, int64_t rows, enum array_type type,
                             void *out) {
-  bool nothing;
+  bool nothing = true;
   TRY(check_rows(dataset, first, rows, &nothing));
   REQUIRE(dataset->content == H5_INTEGERS || dataset->content == H5_FLOATS, ERR_FORMAT,
           "\"%s\" in %s holds %s; it must hold numbers", dataset->name, dataset->file->path,
@@ -428,7 +430,7 @@ enum status h5_dataset_create(struct h5_file *file, const char *name, enum array
 
 enum status h5_dataset_write(const struct h5_dataset *dataset, int64_t first, int64_t rows, enum array_type type,
                              const void *data) {
-  bool nothing;
+  bool nothing = true;
   TRY(h5_writable(dataset->file));
   TRY(check_rows(dataset, first, rows, &nothing));
   if (nothing)

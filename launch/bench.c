@@ -66,7 +66,7 @@ static enum status fill(struct bench *bench) {
     /* Mean absolute error of a normal deviate: sigma sqrt(2/pi). */
     bench->predictions[i] = bench->labels[i] + (float)(7 * sqrt(M_PI / 2) * random_normal(key, row, 1));
     for (int k = 0; k < bench->dim; k++)
-      bench->features[i * bench->dim + k] = (float)random_normal(key, row, (uint64_t)(2 + k));
+      bench->features[i * bench->dim + k] = (float)random_normal(key, row, 2 + (uint64_t)k);
   }
   return STATUS_OK;
 }
@@ -200,7 +200,7 @@ static enum status read_sizes(const struct config *config, int64_t *rows, int *r
 
 enum status command_bench(struct session *session, const struct config *config) {
   int64_t rows[MOST_SIZES], dims[MOST_SIZES];
-  int row_count, dim_count;
+  int row_count = 0, dim_count = 0;
   bool warm = false;
   TRY(comm_agree(session->comm, read_sizes(config, rows, &row_count, dims, &dim_count)));
   if (!config->json && comm_rank(session->comm) == 0)

@@ -491,11 +491,16 @@ const char *config_value(const struct config *config, const char *name, char *bu
   return buffer;
 }
 
+/* Orders for one invocation, which a file that is read again must not repeat. */
+static bool is_order(const char *name) {
+  return strcmp(name, "config") == 0 || strcmp(name, "force") == 0 || strcmp(name, "resume") == 0;
+}
+
 void config_write(const struct config *config, FILE *out) {
   for (int i = 0; i < ROWS; i++) {
     char value[4096];
     bool text = table[i].type == OPTION_TEXT || table[i].type == OPTION_CHOICE;
-    if (!(table[i].commands & config->command) || strcmp(table[i].name, "config") == 0)
+    if (!(table[i].commands & config->command) || is_order(table[i].name))
       continue;
     /* A text that was not given is not the same as an empty one: --hidden "" is a linear model. */
     if (!text || *(const char *const *)((const char *)config + table[i].offset) != NULL)

@@ -88,7 +88,8 @@ bool config_given(const struct config *config, const char *name);
 /* The general help (COMMAND_NONE) or that of one command. */
 void config_help(enum command command, FILE *out);
 
-/* Every option of the command as "name = value" lines that --config can read again. */
+/* Every option of the command as "name = value" lines that --config can read again; --force and --resume are left out:
+ * they are orders for one invocation. */
 void config_write(const struct config *config, FILE *out);
 
 /* The text of one option's value, as config_write prints it; `buffer` is returned, NULL when there is no such option. */

@@ -74,8 +74,8 @@ static enum status allocate_tables(struct evaluation *evaluation) {
 
 static void fill_tables(struct evaluation *evaluation, const struct opened_checkpoint *opened) {
   size_t bytes = (size_t)evaluation->header.inputs * sizeof(double);
-  strcpy(evaluation->feature_names, opened->feature_names);
-  strcpy(evaluation->target_names, opened->target_names);
+  memcpy(evaluation->feature_names, opened->feature_names, (size_t)evaluation->header.feature_bytes);
+  memcpy(evaluation->target_names, opened->target_names, (size_t)evaluation->header.target_bytes);
   if (!evaluation->header.standardised)
     return;
   memcpy(evaluation->standardise, opened->mean->data, bytes);
@@ -86,7 +86,7 @@ static enum status share_header(struct evaluation *evaluation, const struct open
   struct comm *comm = evaluation->session->comm;
   TRY(comm_broadcast(comm, &evaluation->header, sizeof evaluation->header, 0));
   TRY(comm_agree(comm, allocate_tables(evaluation)));
-  if (comm_rank(comm) == 0)
+  if (opened->feature_names != NULL && opened->target_names != NULL) /* rank 0 has read them */
     fill_tables(evaluation, opened);
   TRY(comm_broadcast(comm, evaluation->feature_names, (size_t)evaluation->header.feature_bytes, 0));
   TRY(comm_broadcast(comm, evaluation->target_names, (size_t)evaluation->header.target_bytes, 0));

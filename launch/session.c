@@ -49,7 +49,7 @@ out:
 static enum status choose_threads(const struct config *config, struct comm *comm, int *threads) {
   int sharers, cores;
   TRY(count_sharers(comm, &sharers, &cores));
-  *threads = cores / sharers > 1 ? cores / sharers : 1;
+  *threads = sharers > 0 && cores > sharers ? cores / sharers : 1;
   if (config->threads > 0)
     *threads = (int)config->threads;
   else if (getenv("OMP_NUM_THREADS") != NULL)
@@ -88,8 +88,10 @@ int session_fail(struct session *session, enum status status) {
 
 int launcher_rank(void) {
   static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    if (getenv(names[i]) != NULL)
-      return atoi(getenv(names[i]));
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    const char *rank = getenv(names[i]);
+    if (rank != NULL)
+      return atoi(rank);
+  }
   return -1;
 }

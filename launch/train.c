@@ -181,7 +181,7 @@ static void show_progress(struct loop *loop, bool final) {
   if (!isnan(loop->last_validation))
     snprintf(validation, sizeof validation, "  val %s %.4f%s", trainer->config.select, loop->last_validation, best);
   log_progress(&trainer->session->log, final, "epoch %lld/%lld step %lld/%lld  loss %.4f%s%s  %.0f samples/s, %s left",
-               (long long)(progress->epoch + (progress->epoch < epochs)), (long long)epochs,
+               (long long)progress->epoch + (progress->epoch < epochs), (long long)epochs,
                (long long)progress->epoch_step, (long long)steps, progress->loss_sum / rows, conr, validation, rate,
                duration(left, remaining, sizeof remaining));
 }
@@ -190,7 +190,7 @@ static enum status run_step(struct loop *loop, const struct batch *batch) {
   struct trainer *trainer = loop->trainer;
   struct progress *progress = &trainer->progress;
   struct train_step step = {.epoch = batch->epoch, .step = progress->step};
-  double sums[STEP_SUMS], squares, began = log_seconds();
+  double sums[STEP_SUMS] = {0}, squares = 0, began = log_seconds();
   TRY(compute_gradients(trainer, batch, &step, sums));
   struct parameters own = net_parameters(trainer->net);
   TRY(trainer->ops->sum_squares(own.elements, own.gradients, &squares));

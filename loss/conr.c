@@ -756,10 +756,10 @@ static enum status exchange_scalars(struct conr *conr, struct trailer *total) {
   enum dtype dtype = scalar_dtype(conr);
   int64_t units_per_row = 2 * (int64_t)dtype_size(dtype) / 8, units[size];
   char *next = conr->exchange;
-  for (int r = 0; r < size; r++)
+  for (int r = 0; r < size; r++) {
     units[r] = conr->rows_of_rank[r] * units_per_row + (int64_t)TRAILER_UNITS;
-  for (int r = 0; r < rank; r++)
-    next += units[r] * 8;
+    next += r < rank ? units[r] * 8 : 0;
+  }
   struct trailer trailer = {.fault = conr->fault};
   for (int64_t i = 0; i < conr->own_rows; i++) {
     double scalars[2];

@@ -93,7 +93,9 @@ void io_empty_disk(void) {
 }
 
 void io_python(const char *program, const char *argument) {
-  const char *python = getenv("PYTHON") != NULL && getenv("PYTHON")[0] != '\0' ? getenv("PYTHON") : "python3";
+  const char *python = getenv("PYTHON");
+  if (python == NULL || python[0] == '\0')
+    python = "python3";
   struct run_result run;
   char *const probe[] = {(char *)python, "-c", "import h5py, numpy", NULL};
   int missing = run_command(probe, 30, &run);

@@ -77,8 +77,10 @@ static void write_inputs(const struct io_table *table, hid_t file) {
 static void write_labels(const struct io_table *table, hid_t file) {
   hsize_t shape[2] = {(hsize_t)table->rows, (hsize_t)table->targets};
   double *values = malloc((size_t)(table->rows * table->targets + 1) * sizeof *values);
-  for (int64_t i = 0; i < table->rows * table->targets; i++)
-    values[i] = (double)(i / table->targets) + 10.0 * (double)(i % table->targets) + 0.25;
+  for (int64_t i = 0; i < table->rows * table->targets; i++) {
+    int64_t row = i / table->targets;
+    values[i] = (double)row + 10.0 * (double)(i % table->targets) + 0.25;
+  }
   write_set(file, "targets", H5T_IEEE_F64LE, table->targets > 1 ? 2 : 1, shape, H5P_DEFAULT, values);
   for (int64_t i = 0; i < table->rows; i++)
     values[i] = i % 5 < 3 ? 0 : (double)(i % 5 - 2);

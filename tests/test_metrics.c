@@ -312,7 +312,7 @@ Test(metrics, order_of_rows_changes_rounding_only) {
   struct metrics_table back = compute(metrics, ROWS, labels_back, predictions_back);
   for (int g = 0; g < METRICS_GROUPS; g++) {
     const double *a = &forth.row[g].mae, *b = &back.row[g].mae;
-    cr_assert(gt(i64, forth.row[g].count, 20), "a group too small to be a test");
+    cr_assert(forth.row[g].count > 20, "a group too small to be a test");
     cr_assert(eq(i64, forth.row[g].count, back.row[g].count));
     for (int i = 0; i < 9; i++)
       cr_assert(lt(dbl, fabs(a[i] - b[i]), 1e-13 * fabs(a[i])), "group %d, value %d", g, i);

@@ -77,7 +77,7 @@ Test(status, each_thread_has_a_sentence_of_its_own) {
 Test(status, every_code_has_a_name_of_its_own) {
   for (int code = STATUS_OK; code <= ERR_BUG; code++) {
     const char *name = status_name((enum status)code);
-    cr_assert(gt(sz, strlen(name), 0), "code %d", code);
+    cr_assert(strlen(name) > 0, "code %d", code);
     cr_assert(ne(str, (char *)name, "unknown status"), "code %d", code);
     for (int other = STATUS_OK; other < code; other++)
       cr_assert(ne(str, (char *)name, (char *)status_name((enum status)other)), "codes %d and %d", code, other);

@@ -53,10 +53,10 @@ static struct batch make_batch(int64_t rows, int features, int targets, uint64_t
   for (int64_t i = 0; i < rows; i++) {
     uint64_t row = (uint64_t)i;
     for (int k = 0; k < targets; k++) {
-      double age = floor(20 + 60 * random_uniform(key, row, (uint64_t)(100000 + k)));
+      double age = floor(20 + 60 * random_uniform(key, row, 100000 + (uint64_t)k));
       double label = targets == 1 ? age : age / 8;
       batch.label[i * targets + k] = (double)(float)label;
-      batch.prediction[i * targets + k] = (double)(float)(label + 5 * random_normal(key, row, (uint64_t)(200000 + k)));
+      batch.prediction[i * targets + k] = (double)(float)(label + 5 * random_normal(key, row, 200000 + (uint64_t)k));
     }
     for (int k = 0; k < features; k++)
       batch.feature[i * features + k] =
@@ -79,7 +79,7 @@ static int64_t first_row(enum share share, int64_t rows, int rank, int size) {
   if (share == SHARE_EVEN || size == 1)
     return rows * rank / size;
   if (share == SHARE_UNEVEN) /* one row, nothing, ..., nothing, the rest */
-    return rank == 0 ? 0 : rank == size ? rows : rank < size - 1 ? (rows > 0) : (rows > 0);
+    return rank == 0 ? 0 : rank == size ? rows : (rows > 0);
   return rank == size ? rows : 0;
 }
 
@@ -480,7 +480,9 @@ static double single_error(const struct batch *batch, const struct conr_options 
 static void wide(void) {
   struct conr_options options;
   conr_options_default(&options);
-  for (double span = 1e4; span <= 1e7; span *= 1000) {
+  static const double spans[] = {1e4, 1e7};
+  for (size_t s = 0; s < sizeof spans / sizeof *spans; s++) {
+    double span = spans[s];
     struct batch batch = make_batch(200, 16, 1, 31);
     for (int64_t i = 0; i < batch.rows; i++) {
       batch.label[i] = floor(batch.label[i] / 80 * span);

@@ -108,7 +108,7 @@ static void different_files_are_noticed(struct comm *comm, const char *name) {
 }
 
 int main(int argc, char **argv) {
-  struct comm *comm;
+  struct comm *comm = NULL;
   MPI_Init(&argc, &argv);
   if (argc < 2 || comm_create(MPI_COMM_WORLD, &comm) != STATUS_OK)
     MPI_Abort(MPI_COMM_WORLD, 1);

@@ -76,10 +76,11 @@ static void *slice(void *whole, enum dtype dtype, int64_t first, int64_t width) 
 /* One case in one precision, path and share.  Returns 1 on a misfit on this rank. */
 static int check(const struct stored *stored, const char *name, enum dtype dtype, enum conr_path path,
                  enum share share) {
-  int rank, size;
+  int rank = 0, size = 1;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   int64_t rows_of_rank[size], first = 0;
+  memset(rows_of_rank, 0, sizeof rows_of_rank);
   split_rows(share, stored->rows, size, rows_of_rank);
   for (int r = 0; r < rank; r++)
     first += rows_of_rank[r];
@@ -94,8 +95,8 @@ static int check(const struct stored *stored, const char *name, enum dtype dtype
                              .predictions = slice(prediction, dtype, first, stored->targets),
                              .weights = slice(weight, dtype, first, 1),
                              .rows_of_rank = share == SHARE_EVEN ? rows_of_rank : NULL};
-  struct conr *conr;
-  struct conr_result result;
+  struct conr *conr = NULL;
+  struct conr_result result = {0};
   int bad = conr_create(MPI_COMM_WORLD, stored->features, stored->targets, dtype == F32 ? CONR_F32 : CONR_F64, &options,
                         &conr);
   bad = bad || conr_loss(conr, &batch, grad, &result);
