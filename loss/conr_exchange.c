@@ -1,0 +1,181 @@
+/* The two exchanges of the ConR loss: records before the sweeps, two scalars a row between them. */
+#include "loss/conr_internal.h"
+
+#include <math.h>
+
+/* ---- the first exchange: records ---------------------------------------------------------- */
+
+/* Normalise and pack the own rows into their place among the records.  A row that holds a value
+ * that is not finite is sent with weight NaN, so that every rank sees the fault and none waits. */
+static void pack_records(struct conr *conr, const struct conr_batch *batch) {
+  enum dtype dtype = conr->dtype;
+  if (conr->fault != FAULT_NONE) { /* nothing can be read: empty records, and the second exchange tells */
+    memset(at(dtype, conr->records, conr->own_first * conr->stride), 0,
+           (size_t)(conr->own_rows * conr->stride) * dtype_size(dtype));
+    memset(conr->inverse, 0, (size_t)conr->own_rows * dtype_size(dtype));
+    return;
+  }
+  int features = conr->features, targets = conr->targets;
+#pragma omp parallel for schedule(static) if (conr->own_rows * features > 16384)
+  for (int64_t i = 0; i < conr->own_rows; i++) {
+    void *record = at(dtype, conr->records, (conr->own_first + i) * conr->stride);
+    double weight = batch->weights ? get(dtype, batch->weights, i) : 1.0;
+    bool finite;
+    put(dtype, conr->inverse, i,
+        row_normalise(dtype, features, element(dtype, batch->features, i * features), record, &finite));
+    for (int k = 0; k < targets; k++) {
+      put(dtype, record, features + k, get(dtype, batch->labels, i * targets + k));
+      put(dtype, record, features + targets + k, get(dtype, batch->predictions, i * targets + k));
+    }
+    put(dtype, record, features + 2 * targets, finite ? weight : NAN);
+  }
+}
+
+/* The rank that owns a batch row, and its row there. */
+static int owner_of(const struct conr *conr, int64_t row, int64_t *own) {
+  int rank = 0;
+  for (*own = row; *own >= conr->rows_of_rank[rank]; rank++)
+    *own -= conr->rows_of_rank[rank];
+  return rank;
+}
+
+/* Every rank looks at every row's scalars, so all come to the same verdict. */
+static enum status check_records(const struct conr *conr) {
+  static const char *const names[] = {"label", "prediction", "weight (or feature)"};
+  int scalars = 2 * conr->targets + 1;
+  for (int64_t row = 0; row < conr->rows; row++) {
+    for (int k = 0; k < scalars; k++) {
+      double value = get(conr->dtype, conr->records, row * conr->stride + conr->features + k);
+      if (isfinite(value) && (k < scalars - 1 || value >= 0))
+        continue;
+      int64_t own;
+      int rank = owner_of(conr, row, &own);
+      const char *name = k < conr->targets ? names[0] : k < scalars - 1 ? names[1] : names[2];
+      if (value < 0 && isfinite(value))
+        return agreed(fail(ERR_NUMERIC, "the weight of row %lld on rank %d is %g; weights are finite and >= 0",
+                           (long long)own, rank, value));
+      return agreed(fail(ERR_NUMERIC,
+                         "a %s of row %lld on rank %d is not finite; lower the learning rate or check the data", name,
+                         (long long)own, rank));
+    }
+  }
+  return STATUS_OK;
+}
+
+void spread_records(struct conr *conr) {
+  for (int64_t slot = 0; slot < conr->rows; slot++)
+    for (int k = 0; k < conr->targets; k++) {
+      const char *tail = at(conr->dtype, conr->records, slot * conr->stride + conr->features);
+      put(conr->dtype, conr->labels, k * conr->rows + slot, get(conr->dtype, tail, k));
+      put(conr->dtype, conr->predictions, k * conr->rows + slot, get(conr->dtype, tail, conr->targets + k));
+    }
+}
+
+enum status exchange_records(struct conr *conr, const struct conr_batch *batch) {
+  pack_records(conr, batch);
+  TRY(comm_gather_rows(conr->comm, NULL, conr->rows_of_rank, (size_t)conr->stride * dtype_size(conr->dtype),
+                       conr->records));
+  TRY(check_records(conr));
+  for (int64_t row = 0; row < conr->rows; row++)
+    conr->slot_of[row] = (int32_t)row;
+  spread_records(conr);
+  return STATUS_OK;
+}
+
+/* ---- the second exchange: two scalars a row ------------------------------------------------ */
+
+/* log(exp(a) + exp(b)) */
+static double log_add(double a, double b) {
+  double high = fmax(a, b), low = fmin(a, b);
+  return isinf(low) && low < 0 ? high : high + log1p(exp(low - high));
+}
+
+/* log D_i of one row; *log_mean = log sum_P exp(s). */
+static double log_denominator(const struct conr *conr, const struct pair_sums *sums, double weight, double *log_mean) {
+  double positive_max = conr->rule.wide ? (double)sums->positive_max : conr->rule.shift;
+  double negative_max = conr->rule.wide ? (double)sums->negative_max : conr->rule.shift;
+  double masked = conr->options.variant == CONR_PAPER ? 0 : (double)(conr->rows - sums->positives);
+  *log_mean = sums->positives > 0 ? positive_max + log(sums->positive) : -INFINITY;
+  double negative = sums->negatives > 0 && weight > 0 ? negative_max + log(weight) + log(sums->negative) : -INFINITY;
+  return log_add(log_add(*log_mean, negative), log(masked));
+}
+
+/* A row's two scalars, u and (v or x), and its term of the loss.  Wide: log u and (v or log x). */
+static void row_scalars(const struct conr *conr, const struct pair_sums *sums, double weight, double scalars[2],
+                        struct trailer *trailer) {
+  const struct conr_options *options = &conr->options;
+  bool logarithms = conr->rule.wide, of_mean = options->aggregate == CONR_LOG_OF_MEAN;
+  double nothing = logarithms ? -INFINITY : 0;
+  scalars[0] = nothing;
+  scalars[1] = of_mean ? nothing : 0;
+  trailer->positives += sums->positives;
+  trailer->negatives += sums->negatives;
+  if (sums->positives == 0 || sums->negatives == 0)
+    return;
+  trailer->active++;
+  double positives = sums->positives;
+  double divisor = options->variant == CONR_DEPTH ? positives + 1 : positives;
+  bool outer = options->variant == CONR_REFERENCE || (options->variant == CONR_PAPER && options->outer_weights);
+  double a = (outer ? weight : 1.0) / (double)conr->rows;
+  double log_mean, log_d = log_denominator(conr, sums, weight, &log_mean);
+  double pull = of_mean ? log_mean - log(positives) : sums->similarity / divisor;
+  trailer->loss += a * (positives / divisor * log_d - pull);
+  double log_u = log(a * positives / divisor) - log_d, log_x = log(a) - log_mean;
+  scalars[0] = logarithms ? log_u : exp(log_u + conr->rule.shift);
+  if (of_mean)
+    scalars[1] = logarithms ? log_x : exp(log_x + conr->rule.shift);
+  else
+    scalars[1] = a / divisor;
+}
+
+/* The sentence for what befell a rank; all ranks say it. */
+static enum status name_fault(enum fault fault, int rank) {
+  if (fault == FAULT_BATCH)
+    return agreed(fail(ERR_ARGUMENT, "rank %d brought NULL arrays, or other rows than rows_of_rank gives it", rank));
+  if (fault == FAULT_PRODUCT)
+    return agreed(
+        fail(ERR_MEMORY, "a matrix product of the ConR loss failed on rank %d: its memory may be full", rank));
+  return STATUS_OK;
+}
+
+/* Gather [u, second] of all rows; afterwards the exchange buffer holds them in batch order.
+ * Each rank's rows are followed by its trailer; all ranks add the trailers in the same order. */
+enum status exchange_scalars(struct conr *conr, struct trailer *total) {
+  int size = comm_size(conr->comm), rank = comm_rank(conr->comm), faulty = -1;
+  enum dtype dtype = scalar_dtype(conr);
+  int64_t units_per_row = 2 * (int64_t)dtype_size(dtype) / 8, units[size];
+  char *next = conr->exchange;
+  for (int r = 0; r < size; r++) {
+    units[r] = conr->rows_of_rank[r] * units_per_row + (int64_t)TRAILER_UNITS;
+    next += r < rank ? units[r] * 8 : 0;
+  }
+  struct trailer trailer = {.fault = conr->fault};
+  for (int64_t i = 0; i < conr->own_rows; i++) {
+    double scalars[2];
+    row_scalars(conr, &conr->sums[i], weight_at(conr, conr->slot_of[conr->own_first + i]), scalars, &trailer);
+    trailer.zero_rows += get(conr->dtype, conr->inverse, i) == 0;
+    put(dtype, next, 2 * i, scalars[0]);
+    put(dtype, next, 2 * i + 1, scalars[1]);
+  }
+  memcpy(next + conr->own_rows * units_per_row * 8, &trailer, sizeof trailer);
+  TRY(comm_gather_rows(conr->comm, NULL, units, 8, conr->exchange));
+  char *from = conr->exchange, *to = conr->exchange;
+  *total = (struct trailer){0};
+  for (int r = 0; r < size; r++) {
+    size_t bytes = (size_t)(conr->rows_of_rank[r] * units_per_row) * 8;
+    memcpy(&trailer, from + bytes, sizeof trailer);
+    memmove(to, from, bytes);
+    from += bytes + sizeof trailer;
+    to += bytes;
+    total->loss += trailer.loss;
+    total->active += trailer.active;
+    total->positives += trailer.positives;
+    total->negatives += trailer.negatives;
+    total->zero_rows += trailer.zero_rows;
+    if (trailer.fault != FAULT_NONE && faulty < 0) {
+      total->fault = trailer.fault;
+      faulty = r;
+    }
+  }
+  return name_fault((enum fault)total->fault, faulty);
+}

@@ -1,0 +1,133 @@
+/* The inside of the ConR loss, shared by its three files: conr.c (the call, workspace, the rule of a batch),
+ * conr_exchange.c (the two gathers) and conr_sweep.c (panels, dense or banded). */
+#ifndef CONR_LOSS_CONR_INTERNAL_H
+#define CONR_LOSS_CONR_INTERNAL_H
+
+#include "dist/comm.h"
+#include "loss/band.h"
+#include "loss/conr.h"
+#include "loss/pairwise.h"
+
+#include <string.h>
+
+#define SMALLEST_PANEL 32
+
+/* The scales of struct pair_columns, in the order they are stored. */
+enum scale { SCALE_POSITIVE, SCALE_NEGATIVE, SUBTRACT, SCALE_MEAN, SCALES };
+
+/* What a rank adds to the exchange of row scalars, after its rows: sums for everybody. */
+struct trailer {
+  double loss, active, positives, negatives, zero_rows;
+  double fault; /* enum fault of this rank */
+};
+#define TRAILER_UNITS (sizeof(struct trailer) / 8)
+
+/* What can befall one rank between the two exchanges; the second one tells the others. */
+enum fault { FAULT_NONE, FAULT_PRODUCT, FAULT_BATCH };
+
+/* One sweep's panels: own rows in the order of the storage, and the columns each panel needs. */
+struct sweep {
+  enum pair_class pairs;
+  bool batch_order;         /* the storage is in batch order; `order` is not used           */
+  int32_t *order;           /* [rows] order of the storage: the batch row at each place     */
+  int32_t *own;             /* [own rows] places of own rows in that order, ascending       */
+  struct band_range *range; /* [panels] columns of each panel                               */
+};
+
+struct conr {
+  struct comm *comm;
+  struct conr_options options;
+  enum dtype dtype;
+  int features, targets, threads;
+  int64_t stride; /* REALs in a record */
+
+  /* Sized by the largest batch seen. */
+  int64_t capacity_rows, capacity_own;
+  bool capacity_wide;         /* row scalars in double fit */
+  void *records;              /* [rows, stride]           */
+  void *labels, *predictions; /* [targets, rows]          */
+  int32_t *slot_of;           /* [rows] batch row -> slot */
+  unsigned char *placed;      /* [rows] scratch           */
+  void *temporary;            /* one record               */
+  struct sweep by_label, by_prediction;
+  union { /* one block, used for one thing after the other */
+    void *phase;
+    struct band_key *keys;  /* [rows] while sorting                                      */
+    struct pair_sums *sums; /* [own rows] from the forward sweeps to the exchange        */
+    char *scales;           /* [4, rows] REAL in the backward sweeps: see pairwise.h     */
+  };
+  void *exchange; /* row scalars of all ranks                 */
+  void *inverse;  /* [own rows] 1 / norm, 0 for zero rows     */
+  void *panels;   /* one workspace a thread                   */
+  int64_t *rows_of_rank;
+  size_t workspace_bytes;
+
+  /* The batch at hand. */
+  int64_t rows, own_first, own_rows;
+  enum fault fault; /* of this rank */
+  int panel_rows;
+  struct pair_rule rule;
+};
+
+/* ---- REAL arrays of either type ---------------------------------------------------------- */
+
+static inline void put(enum dtype dtype, void *array, int64_t i, double value) {
+  if (dtype == F32)
+    ((float *)array)[i] = (float)value;
+  else
+    ((double *)array)[i] = value;
+}
+
+static inline double get(enum dtype dtype, const void *array, int64_t i) {
+  return band_value(dtype, array, i);
+}
+
+static inline void *at(enum dtype dtype, void *array, int64_t i) {
+  return (char *)array + (size_t)i * dtype_size(dtype);
+}
+
+static inline const void *element(enum dtype dtype, const void *array, int64_t i) {
+  return (const char *)array + (size_t)i * dtype_size(dtype);
+}
+
+/* Row scalars are logarithms when wide: doubles then. */
+static inline enum dtype scalar_dtype(const struct conr *conr) {
+  return conr->rule.wide ? F64 : conr->dtype;
+}
+
+/* A failure that every rank finds in what it has received: all return it, none waits. */
+static inline enum status agreed(enum status status) {
+  status_set_agreed();
+  return status;
+}
+
+/* Own weight of an own row, from its record. */
+static inline double weight_at(const struct conr *conr, int64_t slot) {
+  return get(conr->dtype, conr->records, slot * conr->stride + conr->features + 2 * conr->targets);
+}
+
+/* ---- conr_exchange.c ------------------------------------------------------------------------ */
+
+/* The first exchange: normalise and pack the own rows, gather all records, check their scalars.  Collective. */
+enum status exchange_records(struct conr *conr, const struct conr_batch *batch);
+
+/* The second exchange: [u, second] of all rows, which the exchange buffer then holds in batch order, and every rank's sums.
+ * Collective; ERR_ARGUMENT or ERR_MEMORY on all ranks when one had a fault. */
+enum status exchange_scalars(struct conr *conr, struct trailer *total);
+
+/* Copy labels and predictions out of the records, [targets, rows], in the order of the storage.  Local. */
+void spread_records(struct conr *conr);
+
+/* ---- conr_sweep.c --------------------------------------------------------------------------- */
+
+/* Choose the path and plan panels and columns; *computed_share = pairs of a sweep / (own rows x rows).  Local: each rank may
+ * choose for itself, both paths take part in the same collectives. */
+enum conr_path plan_sweeps(struct conr *conr, double *computed_share);
+
+/* Sums of every own row.  Local.  ERR_MEMORY. */
+enum status forward_sweeps(struct conr *conr, enum conr_path path);
+
+/* grad [own rows, features]: the complete gradient of the own rows' features, after exchange_scalars.  Local.  ERR_MEMORY. */
+enum status backward_sweeps(struct conr *conr, enum conr_path path, const void *features, void *grad);
+
+#endif

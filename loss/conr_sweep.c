@@ -1,0 +1,308 @@
+/* The sweeps of the ConR loss: own rows against columns, panel by panel, over all pairs or within bands. */
+#include "loss/conr_internal.h"
+
+#include <math.h>
+#include <omp.h>
+
+/* ---- sweeps: dense or banded --------------------------------------------------------------- */
+
+static int64_t panel_count(const struct conr *conr) {
+  return (conr->own_rows + conr->panel_rows - 1) / conr->panel_rows;
+}
+
+/* Rows of panel p: places sweep->own[first .. first + count - 1]. */
+static int panel_size(const struct conr *conr, int64_t panel) {
+  int64_t left = conr->own_rows - panel * conr->panel_rows;
+  return (int)(left < conr->panel_rows ? left : conr->panel_rows);
+}
+
+/* Small batches get smaller panels, so that every thread has some.  By the global rows, not by the own ones:
+ * the shape of the matrix products must not depend on how the rows are shared out. */
+static void choose_panel_rows(struct conr *conr) {
+  conr->panel_rows = conr->rows >= 4096 ? PANEL_ROWS : conr->rows >= 512 ? PANEL_ROWS / 2 : SMALLEST_PANEL;
+  conr->rule.product_rows = conr->panel_rows;
+}
+
+/* Columns as the matrix products want them: see COLUMN_STEP.  What is added is masked like everything else. */
+static struct band_range widen(struct band_range range, int64_t rows) {
+  int64_t missing = LEAST_COLUMNS - (range.last - range.first);
+  if (missing > 0) {
+    range.first -= missing / 2;
+    range.last = range.first + LEAST_COLUMNS;
+  }
+  if (range.last > rows) {
+    range.first -= range.last - rows;
+    range.last = rows;
+  }
+  range.first = range.first > 0 ? range.first / COLUMN_STEP * COLUMN_STEP : 0;
+  range.last = (range.last + COLUMN_STEP - 1) / COLUMN_STEP * COLUMN_STEP;
+  return (struct band_range){range.first, range.last < rows ? range.last : rows};
+}
+
+/* The dense sweep is planned in the tables of the first band. */
+static void plan_dense(struct conr *conr) {
+  struct sweep *sweep = &conr->by_label;
+  sweep->pairs = PAIRS_BOTH;
+  sweep->batch_order = true;
+  for (int64_t i = 0; i < conr->own_rows; i++)
+    sweep->own[i] = (int32_t)(conr->own_first + i);
+  for (int64_t p = 0; p < panel_count(conr); p++)
+    sweep->range[p] = (struct band_range){0, conr->rows};
+}
+
+/* Sort by one coordinate and find each panel's columns.  Returns the pairs to evaluate. */
+static int64_t plan_band(struct conr *conr, const void *values, struct sweep *sweep) {
+  int64_t own = 0, pairs = 0;
+  sweep->batch_order = false;
+  band_sort(conr->dtype, values, (int32_t)conr->rows, conr->keys, sweep->order);
+  for (int64_t place = 0; place < conr->rows; place++) {
+    int64_t row = sweep->order[place];
+    if (row >= conr->own_first && row < conr->own_first + conr->own_rows)
+      sweep->own[own++] = (int32_t)place;
+  }
+  for (int64_t p = 0; p < panel_count(conr); p++) {
+    const int32_t *places = sweep->own + p * conr->panel_rows;
+    int count = panel_size(conr, p);
+    struct band_range within = band_range(conr->dtype, values, sweep->order, conr->rows, conr->rule.w,
+                                          get(conr->dtype, values, sweep->order[places[0]]),
+                                          get(conr->dtype, values, sweep->order[places[count - 1]]));
+    sweep->range[p] = widen(within, conr->rows);
+    pairs += count * (sweep->range[p].last - sweep->range[p].first);
+  }
+  return pairs;
+}
+
+/* Of several components, the one whose sorted order leaves the fewest pairs. */
+static int64_t plan_best_band(struct conr *conr, const void *values, struct sweep *sweep) {
+  int best = 0;
+  int64_t fewest = INT64_MAX, pairs = 0;
+  for (int k = 0; k < conr->targets; k++) {
+    pairs = plan_band(conr, (const char *)values + (size_t)(k * conr->rows) * dtype_size(conr->dtype), sweep);
+    if (pairs < fewest) {
+      fewest = pairs;
+      best = k;
+    }
+  }
+  if (best != conr->targets - 1)
+    pairs = plan_band(conr, (const char *)values + (size_t)(best * conr->rows) * dtype_size(conr->dtype), sweep);
+  return pairs;
+}
+
+/* Choose the path.  Each rank may choose for itself: both paths take part in the same collectives. */
+enum conr_path plan_sweeps(struct conr *conr, double *computed_share) {
+  double all = (double)conr->own_rows * (double)conr->rows;
+  choose_panel_rows(conr);
+  *computed_share = 1;
+  if (conr->options.path != CONR_DENSE && conr->own_rows > 0) {
+    conr->by_label.pairs = PAIRS_POSITIVE;
+    conr->by_prediction.pairs = PAIRS_NEGATIVE;
+    int64_t pairs = plan_best_band(conr, conr->labels, &conr->by_label);
+    pairs += plan_best_band(conr, conr->predictions, &conr->by_prediction);
+    if (conr->options.path == CONR_BANDED || (double)pairs < 0.9 * all) {
+      *computed_share = (double)pairs / all;
+      return CONR_BANDED;
+    }
+  }
+  plan_dense(conr);
+  return CONR_DENSE;
+}
+
+/* Bring the records into an order, in place, one cycle of the permutation after the other. */
+static void reorder_records(struct conr *conr, const int32_t *order) {
+  size_t bytes = (size_t)conr->stride * dtype_size(conr->dtype);
+  char *records = conr->records;
+  memset(conr->placed, 0, (size_t)conr->rows);
+  for (int64_t start = 0; start < conr->rows; start++) {
+    if (conr->placed[start])
+      continue;
+    memcpy(conr->temporary, records + (size_t)start * bytes, bytes);
+    int64_t slot = start;
+    for (;;) {
+      int64_t source = conr->slot_of[order[slot]];
+      conr->placed[slot] = 1;
+      if (source == start)
+        break;
+      memcpy(records + (size_t)slot * bytes, records + (size_t)source * bytes, bytes);
+      slot = source;
+    }
+    memcpy(records + (size_t)slot * bytes, conr->temporary, bytes);
+  }
+  for (int64_t slot = 0; slot < conr->rows; slot++)
+    conr->slot_of[order[slot]] = (int32_t)slot;
+  spread_records(conr);
+}
+
+/* ---- forward: sums of every own row -------------------------------------------------------- */
+
+static void *scale_of(const struct conr *conr, enum scale scale) {
+  return conr->scales + (size_t)scale * (size_t)conr->rows * dtype_size(scalar_dtype(conr));
+}
+
+static struct pair_columns columns_of(const struct conr *conr) {
+  return (struct pair_columns){.rows = conr->rows,
+                               .features = conr->features,
+                               .targets = conr->targets,
+                               .stride = conr->stride,
+                               .records = conr->records,
+                               .labels = conr->labels,
+                               .predictions = conr->predictions,
+                               .scale_positive = scale_of(conr, SCALE_POSITIVE),
+                               .scale_negative = scale_of(conr, SCALE_NEGATIVE),
+                               .subtract = scale_of(conr, SUBTRACT),
+                               .scale_mean = scale_of(conr, SCALE_MEAN)};
+}
+
+static void *thread_panel(const struct conr *conr) {
+  return (char *)conr->panels + (size_t)omp_get_thread_num() * pairwise_workspace(conr->dtype, conr->features);
+}
+
+/* The own row (0 .. own_rows-1) at a place of a sweep. */
+static int64_t own_row_at(const struct conr *conr, const struct sweep *sweep, int32_t place) {
+  return (sweep->batch_order ? place : sweep->order[place]) - conr->own_first;
+}
+
+/* A piece of a sweep: one panel, or, where a rank has fewer panels than threads, some of its columns. */
+struct slice {
+  const int32_t *places; /* [count] own rows in the order of the storage */
+  int count;
+  int64_t first, last;               /* columns                                       */
+  struct pair_sums sums[PANEL_ROWS]; /* forward                                      */
+  const void *grad;                  /* backward: [count, features] in the workspace */
+};
+
+/* Slices a panel is cut into: enough for all threads, none narrower than a product likes. */
+static int slices_of_panel(const struct conr *conr) {
+  int64_t panels = panel_count(conr), widest = conr->rows / (2 * LEAST_COLUMNS);
+  int64_t wanted = panels > 0 ? (conr->threads + panels - 1) / panels : 1;
+  wanted = wanted < widest ? wanted : widest;
+  return wanted > 1 ? (int)wanted : 1;
+}
+
+static struct slice slice_at(const struct conr *conr, const struct sweep *sweep, int64_t item, int slices) {
+  int64_t panel = item / slices, part = item % slices;
+  struct band_range range = sweep->range[panel];
+  int64_t steps = (range.last - range.first) / COLUMN_STEP; /* a rest goes to the last slice */
+  struct slice slice;
+  slice.places = sweep->own + panel * conr->panel_rows;
+  slice.count = panel_size(conr, panel);
+  slice.first = range.first + steps * part / slices * COLUMN_STEP;
+  slice.last = part + 1 == slices ? range.last : range.first + steps * (part + 1) / slices * COLUMN_STEP;
+  slice.grad = NULL;
+  return slice;
+}
+
+/* What is done with a slice: computed by any thread at any time, then added to the result. */
+struct work {
+  enum status (*compute)(const struct conr *conr, const struct sweep *sweep, struct slice *slice);
+  void (*add)(const struct conr *conr, const struct sweep *sweep, const struct slice *slice, void *grad);
+};
+
+/* All slices of a sweep.  Slices of one panel are added in their order, so that a result does not depend on which thread
+ * was faster. */
+static enum status run_sweep(const struct conr *conr, const struct sweep *sweep, struct work work, void *grad) {
+  int slices = slices_of_panel(conr), failures = 0;
+  int64_t items = panel_count(conr) * slices;
+  if (slices == 1) {
+#pragma omp parallel for schedule(dynamic) num_threads(conr->threads) reduction(+ : failures)
+    for (int64_t item = 0; item < items; item++) {
+      struct slice slice = slice_at(conr, sweep, item, slices);
+      failures += work.compute(conr, sweep, &slice) != STATUS_OK;
+      work.add(conr, sweep, &slice, grad);
+    }
+  } else {
+#pragma omp parallel for ordered schedule(dynamic) num_threads(conr->threads) reduction(+ : failures)
+    for (int64_t item = 0; item < items; item++) {
+      struct slice slice = slice_at(conr, sweep, item, slices);
+      failures += work.compute(conr, sweep, &slice) != STATUS_OK;
+#pragma omp ordered
+      work.add(conr, sweep, &slice, grad);
+    }
+  }
+  /* Sentences are kept by thread: say it again for the caller's. */
+  REQUIRE(failures == 0, ERR_MEMORY, "a matrix product of the ConR loss failed: the memory may be full");
+  return STATUS_OK;
+}
+
+static enum status compute_sums(const struct conr *conr, const struct sweep *sweep, struct slice *slice) {
+  struct pair_columns columns = columns_of(conr);
+  for (int i = 0; i < slice->count; i++)
+    pair_sums_clear(&slice->sums[i]);
+  return pairwise_forward(conr->dtype, &conr->rule, &columns, slice->places, slice->count, slice->first, slice->last,
+                          sweep->pairs, thread_panel(conr), slice->sums);
+}
+
+static void add_sums(const struct conr *conr, const struct sweep *sweep, const struct slice *slice, void *grad) {
+  (void)grad;
+  for (int i = 0; i < slice->count; i++)
+    pair_sums_add(&conr->rule, &conr->sums[own_row_at(conr, sweep, slice->places[i])], &slice->sums[i]);
+}
+
+static enum status forward_sweep(struct conr *conr, const struct sweep *sweep) {
+  return run_sweep(conr, sweep, (struct work){compute_sums, add_sums}, NULL);
+}
+
+enum status forward_sweeps(struct conr *conr, enum conr_path path) {
+  for (int64_t i = 0; i < conr->own_rows; i++)
+    pair_sums_clear(&conr->sums[i]);
+  if (path == CONR_DENSE)
+    return forward_sweep(conr, &conr->by_label);
+  reorder_records(conr, conr->by_label.order);
+  TRY(forward_sweep(conr, &conr->by_label));
+  reorder_records(conr, conr->by_prediction.order);
+  return forward_sweep(conr, &conr->by_prediction);
+}
+
+/* ---- backward: complete gradients of the own rows ------------------------------------------ */
+
+/* The row scalars as the pair arithmetic wants them, in the order of the storage. */
+static void spread_scalars(struct conr *conr) {
+  bool of_mean = conr->options.aggregate == CONR_LOG_OF_MEAN, wide = conr->rule.wide;
+  enum dtype dtype = scalar_dtype(conr);
+  for (int64_t row = 0; row < conr->rows; row++) {
+    int64_t slot = conr->slot_of[row];
+    double u = get(dtype, conr->exchange, 2 * row), second = get(dtype, conr->exchange, 2 * row + 1);
+    double weight = weight_at(conr, slot);
+    put(dtype, scale_of(conr, SCALE_POSITIVE), slot, of_mean && !wide ? u - second : u);
+    put(dtype, scale_of(conr, SCALE_NEGATIVE), slot, wide ? u + log(weight) : u * weight);
+    put(dtype, scale_of(conr, SUBTRACT), slot, of_mean ? 0 : second);
+    if (wide)
+      put(dtype, scale_of(conr, SCALE_MEAN), slot, of_mean ? second : -INFINITY);
+  }
+}
+
+static enum status compute_gradient(const struct conr *conr, const struct sweep *sweep, struct slice *slice) {
+  struct pair_columns columns = columns_of(conr);
+  return pairwise_backward(conr->dtype, &conr->rule, &columns, slice->places, slice->count, slice->first, slice->last,
+                           sweep->pairs, thread_panel(conr), &slice->grad);
+}
+
+/* grad[own row] += the slice's part of sum_j H_ij q_j / t. */
+static void add_gradient(const struct conr *conr, const struct sweep *sweep, const struct slice *slice, void *grad) {
+  for (int i = 0; i < slice->count && slice->grad != NULL; i++)
+    row_add(conr->dtype, conr->features, element(conr->dtype, slice->grad, (int64_t)i * conr->features),
+            at(conr->dtype, grad, own_row_at(conr, sweep, slice->places[i]) * conr->features));
+}
+
+static enum status backward_sweep(struct conr *conr, const struct sweep *sweep, void *grad) {
+  spread_scalars(conr);
+  return run_sweep(conr, sweep, (struct work){compute_gradient, add_gradient}, grad);
+}
+
+/* From the gradient of q to that of the features, for all own rows. */
+static void through_norm(const struct conr *conr, const void *features, void *grad) {
+#pragma omp parallel for schedule(static) if (conr->own_rows * conr->features > 16384)
+  for (int64_t i = 0; i < conr->own_rows; i++)
+    row_through_norm(conr->dtype, conr->features, element(conr->dtype, features, i * conr->features),
+                     get(conr->dtype, conr->inverse, i), at(conr->dtype, grad, i * conr->features));
+}
+
+enum status backward_sweeps(struct conr *conr, enum conr_path path, const void *features, void *grad) {
+  memset(grad, 0, (size_t)conr->own_rows * (size_t)conr->features * dtype_size(conr->dtype));
+  if (path == CONR_BANDED) { /* begin in the order the forward sweeps left */
+    TRY(backward_sweep(conr, &conr->by_prediction, grad));
+    reorder_records(conr, conr->by_label.order);
+  }
+  TRY(backward_sweep(conr, &conr->by_label, grad));
+  through_norm(conr, features, grad);
+  return STATUS_OK;
+}
