@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#define SMALLEST_PANEL 32
+#define SMALLEST_PANEL 48 /* a multiple of 48: see pairwise.h */
 
 /* The scales of struct pair_columns, in the order they are stored. */
 enum scale { SCALE_POSITIVE, SCALE_NEGATIVE, SUBTRACT, SCALE_MEAN, SCALES };

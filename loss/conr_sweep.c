@@ -19,7 +19,7 @@ static int panel_size(const struct conr *conr, int64_t panel) {
 /* Small batches get smaller panels, so that every thread has some.  By the global rows, not by the own ones:
  * the shape of the matrix products must not depend on how the rows are shared out. */
 static void choose_panel_rows(struct conr *conr) {
-  conr->panel_rows = conr->rows >= 4096 ? PANEL_ROWS : conr->rows >= 512 ? PANEL_ROWS / 2 : SMALLEST_PANEL;
+  conr->panel_rows = conr->rows >= 4096 ? PANEL_ROWS : conr->rows >= 512 ? 2 * SMALLEST_PANEL : SMALLEST_PANEL;
   conr->rule.product_rows = conr->panel_rows;
 }
 
