@@ -131,6 +131,10 @@ int main(int argc, char **argv) {
             one.elements, limit);
   }
   compare_ranks(&many);
+  free(one.gradient);
+  free(one.parameters);
+  free(many.gradient);
+  free(many.parameters);
   MPI_Allreduce(MPI_IN_PLACE, &misfits, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
   MPI_Finalize();
   return misfits != 0;
