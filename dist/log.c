@@ -1,8 +1,10 @@
 /* Lines on standard error: live on a terminal, plain and rare in a file. */
+#define _GNU_SOURCE /* vasprintf */
 #include "dist/log.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,16 +28,24 @@ static void end_live_line(struct log *log) {
   log->live = false;
 }
 
+/* One write for all of it: standard error is shared with the other ranks, whose lines must not end up inside ours. */
+static void write_whole(const char *before, const char *format, va_list arguments, const char *after) {
+  char *text = NULL;
+  if (vasprintf(&text, format, arguments) < 0)
+    return;
+  fprintf(stderr, "%s%s%s", before, text, after);
+  fflush(stderr);
+  free(text);
+}
+
 void log_line(struct log *log, const char *format, ...) {
   if (log->rank != 0 || log->quiet)
     return;
   end_live_line(log);
   va_list arguments;
   va_start(arguments, format);
-  vfprintf(stderr, format, arguments);
+  write_whole("", format, arguments, "\n");
   va_end(arguments);
-  fputc('\n', stderr);
-  fflush(stderr);
 }
 
 void log_progress(struct log *log, bool final, const char *format, ...) {
@@ -46,16 +56,11 @@ void log_progress(struct log *log, bool final, const char *format, ...) {
   if (!final && now - log->last_progress_seconds < interval)
     return;
   log->last_progress_seconds = now;
+  log->live = log->terminal && !final;
   va_list arguments;
   va_start(arguments, format);
-  if (log->terminal)
-    fputs("\r\033[K", stderr);
-  vfprintf(stderr, format, arguments);
+  write_whole(log->terminal ? "\r\033[K" : "", format, arguments, log->live ? "" : "\n");
   va_end(arguments);
-  log->live = log->terminal && !final;
-  if (!log->live)
-    fputc('\n', stderr);
-  fflush(stderr);
 }
 
 void log_warning(struct log *log, const char *format, ...) {
