@@ -180,8 +180,10 @@ static enum status allocate(struct dataset *dataset) {
   size_t bytes = sizeof *dataset->labels + 8 * (targets + rows + (layout->has_weights ? rows : 0));
   TRY(host_alloc(dataset, bytes, (void **)&dataset->labels));
   dataset->targets = (double *)(dataset->labels + 1);
-  dataset->split_ids = (int64_t *)(dataset->targets + targets);
-  dataset->weights = layout->has_weights ? (double *)(dataset->split_ids + rows) : NULL;
+  void *after_targets = dataset->targets + targets;
+  dataset->split_ids = after_targets;
+  void *after_split = dataset->split_ids + rows;
+  dataset->weights = layout->has_weights ? after_split : NULL;
   if (dataset->file >= 0)
     return STATUS_OK;
   return host_alloc(dataset, rows * (size_t)layout->features * dtype_size(dataset->dtype), &dataset->inputs);

@@ -86,13 +86,13 @@ static int64_t first_row(enum share share, int64_t rows, int rank, int size) {
 /* ---- running one share of it ------------------------------------------------------------------ */
 
 static void *as_real(const double *values, int64_t first, int64_t count, enum conr_precision precision) {
-  float *single = malloc((size_t)count * sizeof(double) + 1);
+  void *array = malloc((size_t)count * sizeof(double) + 1);
   for (int64_t i = 0; i < count; i++)
     if (precision == CONR_F32)
-      single[i] = (float)values[first + i];
+      ((float *)array)[i] = (float)values[first + i];
     else
-      ((double *)single)[i] = values[first + i];
-  return single;
+      ((double *)array)[i] = values[first + i];
+  return array;
 }
 
 struct outcome {
