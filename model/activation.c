@@ -11,18 +11,19 @@ static enum status forward(struct net *net, struct operation *operation, const s
                                       operation->output);
 }
 
-static enum status backward_data(struct net *net, const struct operation *operation, const void *grad_output,
+static enum status backward_data(struct net *net, struct operation *operation, const void *grad_output,
                                  void *grad_input) {
   return net->ops->activation_backward(operation->activation, elements(net, operation), operation->input,
                                        operation->output, grad_output, grad_input);
 }
 
 static const struct operation_kind activation_kind = {
-    .name = "activation", .forward = forward, .backward_data = backward_data};
+    .name = "activation", .forward = forward, .backward_data = backward_data, .gradient_over_output = true};
 
 enum status net_add_activation(struct net *net, enum activation activation) {
+  const struct value *read = net_last_value(net);
   struct operation *operation;
-  TRY(net_add(net, &activation_kind, net_width(net), &operation));
+  TRY(net_add(net, &activation_kind, read->height, read->width, read->channels, &operation));
   operation->activation = activation;
   operation->reads_output = activation != ACTIVATION_GELU; /* the others go back by y: see ops.h */
   operation->overwrites = activation != ACTIVATION_GELU;

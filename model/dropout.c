@@ -11,7 +11,8 @@ static enum status draw_mask(struct net *net, struct operation *dropout, const s
                               .epoch = pass->epoch,
                               .layer = dropout->dropout_layer,
                               .samples = pass->samples,
-                              .samples_count = net->rows / (pass->views > 1 ? pass->views : 1)};
+                              .samples_count = net->rows / (pass->views > 1 ? pass->views : 1),
+                              .first_view = pass->first_view};
   return net->ops->dropout_mask(net->rows, dropout->width_in, dropout->share, &draw, dropout->mask);
 }
 
@@ -27,22 +28,24 @@ static enum status forward(struct net *net, struct operation *dropout, const str
   return net->ops->copy(elements(net, dropout), dropout->input, dropout->output);
 }
 
-static enum status backward_data(struct net *net, const struct operation *dropout, const void *grad_output,
+static enum status backward_data(struct net *net, struct operation *dropout, const void *grad_output,
                                  void *grad_input) {
   if (dropout->dropped)
     return net->ops->dropout_apply(elements(net, dropout), dropout->share, dropout->mask, grad_output, grad_input);
-  return net->ops->copy(elements(net, dropout), grad_output, grad_input);
+  return grad_input == grad_output ? STATUS_OK : net->ops->copy(elements(net, dropout), grad_output, grad_input);
 }
 
 static const struct operation_kind dropout_kind = {
-    .name = "dropout", .forward = forward, .backward_data = backward_data};
+    .name = "dropout", .forward = forward, .backward_data = backward_data, .gradient_over_output = true};
 
 enum status net_add_dropout(struct net *net, double share) {
   REQUIRE(share >= 0 && share < 1, ERR_ARGUMENT, "dropout %g is not a share to drop; give 0 <= dropout < 1", share);
   if (share == 0)
     return STATUS_OK;
   struct operation *dropout;
-  TRY(net_add(net, &dropout_kind, net_width(net), &dropout));
+  const struct value *read = net_last_value(net);
+  TRY(net_add(net, &dropout_kind, read->height, read->width, read->channels, &dropout));
+  dropout->mask_width = (size_t)dropout->width_in;
   dropout->share = share;
   dropout->dropout_layer = net->dropout_count++;
   dropout->overwrites = true;

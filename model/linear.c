@@ -1,5 +1,8 @@
-/* Linear layer: y = x W^T + b, parameters NAME.weight [out, in] and NAME.bias [out]. */
+/* Linear layer: y = x W^T + b, parameters NAME.weight [out, in] and NAME.bias [out], which start uniform in
+ * +-1/sqrt(in). */
 #include "model/layer.h"
+
+#include <math.h>
 
 static enum status forward(struct net *net, struct operation *linear, const struct pass *pass) {
   (void)pass;
@@ -8,14 +11,13 @@ static enum status forward(struct net *net, struct operation *linear, const stru
                                   linear->output);
 }
 
-static enum status backward_parameters(struct net *net, const struct operation *linear, const void *grad_output) {
+static enum status backward_parameters(struct net *net, struct operation *linear, const void *grad_output) {
   return net->ops->linear_backward_weights(net->rows, linear->width_in, linear->width_out, linear->input, grad_output,
                                            net_parameter_gradient(net, linear, 0),
                                            net_parameter_gradient(net, linear, 1));
 }
 
-static enum status backward_data(struct net *net, const struct operation *linear, const void *grad_output,
-                                 void *grad_input) {
+static enum status backward_data(struct net *net, struct operation *linear, const void *grad_output, void *grad_input) {
   return net->ops->linear_backward_data(net->rows, linear->width_in, linear->width_out, grad_output,
                                         net_parameter_data(net, linear, 0), grad_input);
 }
@@ -24,10 +26,13 @@ static const struct operation_kind linear_kind = {
     .name = "linear", .forward = forward, .backward_parameters = backward_parameters, .backward_data = backward_data};
 
 enum status net_add_linear(struct net *net, const char *name, int64_t units) {
-  int64_t in = net_width(net);
+  const struct value *read = net_last_value(net);
+  int64_t in = read->channels;
   struct operation *linear;
-  TRY(net_add(net, &linear_kind, units, &linear));
+  REQUIRE(read->height == 1 && read->width == 1, ERR_BUG, "%s cannot read an image; pool it first", name);
+  TRY(net_add(net, &linear_kind, 1, 1, units, &linear));
   linear->flops = 2.0 * (double)in * (double)units;
-  TRY(net_add_parameter(net, name, "weight", 2, (const int64_t[]){units, in}, in));
-  return net_add_parameter(net, name, "bias", 1, (const int64_t[]){units}, in);
+  double bound = 1 / sqrt((double)in);
+  TRY(net_add_parameter(net, name, "weight", 2, (const int64_t[]){units, in}, INITIAL_UNIFORM, bound));
+  return net_add_parameter(net, name, "bias", 1, &units, INITIAL_UNIFORM, bound);
 }

@@ -23,8 +23,9 @@ static enum status add_head(struct net *net, const struct mlp_spec *spec) {
 enum status mlp_create(const struct ops *ops, const struct mlp_spec *spec, int64_t capacity_rows, struct net **out) {
   enum status status;
   struct net *net;
+  struct net_input input = {.height = 1, .width = 1, .channels = spec->inputs};
   *out = NULL;
-  TRY(net_begin(ops, spec->inputs, capacity_rows, &net));
+  TRY(net_begin(ops, &input, capacity_rows, &net));
   for (int layer = 0; layer < spec->hidden_count; layer++)
     TRY_GOTO(add_hidden(net, spec, layer), failed);
   TRY_GOTO(add_head(net, spec), failed);

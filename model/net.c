@@ -1,30 +1,36 @@
-/* The list of operations: built, laid out in memory, run forward and backward. */
+/* The list of operations: built, run forward and backward.  Its memory is laid out in net_plan.c. */
 #include "model/layer.h"
 
 #include "dist/memory.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#define VALUE_ALIGNMENT 64 /* bytes: one cache line, one vector */
-
 /* --- building ----------------------------------------------------------------------------------------------- */
 
-enum status net_begin(const struct ops *ops, int64_t input_width, int64_t capacity, struct net **out) {
+static enum status make_list(struct parameter_list *list, int room) {
+  list->room = room;
+  return memory_alloc_zero((size_t)room * sizeof *list->list, (void **)&list->list);
+}
+
+enum status net_begin(const struct ops *ops, const struct net_input *input, int64_t capacity, struct net **out) {
   enum status status;
   struct net *net;
   *out = NULL;
-  REQUIRE(input_width >= 1 && input_width <= NET_MAX_WIDTH, ERR_ARGUMENT,
-          "a network cannot read %lld inputs per row; give 1 to %d", (long long)input_width, NET_MAX_WIDTH);
+  int64_t width = input->height * input->width * input->channels;
+  REQUIRE(input->height >= 1 && input->width >= 1 && width >= 1 && width <= NET_MAX_WIDTH, ERR_ARGUMENT,
+          "a network cannot read %lld inputs per row; give 1 to %d", (long long)width, NET_MAX_WIDTH);
   REQUIRE(capacity >= 0 && capacity <= INT32_MAX, ERR_ARGUMENT,
           "a network cannot hold %lld rows at a time; use a smaller batch or more ranks", (long long)capacity);
   TRY(memory_alloc_zero(sizeof *net, (void **)&net));
   TRY_GOTO(memory_alloc_zero(NET_MAX_OPERATIONS * sizeof *net->operations, (void **)&net->operations), failed);
-  TRY_GOTO(memory_alloc_zero(2 * NET_MAX_LAYERS * sizeof *net->parameters, (void **)&net->parameters), failed);
+  TRY_GOTO(memory_alloc_zero((NET_MAX_OPERATIONS + 1) * sizeof *net->value, (void **)&net->value), failed);
+  TRY_GOTO(make_list(&net->parameters, 2 * NET_MAX_LAYERS), failed);
+  TRY_GOTO(make_list(&net->buffers, 2 * NET_MAX_LAYERS), failed);
   net->ops = ops;
   net->capacity = capacity;
-  net->input_width = input_width;
+  net->input = *input;
+  net->value[0] = (struct value){.height = input->height, .width = input->width, .channels = input->channels};
   net->rows = -1;
   net->head = -1;
   *out = net;
@@ -35,44 +41,76 @@ failed:
 }
 
 void net_destroy(struct net **net) {
-  if (*net == NULL)
+  struct net *own = *net;
+  if (own == NULL)
     return;
-  memory_free(&(*net)->value_gradients[1]);
-  memory_free(&(*net)->value_gradients[0]);
-  memory_free((void **)&(*net)->masks);
-  memory_free(&(*net)->values);
-  memory_free(&(*net)->gradients);
-  memory_free(&(*net)->data);
-  memory_free((void **)&(*net)->parameters);
-  memory_free((void **)&(*net)->operations);
+  for (int i = 0; i < own->operation_count; i++)
+    own->ops->conv_destroy(&own->operations[i].conv);
+  workspace_free(&own->workspace);
+  memory_free((void **)&own->statistics);
+  memory_free((void **)&own->norm_values);
+  memory_free(&own->arena);
+  memory_free((void **)&own->masks);
+  memory_free(&own->values);
+  memory_free(&own->partial);
+  memory_free(&own->buffer_data);
+  memory_free(&own->gradients);
+  memory_free(&own->data);
+  memory_free((void **)&own->buffers.list);
+  memory_free((void **)&own->parameters.list);
+  memory_free((void **)&own->value);
+  memory_free((void **)&own->operations);
   memory_free((void **)net);
 }
 
-int64_t net_width(const struct net *net) {
-  return net->operation_count == 0 ? net->input_width : net->operations[net->operation_count - 1].width_out;
+int64_t value_width(const struct value *value) {
+  return value->height * value->width * value->channels;
 }
 
-enum status net_add(struct net *net, const struct operation_kind *kind, int64_t width_out, struct operation **out) {
+const struct value *net_last_value(const struct net *net) {
+  return &net->value[net->last];
+}
+
+int net_last(const struct net *net) {
+  return net->last;
+}
+
+void net_continue_from(struct net *net, int value) {
+  net->last = value;
+}
+
+enum status net_add(struct net *net, const struct operation_kind *kind, int64_t height, int64_t width, int64_t channels,
+                    struct operation **out) {
+  struct value made = {.height = height, .width = width, .channels = channels};
   REQUIRE(!net->planned, ERR_BUG, "a %s cannot be added to a network whose memory is laid out", kind->name);
   REQUIRE(net->operation_count < NET_MAX_OPERATIONS, ERR_ARGUMENT, "the network has more than %d layers; use fewer",
           NET_MAX_LAYERS);
-  REQUIRE(width_out >= 1 && width_out <= NET_MAX_WIDTH, ERR_ARGUMENT, "a layer cannot have %lld units; give 1 to %d",
-          (long long)width_out, NET_MAX_WIDTH);
+  REQUIRE(channels >= 1 && channels <= NET_MAX_WIDTH, ERR_ARGUMENT, "a layer cannot have %lld units; give 1 to %d",
+          (long long)channels, NET_MAX_WIDTH);
+  REQUIRE(height >= 1 && width >= 1, ERR_ARGUMENT,
+          "an image of %lld x %lld is too small for this network: a %s has nothing left to work on; use larger images",
+          (long long)net->input.height, (long long)net->input.width, kind->name);
   struct operation *operation = &net->operations[net->operation_count];
-  *operation = (struct operation){
-      .kind = kind, .width_in = net_width(net), .width_out = width_out, .first_parameter = net->parameter_count};
+  *operation = (struct operation){.kind = kind,
+                                  .reads = net->last,
+                                  .also_reads = NO_VALUE,
+                                  .width_in = value_width(&net->value[net->last]),
+                                  .width_out = value_width(&made),
+                                  .first_parameter = net->parameters.count,
+                                  .first_buffer = net->buffers.count};
   net->operation_count++;
+  net->last = net->operation_count;
+  net->value[net->last] = made;
   *out = operation;
   return STATUS_OK;
 }
 
-enum status net_add_parameter(struct net *net, const char *name, const char *suffix, int rank, const int64_t *shape,
-                              int64_t fan_in) {
-  REQUIRE(net->parameter_count < 2 * NET_MAX_LAYERS, ERR_ARGUMENT, "the network has more than %d layers; use fewer",
-          NET_MAX_LAYERS);
-  struct parameter *parameter = &net->parameters[net->parameter_count];
+static enum status append(struct parameter_list *list, const char *name, const char *suffix, int rank,
+                          const int64_t *shape, enum initial initial, double scale) {
+  REQUIRE(list->count < list->room, ERR_ARGUMENT, "the network has more than %d layers; use fewer", NET_MAX_LAYERS);
+  struct parameter *parameter = &list->list[list->count];
   *parameter = (struct parameter){
-      .offset = net->parameter_elements, .count = 1, .rank = rank, .shape = {1, 1, 1, 1}, .fan_in = fan_in};
+      .offset = list->elements, .count = 1, .rank = rank, .shape = {1, 1, 1, 1}, .initial = initial, .scale = scale};
   int length = snprintf(parameter->name, sizeof parameter->name, "%s.%s", name, suffix);
   REQUIRE(length < PARAMETER_NAME_BYTES, ERR_BUG, "the parameter name %s.%s is longer than %d bytes", name, suffix,
           PARAMETER_NAME_BYTES - 1);
@@ -80,129 +118,102 @@ enum status net_add_parameter(struct net *net, const char *name, const char *suf
     parameter->shape[i] = shape[i];
     parameter->count *= (size_t)shape[i];
   }
-  net->parameter_elements += parameter->count;
-  net->parameter_count++;
+  list->elements += parameter->count;
+  list->count++;
+  return STATUS_OK;
+}
+
+enum status net_add_parameter(struct net *net, const char *name, const char *suffix, int rank, const int64_t *shape,
+                              enum initial initial, double scale) {
+  TRY(append(&net->parameters, name, suffix, rank, shape, initial, scale));
   net->operations[net->operation_count - 1].parameter_count++;
   return STATUS_OK;
+}
+
+enum status net_add_buffer(struct net *net, const char *name, const char *suffix, int64_t count, double value) {
+  return append(&net->buffers, name, suffix, 1, &count, INITIAL_CONSTANT, value);
 }
 
 enum status net_begin_head(struct net *net) {
   REQUIRE(net->head < 0, ERR_BUG, "a network has one head, and this one has it already");
   net->head = net->operation_count;
-  return STATUS_OK;
-}
-
-/* --- memory ------------------------------------------------------------------------------------------------- */
-
-/* Take zeroed memory and count it. */
-static enum status take(struct net *net, size_t bytes, void **out) {
-  TRY(memory_alloc_zero(bytes, out));
-  net->bytes += bytes;
-  return STATUS_OK;
-}
-
-/* Of a buffer [capacity, width]; at most 2^58. */
-static size_t rows_bytes(const struct net *net, int64_t width, size_t element_bytes) {
-  size_t bytes = (size_t)net->capacity * (size_t)width * element_bytes;
-  return (bytes + VALUE_ALIGNMENT - 1) / VALUE_ALIGNMENT * VALUE_ALIGNMENT;
-}
-
-static size_t value_bytes(const struct net *net, int64_t width) {
-  return rows_bytes(net, width, dtype_size(net->ops->dtype));
-}
-
-/* An operation may write over its input when neither its own backward pass nor that of the maker reads it, and the
- * memory is ours: not the caller's inputs, nor the features (which the head may be given from elsewhere). */
-static bool can_work_in_place(const struct net *net, int index) {
-  const struct operation *operation = &net->operations[index];
-  return operation->overwrites && index > 0 && index != net->head && !operation[-1].reads_output;
-}
-
-static enum status plan_values(struct net *net) {
-  size_t bytes = 0;
-  for (int i = 0; i < net->operation_count; i++) {
-    net->operations[i].in_place = can_work_in_place(net, i);
-    bytes += net->operations[i].in_place ? 0 : value_bytes(net, net->operations[i].width_out);
-    REQUIRE(bytes < (size_t)1 << 60, ERR_MEMORY,
-            "the activations of %lld rows are beyond any memory; use more ranks, a smaller batch or a smaller model",
-            (long long)net->capacity);
-  }
-  TRY(take(net, bytes, &net->values));
-  char *next = net->values;
-  for (int i = 0; i < net->operation_count; i++) {
-    struct operation *operation = &net->operations[i];
-    operation->input = i == 0 ? NULL : operation[-1].output;
-    operation->output = operation->in_place ? operation[-1].output : next;
-    next += operation->in_place ? 0 : value_bytes(net, operation->width_out);
-  }
-  return STATUS_OK;
-}
-
-static enum status plan_masks(struct net *net) {
-  size_t bytes = 0;
-  for (int i = 0; i < net->operation_count; i++)
-    bytes += net->operations[i].share > 0 ? rows_bytes(net, net->operations[i].width_in, 1) : 0;
-  TRY(take(net, bytes, (void **)&net->masks));
-  uint8_t *next = net->masks;
-  for (int i = 0; i < net->operation_count; i++) {
-    if (net->operations[i].share > 0) {
-      net->operations[i].mask = next;
-      next += rows_bytes(net, net->operations[i].width_in, 1);
-    }
-  }
-  return STATUS_OK;
-}
-
-/* The gradient of the inputs is never asked for, so operation 0 writes none. */
-static enum status plan_value_gradients(struct net *net) {
-  int64_t widest[2] = {0, 0};
-  for (int i = 1; i < net->operation_count; i++)
-    if (net->operations[i].width_in > widest[i % 2])
-      widest[i % 2] = net->operations[i].width_in;
-  TRY(take(net, value_bytes(net, widest[0]), &net->value_gradients[0]));
-  return take(net, value_bytes(net, widest[1]), &net->value_gradients[1]);
-}
-
-enum status net_plan(struct net *net) {
-  REQUIRE(net->head >= 0 && net->head < net->operation_count, ERR_BUG, "the network was built without a head");
-  size_t bytes = net->parameter_elements * dtype_size(net->ops->dtype);
-  TRY(take(net, bytes, &net->data));
-  TRY(take(net, bytes, &net->gradients));
-  TRY(plan_values(net));
-  TRY(plan_masks(net));
-  TRY(plan_value_gradients(net));
-  net->planned = true;
+  net->features = net->last;
+  net->head_parameter = net->parameters.count;
   return STATUS_OK;
 }
 
 /* --- parameters --------------------------------------------------------------------------------------------- */
 
-static void *slice(const struct net *net, void *buffer, int index) {
-  return (char *)buffer + net->parameters[index].offset * dtype_size(net->ops->dtype);
+static void *slice(const struct net *net, const struct parameter *parameter, void *buffer) {
+  return (char *)buffer + parameter->offset * dtype_size(net->ops->dtype);
 }
 
 void *net_parameter_data(const struct net *net, const struct operation *operation, int which) {
-  return slice(net, net->data, operation->first_parameter + which);
+  return slice(net, &net->parameters.list[operation->first_parameter + which], net->data);
 }
 
+void *net_buffer_data(const struct net *net, const struct operation *operation, int which) {
+  return slice(net, &net->buffers.list[operation->first_buffer + which], net->buffer_data);
+}
+
+/* Where the kinds write gradients: in their place, or beside it when they are to be added. */
 void *net_parameter_gradient(const struct net *net, const struct operation *operation, int which) {
-  return slice(net, net->gradients, operation->first_parameter + which);
+  const struct parameter *first = &net->parameters.list[operation->first_parameter];
+  const struct parameter *parameter = first + which;
+  if (!net->pass.accumulate)
+    return slice(net, parameter, net->gradients);
+  return (char *)net->partial + (parameter->offset - first->offset) * dtype_size(net->ops->dtype);
 }
 
 struct parameters net_parameters(const struct net *net) {
   return (struct parameters){.data = net->data,
                              .gradients = net->gradients,
-                             .elements = net->parameter_elements,
-                             .count = net->parameter_count,
-                             .list = net->parameters};
+                             .elements = net->parameters.elements,
+                             .count = net->parameters.count,
+                             .list = net->parameters.list,
+                             .head = net->head_parameter};
+}
+
+struct parameters net_buffers(const struct net *net) {
+  return (struct parameters){.data = net->buffer_data,
+                             .elements = net->buffers.elements,
+                             .count = net->buffers.count,
+                             .list = net->buffers.list,
+                             .head = net->buffers.count};
+}
+
+static enum status initialise(struct net *net, const struct parameter *parameter, uint64_t seed, int index,
+                              void *data) {
+  struct random_key key = random_key(seed, RANDOM_INIT, (uint64_t)index);
+  switch (parameter->initial) {
+  case INITIAL_UNIFORM:
+    return net->ops->uniform(parameter->count, key, parameter->scale, slice(net, parameter, data));
+  case INITIAL_NORMAL:
+    return net->ops->normal(parameter->count, key, parameter->scale, slice(net, parameter, data));
+  case INITIAL_CONSTANT:
+    return net->ops->fill(parameter->count, parameter->scale, slice(net, parameter, data));
+  }
+  return fail(ERR_BUG, "%s has no way to start", parameter->name);
 }
 
 enum status net_initialise(struct net *net, uint64_t seed) {
-  for (int i = 0; i < net->parameter_count; i++) {
-    const struct parameter *parameter = &net->parameters[i];
-    TRY(net->ops->uniform(parameter->count, random_key(seed, RANDOM_INIT, (uint64_t)i),
-                          1 / sqrt((double)parameter->fan_in), slice(net, net->data, i)));
-  }
+  for (int i = 0; i < net->parameters.count; i++)
+    TRY(initialise(net, &net->parameters.list[i], seed, i, net->data));
+  for (int i = 0; i < net->buffers.count; i++)
+    TRY(initialise(net, &net->buffers.list[i], seed, i, net->buffer_data));
+  return STATUS_OK;
+}
+
+/* --- batch norm over ranks ---------------------------------------------------------------------------------- */
+
+void net_synchronise(struct net *net, struct comm *comm) {
+  net->comm = comm;
+}
+
+enum status net_update_statistics(struct net *net, struct comm *comm) {
+  for (int i = 0; i < net->operation_count; i++)
+    if (operation_is_norm(&net->operations[i]))
+      TRY(norm_update(net, &net->operations[i], net->comm == NULL ? comm : NULL));
   return STATUS_OK;
 }
 
@@ -221,24 +232,31 @@ static enum status check_pass(const struct net *net, int64_t rows, const struct 
   return STATUS_OK;
 }
 
-static enum status run_forward(struct net *net, int first, int end, const void *input, const struct pass *pass) {
-  net->operations[first].input = input;
-  for (int i = first; i < end; i++)
-    TRY(net->operations[i].kind->forward(net, &net->operations[i], pass));
+/* Operations first .. end-1; `input` stands for value `from`. */
+static enum status run_forward(struct net *net, int first, int end, int from, const void *input,
+                               const struct pass *pass) {
+  for (int i = first; i < end; i++) {
+    struct operation *operation = &net->operations[i];
+    if (operation->reads == from)
+      operation->input = input;
+    TRY(operation->kind->forward(net, operation, pass));
+  }
   return STATUS_OK;
 }
 
 enum status net_forward_encoder(struct net *net, const void *inputs, int64_t rows, const struct pass *pass) {
   TRY(check_pass(net, rows, pass));
   net->rows = rows;
+  net->used_up = false;
   net->pass = *pass;
   net->inputs = inputs;
-  return net->head == 0 ? STATUS_OK : run_forward(net, 0, net->head, inputs, pass);
+  return run_forward(net, 0, net->head, 0, inputs, pass);
 }
 
 enum status net_forward_head(struct net *net, const void *features) {
   REQUIRE(net->rows >= 0, ERR_BUG, "the head of the network was run before the encoder");
-  return run_forward(net, net->head, net->operation_count, features != NULL ? features : net_features(net), &net->pass);
+  return run_forward(net, net->head, net->operation_count, net->features,
+                     features != NULL ? features : net_features(net), &net->pass);
 }
 
 enum status net_forward(struct net *net, const void *inputs, int64_t rows, const struct pass *pass) {
@@ -247,11 +265,11 @@ enum status net_forward(struct net *net, const void *inputs, int64_t rows, const
 }
 
 const void *net_features(const struct net *net) {
-  return net->head == 0 ? net->inputs : net->operations[net->head - 1].output;
+  return net->features == 0 ? net->inputs : net->value[net->features].data;
 }
 
 const void *net_predictions(const struct net *net) {
-  return net->operations[net->operation_count - 1].output;
+  return net->value[net->operation_count].data;
 }
 
 /* --- backward ----------------------------------------------------------------------------------------------- */
@@ -260,52 +278,87 @@ static enum status make_progress(const struct net_hooks *hooks) {
   return hooks != NULL && hooks->progress != NULL ? hooks->progress(hooks->context) : STATUS_OK;
 }
 
+/* Gradients that were written beside their place join those of the passes before. */
+static enum status add_partial(struct net *net, const struct operation *operation) {
+  size_t count = 0;
+  for (int i = 0; i < operation->parameter_count; i++)
+    count += net->parameters.list[operation->first_parameter + i].count;
+  if (!net->pass.accumulate || count == 0)
+    return STATUS_OK;
+  return net->ops->add(count, 1, net->partial,
+                       slice(net, &net->parameters.list[operation->first_parameter], net->gradients));
+}
+
 /* The parameters of one operation first: their messages can leave while the gradient of the data is computed. */
-static enum status backward_parameters(struct net *net, const struct operation *operation, const void *gradient,
+static enum status backward_parameters(struct net *net, struct operation *operation, const void *gradient,
                                        const struct net_hooks *hooks) {
   if (operation->kind->backward_parameters == NULL)
     return STATUS_OK;
   TRY(operation->kind->backward_parameters(net, operation, gradient));
+  TRY(add_partial(net, operation));
   if (hooks != NULL && hooks->gradient_ready != NULL)
     for (int i = operation->parameter_count - 1; i >= 0; i--)
       TRY(hooks->gradient_ready(hooks->context, (size_t)(operation->first_parameter + i)));
   return make_progress(hooks);
 }
 
-/* Operations end-1 .. first; `gradient` is that of the last one's output. */
-static enum status run_backward(struct net *net, int first, int end, const void *gradient,
-                                const struct net_hooks *hooks) {
+/* Operations end-1 .. first; `last` is the gradient of what the net's last operation makes, from its caller. */
+static enum status run_backward(struct net *net, int first, int end, const void *last, const struct net_hooks *hooks) {
   for (int i = end - 1; i >= first; i--) {
-    const struct operation *operation = &net->operations[i];
+    struct operation *operation = &net->operations[i];
+    const void *gradient = operation->grad_output != NULL ? operation->grad_output : last;
+    if (!net->value[i + 1].needs_gradient)
+      continue;
+    if (operation->grad_more != NULL && !operation->kind->adds_gradients)
+      TRY(net->ops->add((size_t)net->rows * (size_t)operation->width_out, 1, operation->grad_more,
+                        operation->grad_output));
     TRY(backward_parameters(net, operation, gradient, hooks));
-    if (i == 0)
-      return STATUS_OK;
-    TRY(operation->kind->backward_data(net, operation, gradient, net->value_gradients[i % 2]));
+    if (operation->grad_input == NULL)
+      continue;
+    TRY(operation->kind->backward_data(net, operation, gradient, operation->grad_input));
     TRY(make_progress(hooks));
-    gradient = net->value_gradients[i % 2];
   }
   return STATUS_OK;
 }
 
 void *net_feature_gradient(struct net *net) {
-  return net->head == 0 ? NULL : net->value_gradients[net->head % 2];
+  return net->operations[net->head].grad_input;
+}
+
+/* The buffer for gradients that are to be added, when first needed. */
+static enum status prepare_partial(struct net *net) {
+  size_t most = 0;
+  if (!net->pass.accumulate || net->partial != NULL)
+    return STATUS_OK;
+  for (int i = 0; i < net->operation_count; i++) {
+    const struct operation *operation = &net->operations[i];
+    size_t count = 0;
+    for (int k = 0; k < operation->parameter_count; k++)
+      count += net->parameters.list[operation->first_parameter + k].count;
+    most = count > most ? count : most;
+  }
+  net->bytes += most * dtype_size(net->ops->dtype);
+  return memory_alloc(most * dtype_size(net->ops->dtype), &net->partial);
 }
 
 enum status net_backward_head(struct net *net, const void *grad_predictions, const struct net_hooks *hooks) {
   REQUIRE(net->rows >= 0, ERR_BUG, "the network was asked for gradients before a forward pass");
+  REQUIRE(!net->used_up, ERR_BUG, "the network was asked for gradients twice after one forward pass");
+  net->used_up = true;
+  TRY(prepare_partial(net));
   return run_backward(net, net->head, net->operation_count, grad_predictions, hooks);
 }
 
 enum status net_backward_encoder(struct net *net, const void *grad_features, const struct net_hooks *hooks) {
-  if (net->head == 0) {
+  void *gradient = net_feature_gradient(net);
+  if (net->features == 0) {
     REQUIRE(grad_features == NULL, ERR_ARGUMENT,
             "a loss on features needs a hidden layer: without one the features are the inputs and cannot learn");
     return STATUS_OK;
   }
-  void *gradient = net_feature_gradient(net);
-  if (grad_features != NULL)
+  if (grad_features != NULL && gradient != NULL)
     TRY(net->ops->add((size_t)net->rows * (size_t)net_feature_width(net), 1, grad_features, gradient));
-  return run_backward(net, 0, net->head, gradient, hooks);
+  return run_backward(net, 0, net->head, NULL, hooks);
 }
 
 enum status net_backward(struct net *net, const void *grad_predictions, const void *grad_features,
@@ -320,16 +373,20 @@ const struct ops *net_ops(const struct net *net) {
   return net->ops;
 }
 
+struct net_input net_input(const struct net *net) {
+  return net->input;
+}
+
 int64_t net_input_width(const struct net *net) {
-  return net->input_width;
+  return value_width(&net->value[0]);
 }
 
 int64_t net_feature_width(const struct net *net) {
-  return net->operations[net->head].width_in;
+  return value_width(&net->value[net->features]);
 }
 
 int64_t net_output_width(const struct net *net) {
-  return net->operations[net->operation_count - 1].width_out;
+  return value_width(&net->value[net->operation_count]);
 }
 
 int64_t net_capacity(const struct net *net) {
@@ -338,11 +395,13 @@ int64_t net_capacity(const struct net *net) {
 
 double net_flops_per_row(const struct net *net, bool training) {
   double flops = 0;
-  for (int i = 0; i < net->operation_count; i++) /* backward: parameters, and data except for the inputs */
-    flops += net->operations[i].flops * (training ? (i == 0 ? 2 : 3) : 1);
+  for (int i = 0; i < net->operation_count; i++) { /* backward: parameters, and data where something learns before */
+    const struct operation *operation = &net->operations[i];
+    flops += operation->flops * (!training ? 1 : operation->grad_input != NULL ? 3 : 2);
+  }
   return flops;
 }
 
 size_t net_bytes(const struct net *net) {
-  return net->bytes;
+  return net->bytes + net->workspace.bytes;
 }

@@ -1,12 +1,13 @@
 /* A network: built once into a list of operations with fixed shapes, then run forward and backward.
  *
  *     struct net *net;
- *     TRY(mlp_create(ops, &spec, capacity_rows, &net));                      a builder: mlp.h
+ *     TRY(mlp_create(ops, &spec, capacity_rows, &net));                      a builder: mlp.h, resnet.h
  *     TRY(net_initialise(net, seed));
  *     for each step:
  *       TRY(net_forward(net, inputs, rows, &pass));
  *       ... a loss reads net_predictions() and net_features(), writes their gradients ...
  *       TRY(net_backward(net, grad_predictions, grad_features, &hooks));
+ *       TRY(net_update_statistics(net, NULL));                               batch norm's running statistics
  *       ... an optimiser (optim.h) updates net_parameters().data from .gradients ...
  *     net_destroy(&net);
  *
@@ -20,14 +21,20 @@
  *     ... turn net_feature_gradient(), the gradient of `smoothed`, into that of the features, in place ...
  *     TRY(net_backward_encoder(net, grad_features, &hooks));
  *
- * All memory is taken when the net is built; a step allocates nothing.  Buffers are row-major, of the dtype of the
- * ops, in their memory.  A net knows neither ranks nor losses: gradients are those of the rows it was given, and the
- * hooks tell the caller when one is complete, so that it can be sent while the rest is computed.
+ * A batch that does not fit goes through in pieces: a forward and a backward pass for each, all but the first with
+ * pass.accumulate.
  *
- * All functions are local.  One thread at a time. */
+ * All memory is taken when the net is built (scratch memory of convolutions: in the first pass of each row count);
+ * after that a step allocates nothing.  Buffers are row-major and channels-last, of the dtype of the ops, in their
+ * memory.  A net knows neither ranks nor losses: gradients are those of the rows it was given, and the hooks tell the
+ * caller when one is complete, so that it can be sent while the rest is computed.  The one exception is batch
+ * normalisation over the rows of all ranks: see net_synchronise().
+ *
+ * All functions are local unless they say otherwise.  One thread at a time. */
 #ifndef CONR_MODEL_NET_H
 #define CONR_MODEL_NET_H
 
+#include "dist/comm.h"
 #include "model/ops.h"
 
 #include <stdbool.h>
@@ -39,32 +46,51 @@ struct net;
 #define PARAMETER_NAME_BYTES 64
 #define PARAMETER_MAX_RANK 4
 
+/* What a parameter starts from. */
+enum initial {
+  INITIAL_UNIFORM, /* uniform in +-scale                        */
+  INITIAL_NORMAL,  /* normal, mean 0, standard deviation scale  */
+  INITIAL_CONSTANT /* scale                                     */
+};
+
 /* A named slice of the parameter buffer, and of every buffer laid out like it (gradients, optimiser states). */
 struct parameter {
-  char name[PARAMETER_NAME_BYTES]; /* "layer0.weight", "layer0.bias", ...; the last layer is the head        */
+  char name[PARAMETER_NAME_BYTES]; /* "layer0.weight", "layer1.0.bn1.bias", ...                              */
   size_t offset, count;            /* elements                                                               */
   int rank;
-  int64_t shape[PARAMETER_MAX_RANK]; /* linear weight: [out, in]; bias: [out]; beyond `rank`: 1              */
-  int64_t fan_in;                    /* inputs of one unit of the layer it belongs to                        */
+  int64_t shape[PARAMETER_MAX_RANK]; /* linear weight: [out, in]; convolution: [out, in, kernel, kernel];
+                                        of one value per channel: [channels]; beyond `rank`: 1              */
+  enum initial initial;
+  double scale;
 };
 
 /* All parameters of a net, slices in ascending order and without gaps.  Borrowed from the net. */
 struct parameters {
   void *data;      /* [elements] */
-  void *gradients; /* [elements], overwritten by each backward pass */
+  void *gradients; /* [elements], overwritten by each backward pass; NULL for what is not learned */
   size_t elements;
   int count;
   const struct parameter *list; /* [count] */
+  int head;                     /* index of the head's first parameter */
 };
 
-/* How a forward pass is meant.  Only training with dropout reads more than `training`. */
+/* The rows a net reads. */
+struct net_input {
+  bool pixels; /* uint8 [rows, height, width, channels]; else numbers of the dtype, [rows, channels] */
+  int64_t height, width, channels;
+};
+
+/* How a forward pass is meant.  Only training with dropout reads seed, epoch, samples and views. */
 struct pass {
-  bool training; /* false: dropout is the identity                                                  */
+  bool training;        /* false: dropout is the identity, batch norm uses its running statistics   */
+  bool accumulate;      /* its backward pass adds to the gradients                                  */
+  bool keep_statistics; /* training: what batch norm sees is not kept for net_update_statistics()   */
   uint64_t seed;
   int64_t epoch;
   const int64_t *samples; /* [rows / views] sample ids, borrowed until the head has run; rows are stacked by view:
                              row r is view r / (rows / views) of sample samples[r % (rows / views)]          */
   int views;              /* 0 counts as 1                                                                   */
+  int first_view;         /* the rows' views are first_view, first_view + 1, ...                             */
 };
 
 /* What backward tells its caller; either function may be NULL, and so may a pointer to this.  A status other than
@@ -84,13 +110,28 @@ void net_destroy(struct net **net);
 
 struct parameters net_parameters(const struct net *net);
 
-/* Draw all parameters: uniform in +-1/sqrt(fan_in), weights and biases alike.  A value depends on the seed, the index
- * of its parameter and its place in it alone; float32 values are the rounded float64 ones. */
+/* What is stored beside the parameters and not learned: running statistics, "layer1.0.bn1.running_mean" and
+ * "....running_var", both [channels].  gradients is NULL; count may be 0. */
+struct parameters net_buffers(const struct net *net);
+
+/* Draw all parameters as their `initial` says; running means become 0, variances 1.  A value depends on the seed, the
+ * index of its parameter and its place in it alone; float32 values are the rounded float64 ones. */
 enum status net_initialise(struct net *net, uint64_t seed);
 
 /* --- running ------------------------------------------------------------------------------------------------ */
 
-/* inputs [rows, input width], 0 <= rows <= capacity; borrowed until the backward pass is over.
+/* Share batch norm's statistics of training passes among all rows of all ranks of `comm` (borrowed: must outlive the
+ * net; NULL = each rank's own rows).  From then on the forward and backward passes of training are collective, also
+ * for ranks without rows.  Counts may differ: means and variances are those of the joint batch. */
+void net_synchronise(struct net *net, struct comm *comm);
+
+/* Let batch norm's running statistics take a step towards what the training passes since the last call have seen: one
+ * step for all of them, as if their rows had been one batch.  comm: of the rows of all ranks, so that all ranks keep
+ * the same running statistics (collective then, also for ranks without rows; nothing is sent when they are shared by
+ * net_synchronise() already); NULL = this rank's own. */
+enum status net_update_statistics(struct net *net, struct comm *comm);
+
+/* inputs as net_input() says, 0 <= rows <= capacity; borrowed until the backward pass is over.
  * ERR_ARGUMENT when rows exceed the capacity, do not divide into views, or dropout lacks its samples. */
 enum status net_forward(struct net *net, const void *inputs, int64_t rows, const struct pass *pass);
 
@@ -99,7 +140,7 @@ enum status net_forward(struct net *net, const void *inputs, int64_t rows, const
  * grad_features     [rows, feature width], added to what the head sends back; NULL = none.  A net without hidden
  *                   layer has no features of its own (they are the inputs): ERR_ARGUMENT unless NULL
  * The gradient of the inputs is not computed.  With 0 rows all gradients become 0 and the hooks are still called.
- * ERR_BUG without a forward pass before it. */
+ * Once per forward pass: it uses up what that pass left.  ERR_BUG without a forward pass before it. */
 enum status net_backward(struct net *net, const void *grad_predictions, const void *grad_features,
                          const struct net_hooks *hooks);
 
@@ -124,12 +165,13 @@ void *net_feature_gradient(struct net *net);
 /* --- figures ------------------------------------------------------------------------------------------------ */
 
 const struct ops *net_ops(const struct net *net);
-int64_t net_input_width(const struct net *net);
+struct net_input net_input(const struct net *net);
+int64_t net_input_width(const struct net *net); /* numbers or pixels' bytes of one row */
 int64_t net_feature_width(const struct net *net);
 int64_t net_output_width(const struct net *net);
 int64_t net_capacity(const struct net *net);
 
-/* Floating-point operations of the matrix products for one row (a multiply-add is two): forward, or forward and
+/* Floating-point operations of the matrix products and convolutions for one row (a multiply-add is two): forward, or forward and
  * backward. */
 double net_flops_per_row(const struct net *net, bool training);
 

@@ -17,13 +17,15 @@
  *   Determinism  Exact    = same bits for any number of threads.
  *                Repeated = same bits when shapes and the number of threads are the same.
  *
- * All entries are local, allocate nothing, and may be called from one thread at a time. */
+ * All entries are local, allocate nothing (but for what the convolutions say), and may be called from one thread at a
+ * time. */
 #ifndef CONR_MODEL_OPS_H
 #define CONR_MODEL_OPS_H
 
 #include "dist/dtype.h"
 #include "dist/random.h"
 #include "dist/status.h"
+#include "model/spatial.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -32,13 +34,14 @@ enum activation { ACTIVATION_RELU, ACTIVATION_TANH, ACTIVATION_GELU };
 
 /* Whose draws these are.  The mask of an element depends on (seed, epoch, sample, view, layer, unit) and on nothing
  * else: not on its row, on the rank that holds it, or on the rows beside it.
- * Rows are stacked by view: row r is view r / samples_count of sample samples[r % samples_count]. */
+ * Rows are stacked by view: row r is view first_view + r / samples_count of sample samples[r % samples_count]. */
 struct dropout_draw {
   uint64_t seed;
   int64_t epoch;          /* < 2^40                                       */
   int layer;              /* which dropout of the network, < 2^16         */
   const int64_t *samples; /* [samples_count] ids, borrowed, host memory   */
   int64_t samples_count;  /* divides the number of rows; at most 2^8 views */
+  int first_view;         /* of the rows; 0 <= first_view + views <= 2^8  */
 };
 
 /* One update by Adam (its decay joins the gradient) or AdamW (its decay shrinks the parameter first). */
@@ -90,6 +93,57 @@ struct ops {
   /* y = x / (1 - share) where the mask is 1, 0 elsewhere; forward and backward alike; y may be x.  Exact. */
   enum status (*dropout_apply)(size_t count, double share, const uint8_t *mask, const void *x, void *y);
 
+  /* Convolution, channels-last (spatial.h); x [rows, height, width, in], y [rows, out height, out width, out], weight
+   * [out, in, kernel, kernel], bias [out] or NULL when the shape has none.  Create takes what the backend keeps for one
+   * layer; destroy accepts NULL.  The others take primitives for each new number of rows once, and scratch memory from
+   * the workspace.  f64: Exact.  f32: Repeated.  Gradients are overwritten; zeros for weights when rows is 0. */
+  enum status (*conv_create)(const struct conv_shape *shape, struct conv **out);
+  void (*conv_destroy)(struct conv **conv);
+  enum status (*conv_forward)(struct conv *conv, struct workspace *workspace, int64_t rows, const void *x,
+                              const void *weight, const void *bias, void *y);
+  enum status (*conv_backward_data)(struct conv *conv, struct workspace *workspace, int64_t rows, const void *grad_y,
+                                    const void *weight, void *grad_x);
+  enum status (*conv_backward_weights)(struct conv *conv, struct workspace *workspace, int64_t rows, const void *x,
+                                       const void *grad_y, void *grad_weight, void *grad_bias);
+
+  /* Batch normalisation in parts, so that statistics may be merged over ranks between them.  count values per channel
+   * (rows x height x width; may be 0), x [count, channels].  All Exact.
+   *
+   * mean[c] = mean of x, square[c] = sum of (x - mean)^2, both in double and without cancellation; 0 when count is 0. */
+  enum status (*norm_statistics)(size_t count, int64_t channels, const void *x, double *mean, double *square);
+  /* y = (x - mean) inverse gamma + beta (+ residual) (then relu).  mean, inverse [channels] double, inverse = 1 /
+   * sqrt(variance + epsilon); gamma, beta [channels]; residual [count, channels] or NULL; y may be x or residual. */
+  enum status (*norm_forward)(size_t count, int64_t channels, const void *x, const double *mean, const double *inverse,
+                              const void *gamma, const void *beta, const void *residual, bool relu, void *y);
+  /* First half of the way back.  g = grad (+ more), and 0 where y <= 0 when y is given (relu);
+   * sums[c] = sum of g, sums[channels + c] = sum of g (x - mean) inverse, in double.
+   * grad, more [count, channels], more may be NULL; y NULL = no relu; masked receives g and may be grad or more;
+   * masked may be NULL when there is neither more nor y. */
+  enum status (*norm_backward_sums)(size_t count, int64_t channels, const void *grad, const void *more, const void *x,
+                                    const void *y, const double *mean, const double *inverse, void *masked,
+                                    double *sums);
+  /* Second half: grad_x = gamma inverse (g - mean_g - (x - mean) inverse mean_gx), grad_x may be x or g.
+   * mean_g, mean_gx [channels]: the sums over all rows that shared the statistics, divided by their count; both NULL =
+   * statistics that do not depend on x (evaluation). */
+  enum status (*norm_backward_data)(size_t count, int64_t channels, const void *g, const void *x, const double *mean,
+                                    const double *inverse, const void *gamma, const double *mean_g,
+                                    const double *mean_gx, void *grad_x);
+
+  /* Pooling.  x [rows, height, width, channels], y [rows, out height, out width, channels], kernel area at most 256.
+   * chosen, of y's shape: which element of the window (row-major) was the largest, the first of equals; a NaN counts as
+   * larger than numbers.  Padding never wins.  The gradient goes to the chosen one.  Averages divide by the kernel's
+   * area and take no padding.  Exact. */
+  enum status (*max_pool_forward)(const struct pool_shape *shape, int64_t rows, const void *x, void *y,
+                                  uint8_t *chosen);
+  enum status (*max_pool_backward)(const struct pool_shape *shape, int64_t rows, const void *grad_y,
+                                   const uint8_t *chosen, void *grad_x);
+  enum status (*average_pool_forward)(const struct pool_shape *shape, int64_t rows, const void *x, void *y);
+  enum status (*average_pool_backward)(const struct pool_shape *shape, int64_t rows, const void *grad_y, void *grad_x);
+
+  /* y = (x / 255 - mean[c]) / std[c]: 8-bit pixels [count, channels] to numbers.  Exact. */
+  enum status (*pixels)(size_t count, int64_t channels, const uint8_t *x, const double *mean, const double *std,
+                        void *y);
+
   /* x = 0;   y = x;   x *= a;   y += a x.  Exact. */
   enum status (*zero)(size_t count, void *x);
   enum status (*copy)(size_t count, const void *x, void *y);
@@ -98,6 +152,10 @@ struct ops {
 
   /* x[i] uniform in [-bound, bound), drawn at position i of `key`.  Exact; f32 is the rounded f64. */
   enum status (*uniform)(size_t count, struct random_key key, double bound, void *x);
+
+  /* x[i] standard normal times deviation, drawn at position i of `key`; x[i] = value.  Exact. */
+  enum status (*normal)(size_t count, struct random_key key, double deviation, void *x);
+  enum status (*fill)(size_t count, double value, void *x);
 
   /* *result = sum of x[i]^2, in double, in an order that depends on count alone.  Exact. */
   enum status (*sum_squares)(size_t count, const void *x, double *result);

@@ -2,6 +2,8 @@
 #define REAL double
 #define DTYPE F64
 #define OPS ops_cpu_f64
+#define CONV(name) conv_f64_##name
+#define INDEX int64_t
 #define EXP exp
 #define ERF erf
 #define ERFC erfc

@@ -3,10 +3,13 @@
  *     REAL                          float or double
  *     DTYPE                         the same as an enum dtype
  *     OPS                           the name of the table
+ *     CONV(name)                    the type's function of conv_cpu.h
+ *     INDEX                         an integer as wide as REAL
  *     EXP, ERF, ERFC, TANH, SQRT    the C library's functions of that type
  *
  * A kernel takes one block (at most BLOCK elements); the entry of the same name cuts the whole into blocks. */
 #include "dist/random.h"
+#include "model/conv_cpu.h"
 #include "model/gemm.h"
 #include "model/ops_cpu.h"
 
@@ -165,7 +168,7 @@ static enum status dropout_mask(int64_t rows, int64_t width, double share, const
   uint64_t threshold = (uint64_t)(share * 0x1p32);
 #pragma omp parallel for schedule(static) if (rows * width > BLOCK)
   for (int64_t row = 0; row < rows; row++) {
-    uint64_t view = (uint64_t)(row / draw->samples_count);
+    uint64_t view = (uint64_t)draw->first_view + (uint64_t)(row / draw->samples_count);
     uint64_t index = (uint64_t)draw->epoch << 24 | view << 16 | (uint64_t)draw->layer;
     struct random_key key = random_key(draw->seed, RANDOM_DROPOUT, index);
     uint64_t sample = (uint64_t)draw->samples[row % draw->samples_count];
@@ -186,6 +189,11 @@ static enum status dropout_apply(size_t count, double share, const uint8_t *mask
   FOR_EACH_BLOCK(count, dropout_kernel(n, factor, mask + first, x + first, y + first));
   return STATUS_OK;
 }
+
+/* --- height and width --------------------------------------------------------------------------------------- */
+
+#include "model/norm_cpu_real.h"
+#include "model/pool_cpu_real.h"
 
 /* --- vectors ------------------------------------------------------------------------------------------------ */
 
@@ -235,6 +243,29 @@ static void uniform_kernel(size_t first, size_t n, struct random_key key, double
 static enum status uniform(size_t count, struct random_key key, double bound, void *x_out) {
   REAL *x = x_out;
   FOR_EACH_BLOCK(count, uniform_kernel(first, n, key, bound, x + first));
+  return STATUS_OK;
+}
+
+static void normal_kernel(size_t first, size_t n, struct random_key key, double deviation, REAL *x) {
+  for (size_t i = 0; i < n; i++)
+    x[i] = (REAL)(deviation * random_normal(key, first + i, 0));
+}
+
+static enum status normal(size_t count, struct random_key key, double deviation, void *x_out) {
+  REAL *x = x_out;
+  FOR_EACH_BLOCK(count, normal_kernel(first, n, key, deviation, x + first));
+  return STATUS_OK;
+}
+
+VECTOR_KERNEL static void fill_kernel(size_t n, REAL value, REAL *x) {
+#pragma omp simd
+  for (size_t i = 0; i < n; i++)
+    x[i] = value;
+}
+
+static enum status fill(size_t count, double value, void *x_out) {
+  REAL *x = x_out;
+  FOR_EACH_BLOCK(count, fill_kernel(n, (REAL)value, x + first));
   return STATUS_OK;
 }
 
@@ -342,11 +373,27 @@ const struct ops OPS = {
     .activation_backward = activation_backward,
     .dropout_mask = dropout_mask,
     .dropout_apply = dropout_apply,
+    .conv_create = CONV(create),
+    .conv_destroy = CONV(destroy),
+    .conv_forward = CONV(forward),
+    .conv_backward_data = CONV(backward_data),
+    .conv_backward_weights = CONV(backward_weights),
+    .norm_statistics = norm_statistics,
+    .norm_forward = norm_forward,
+    .norm_backward_sums = norm_backward_sums,
+    .norm_backward_data = norm_backward_data,
+    .max_pool_forward = max_pool_forward,
+    .max_pool_backward = max_pool_backward,
+    .average_pool_forward = average_pool_forward,
+    .average_pool_backward = average_pool_backward,
+    .pixels = pixels,
     .zero = zero,
     .copy = copy,
     .scale = scale,
     .add = add,
     .uniform = uniform,
+    .normal = normal,
+    .fill = fill,
     .sum_squares = sum_squares,
     .adam = adam,
     .sgd = sgd,

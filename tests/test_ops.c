@@ -1,6 +1,7 @@
 /* The arithmetic table: every backend and element type keeps the same contract. */
 #include "model/ops.h"
 
+#include "tests/buffers.h"
 #include "tests/gradient_check.h"
 
 #include <criterion/criterion.h>
@@ -13,29 +14,6 @@
 #define OK(call) cr_assert(eq(int, (call), STATUS_OK), "%s", status_message())
 
 static const enum dtype dtypes[] = {F32, F64};
-
-/* Deterministic numbers in [-1, 1), exact in float32. */
-static double number(uint64_t stream, int64_t i) {
-  return ldexp(floor(ldexp(random_uniform(random_key(1, RANDOM_TEST, stream), (uint64_t)i, 0), 20)), -19) - 1;
-}
-
-static double get(enum dtype dtype, const void *data, int64_t i) {
-  return dtype == F32 ? ((const float *)data)[i] : ((const double *)data)[i];
-}
-
-static void set(enum dtype dtype, void *data, int64_t i, double value) {
-  if (dtype == F32)
-    ((float *)data)[i] = (float)value;
-  else
-    ((double *)data)[i] = value;
-}
-
-static void *buffer(enum dtype dtype, int64_t count, uint64_t stream) {
-  void *data = malloc((size_t)count * dtype_size(dtype) + 1);
-  for (int64_t i = 0; i < count; i++)
-    set(dtype, data, i, number(stream, i));
-  return data;
-}
 
 /* --- choice ------------------------------------------------------------------------------------------------- */
 
@@ -79,14 +57,14 @@ static struct linear linear_setup(enum dtype dtype, int64_t rows, int64_t in, in
   return (struct linear){.rows = rows,
                          .in = in,
                          .out = out,
-                         .x = buffer(dtype, rows * in, 1),
-                         .weight = buffer(dtype, out * in, 2),
-                         .bias = buffer(dtype, out, 3),
-                         .y = buffer(dtype, rows * out, 4),
-                         .grad_y = buffer(dtype, rows * out, 5),
-                         .grad_x = buffer(dtype, rows * in, 6),
-                         .grad_weight = buffer(dtype, out * in, 7),
-                         .grad_bias = buffer(dtype, out, 8)};
+                         .x = buffer_create(dtype, rows * in, 1),
+                         .weight = buffer_create(dtype, out * in, 2),
+                         .bias = buffer_create(dtype, out, 3),
+                         .y = buffer_create(dtype, rows * out, 4),
+                         .grad_y = buffer_create(dtype, rows * out, 5),
+                         .grad_x = buffer_create(dtype, rows * in, 6),
+                         .grad_weight = buffer_create(dtype, out * in, 7),
+                         .grad_bias = buffer_create(dtype, out, 8)};
 }
 
 static void linear_free(struct linear *l) {
@@ -106,36 +84,36 @@ static void expect_sum(enum dtype dtype, const char *what, const struct linear *
                        long double expected, int64_t terms) {
   double eps = dtype == F32 ? 0x1p-23 : 0x1p-52;
   double bound = eps * (double)terms * ((double)terms / 2 + 1);
-  double error = (double)fabsl((long double)get(dtype, got, i) - expected);
+  double error = (double)fabsl((long double)buffer_get(dtype, got, i) - expected);
   cr_assert(le(dbl, error, bound), "%s %s[%lld] of %lld rows, %lld -> %lld: got %.17g, expected %.17Lg",
             dtype_name(dtype), what, (long long)i, (long long)l->rows, (long long)l->in, (long long)l->out,
-            get(dtype, got, i), expected);
+            buffer_get(dtype, got, i), expected);
 }
 
 static void linear_check(enum dtype dtype, const struct linear *l) {
   for (int64_t r = 0; r < l->rows; r++)
     for (int64_t o = 0; o < l->out; o++) {
-      long double sum = get(dtype, l->bias, o);
+      long double sum = buffer_get(dtype, l->bias, o);
       for (int64_t i = 0; i < l->in; i++)
-        sum += (long double)get(dtype, l->x, r * l->in + i) * get(dtype, l->weight, o * l->in + i);
+        sum += (long double)buffer_get(dtype, l->x, r * l->in + i) * buffer_get(dtype, l->weight, o * l->in + i);
       expect_sum(dtype, "y", l, l->y, r * l->out + o, sum, l->in + 1);
     }
   for (int64_t r = 0; r < l->rows; r++)
     for (int64_t i = 0; i < l->in; i++) {
       long double sum = 0;
       for (int64_t o = 0; o < l->out; o++)
-        sum += (long double)get(dtype, l->grad_y, r * l->out + o) * get(dtype, l->weight, o * l->in + i);
+        sum += (long double)buffer_get(dtype, l->grad_y, r * l->out + o) * buffer_get(dtype, l->weight, o * l->in + i);
       expect_sum(dtype, "grad_x", l, l->grad_x, r * l->in + i, sum, l->out);
     }
   for (int64_t o = 0; o < l->out; o++) {
     long double bias = 0;
     for (int64_t r = 0; r < l->rows; r++)
-      bias += get(dtype, l->grad_y, r * l->out + o);
+      bias += buffer_get(dtype, l->grad_y, r * l->out + o);
     expect_sum(dtype, "grad_bias", l, l->grad_bias, o, bias, l->rows);
     for (int64_t i = 0; i < l->in; i++) {
       long double sum = 0;
       for (int64_t r = 0; r < l->rows; r++)
-        sum += (long double)get(dtype, l->grad_y, r * l->out + o) * get(dtype, l->x, r * l->in + i);
+        sum += (long double)buffer_get(dtype, l->grad_y, r * l->out + o) * buffer_get(dtype, l->x, r * l->in + i);
       expect_sum(dtype, "grad_weight", l, l->grad_weight, o * l->in + i, sum, l->rows);
     }
   }
@@ -161,8 +139,8 @@ Test(ops, linear_without_bias_adds_nothing) {
     memset(l.bias, 0, 3 * dtype_size(dtypes[d]));
     OK(ops->linear_backward_data(5, 7, 3, l.grad_y, l.weight, l.grad_x));
     OK(ops->linear_backward_weights(5, 7, 3, l.x, l.grad_y, l.grad_weight, NULL));
-    double untouched = get(dtypes[d], l.grad_bias, 1);
-    cr_assert(eq(dbl, untouched, number(8, 1)));
+    double untouched = buffer_get(dtypes[d], l.grad_bias, 1);
+    cr_assert(eq(dbl, untouched, buffer_number(8, 1)));
     OK(ops->linear_backward_weights(5, 7, 3, l.x, l.grad_y, l.grad_weight, l.grad_bias));
     linear_check(dtypes[d], &l);
     linear_free(&l);
@@ -203,11 +181,11 @@ Test(ops, activations_have_their_known_values) {
   for (int d = 0; d < 2; d++)
     for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
       double x[1], y[1];
-      set(dtypes[d], x, 0, known[k].x);
+      buffer_set(dtypes[d], x, 0, known[k].x);
       OK(ops_get("cpu", dtypes[d])->activation_forward(known[k].activation, 1, x, y));
       double tolerance = (dtypes[d] == F32 ? 0x1p-20 : 0x1p-49) * fabs(known[k].y); /* 8 ulp of the C library */
-      cr_assert(epsilon_eq(dbl, get(dtypes[d], y, 0), known[k].y, tolerance), "%s %s(%g) = %.17g",
-                dtype_name(dtypes[d]), activation_name(known[k].activation), known[k].x, get(dtypes[d], y, 0));
+      cr_assert(epsilon_eq(dbl, buffer_get(dtypes[d], y, 0), known[k].y, tolerance), "%s %s(%g) = %.17g",
+                dtype_name(dtypes[d]), activation_name(known[k].activation), known[k].x, buffer_get(dtypes[d], y, 0));
     }
 }
 
@@ -217,15 +195,15 @@ Test(ops, relu_has_no_slope_at_zero_and_lets_nan_through) {
     double x[4], y[4], grad[4];
     const double values[4] = {0.0, -0.0, NAN, 1};
     for (int i = 0; i < 4; i++) {
-      set(dtypes[d], x, i, values[i]);
-      set(dtypes[d], grad, i, 3);
+      buffer_set(dtypes[d], x, i, values[i]);
+      buffer_set(dtypes[d], grad, i, 3);
     }
     OK(ops->activation_forward(ACTIVATION_RELU, 4, x, y));
-    cr_assert(isnan(get(dtypes[d], y, 2)));
+    cr_assert(isnan(buffer_get(dtypes[d], y, 2)));
     OK(ops->activation_backward(ACTIVATION_RELU, 4, x, y, grad, grad));
-    cr_assert(eq(dbl, get(dtypes[d], grad, 0), 0));
-    cr_assert(eq(dbl, get(dtypes[d], grad, 1), 0));
-    cr_assert(eq(dbl, get(dtypes[d], grad, 3), 3));
+    cr_assert(eq(dbl, buffer_get(dtypes[d], grad, 0), 0));
+    cr_assert(eq(dbl, buffer_get(dtypes[d], grad, 1), 0));
+    cr_assert(eq(dbl, buffer_get(dtypes[d], grad, 3), 3));
   }
 }
 
@@ -342,17 +320,19 @@ Test(ops, vector_entries_do_what_they_say_for_every_length) {
     for (size_t c = 0; c < COUNTS; c++) {
       const struct ops *ops = ops_get("cpu", dtypes[d]);
       int64_t n = (int64_t)counts[c];
-      void *x = buffer(dtypes[d], n, 1), *y = buffer(dtypes[d], n, 2), *z = buffer(dtypes[d], n, 3);
+      void *x = buffer_create(dtypes[d], n, 1), *y = buffer_create(dtypes[d], n, 2),
+           *z = buffer_create(dtypes[d], n, 3);
       OK(ops->copy(counts[c], y, z));
       OK(ops->scale(counts[c], 0.5, z));
       OK(ops->add(counts[c], -2, x, y));
       for (int64_t i = 0; i < n; i++) { /* all exact: 20-bit numbers and powers of two */
-        cr_assert(eq(dbl, get(dtypes[d], z, i), 0.5 * number(2, i)), "scale, element %lld", (long long)i);
-        cr_assert(eq(dbl, get(dtypes[d], y, i), number(2, i) - 2 * number(1, i)), "add, element %lld", (long long)i);
+        cr_assert(eq(dbl, buffer_get(dtypes[d], z, i), 0.5 * buffer_number(2, i)), "scale, element %lld", (long long)i);
+        cr_assert(eq(dbl, buffer_get(dtypes[d], y, i), buffer_number(2, i) - 2 * buffer_number(1, i)),
+                  "add, element %lld", (long long)i);
       }
       OK(ops->zero(counts[c], x));
       for (int64_t i = 0; i < n; i++)
-        cr_assert(eq(dbl, get(dtypes[d], x, i), 0));
+        cr_assert(eq(dbl, buffer_get(dtypes[d], x, i), 0));
       free(x);
       free(y);
       free(z);
@@ -362,10 +342,10 @@ Test(ops, vector_entries_do_what_they_say_for_every_length) {
 Test(ops, sum_squares_is_the_sum_in_double) {
   for (int d = 0; d < 2; d++)
     for (size_t c = 0; c < COUNTS; c++) {
-      void *x = buffer(dtypes[d], (int64_t)counts[c], 1);
+      void *x = buffer_create(dtypes[d], (int64_t)counts[c], 1);
       long double expected = 0;
       for (int64_t i = 0; i < (int64_t)counts[c]; i++)
-        expected += (long double)number(1, i) * number(1, i);
+        expected += (long double)buffer_number(1, i) * buffer_number(1, i);
       double got = -1;
       OK(ops_get("cpu", dtypes[d])->sum_squares(counts[c], x, &got));
       double bound = 0x1p-52 * 600 * (double)expected; /* at most 512 + 64 + 13 additions in a row */
@@ -394,6 +374,69 @@ Test(ops, uniform_float32_is_the_rounded_float64_and_fills_its_range) {
   free(exact);
 }
 
+Test(ops, normal_float32_is_the_rounded_float64_and_has_its_deviation) {
+  enum { N = 30000 };
+  struct random_key key = random_key(3, RANDOM_INIT, 4);
+  float *single = malloc(N * sizeof *single);
+  double *exact = malloc(N * sizeof *exact), sum = 0, squares = 0, fourth = 0;
+  OK(ops_get("cpu", F32)->normal(N, key, 0.25, single));
+  OK(ops_get("cpu", F64)->normal(N, key, 0.25, exact));
+  for (int i = 0; i < N; i++) {
+    cr_assert(eq(flt, single[i], (float)exact[i]), "element %d", i);
+    double z = exact[i] / 0.25;
+    sum += z;
+    squares += z * z;
+    fourth += z * z * z * z;
+  }
+  double error = 5 / sqrt(N); /* five standard errors; z^2 has variance 2, z^4 has 96 */
+  cr_assert(le(dbl, fabs(sum / N), error), "mean %g", sum / N);
+  cr_assert(le(dbl, fabs(squares / N - 1), error * sqrt(2)), "variance %g", squares / N);
+  cr_assert(le(dbl, fabs(fourth / N - 3), error * sqrt(96)), "fourth moment %g", fourth / N);
+  free(single);
+  free(exact);
+}
+
+Test(ops, fill_sets_every_element_and_none_beyond) {
+  for (int d = 0; d < 2; d++)
+    for (size_t c = 0; c < COUNTS; c++) {
+      int64_t n = (int64_t)counts[c];
+      void *x = buffer_create(dtypes[d], n + 1, 1);
+      OK(ops_get("cpu", dtypes[d])->fill(counts[c], -0.75, x));
+      for (int64_t i = 0; i < n; i++)
+        cr_assert(eq(dbl, buffer_get(dtypes[d], x, i), -0.75), "element %lld", (long long)i);
+      cr_assert(eq(dbl, buffer_get(dtypes[d], x, n), buffer_number(1, n)), "the element after the last");
+      free(x);
+    }
+}
+
+Test(ops, pixels_are_their_formula_for_every_value_and_number_of_channels) {
+  static const int64_t channels[] = {1, 3, 17, 40};
+  enum { COUNT = 5000 };
+  double mean[40], std[40];
+  for (int c = 0; c < 40; c++) {
+    mean[c] = 0.5 + 0.01 * c;
+    std[c] = 0.2 + 0.02 * c;
+  }
+  for (int d = 0; d < 2; d++)
+    for (size_t k = 0; k < sizeof channels / sizeof *channels; k++) {
+      int64_t n = COUNT * channels[k];
+      uint8_t *x = malloc((size_t)n);
+      void *y = buffer_create(dtypes[d], n + 1, 1);
+      for (int64_t i = 0; i < n; i++)
+        x[i] = (uint8_t)(i / channels[k] + i % channels[k]);
+      OK(ops_get("cpu", dtypes[d])->pixels(COUNT, channels[k], x, mean, std, y));
+      for (int64_t i = 0; i < n; i++) {
+        double expected = (x[i] / 255.0 - mean[i % channels[k]]) / std[i % channels[k]];
+        expected = dtypes[d] == F32 ? (double)(float)expected : expected;
+        cr_assert(eq(dbl, buffer_get(dtypes[d], y, i), expected), "value %d, channel %lld of %lld", x[i],
+                  (long long)(i % channels[k]), (long long)channels[k]);
+      }
+      cr_assert(eq(dbl, buffer_get(dtypes[d], y, n), buffer_number(1, n)), "the element after the last");
+      free(x);
+      free(y);
+    }
+}
+
 /* --- threads ------------------------------------------------------------------------------------------------ */
 
 /* Everything documented as Exact, on sizes that several threads share; returns its output bytes. */
@@ -402,7 +445,8 @@ static char *exact_results(const struct ops *ops, size_t *bytes) {
   enum dtype dtype = ops->dtype;
   size_t size = dtype_size(dtype), used = 0;
   char *out = calloc(32 * N, size);
-  void *x = buffer(dtype, N, 1), *p = buffer(dtype, N, 2), *m = buffer(dtype, N, 3), *v = buffer(dtype, N, 4);
+  void *x = buffer_create(dtype, N, 1), *p = buffer_create(dtype, N, 2), *m = buffer_create(dtype, N, 3),
+       *v = buffer_create(dtype, N, 4);
   struct linear l = linear_setup(dtype, ROWS, COLUMNS, COLUMNS);
   int64_t samples[ROWS];
   uint8_t *mask = malloc(ROWS * COLUMNS);
@@ -421,6 +465,8 @@ static char *exact_results(const struct ops *ops, size_t *bytes) {
   OK(ops->add(N, 0.3, x, p));
   KEEP(p, N * size);
   OK(ops->uniform(N, random_key(1, RANDOM_INIT, 0), 1, p));
+  KEEP(p, N * size);
+  OK(ops->normal(N, random_key(1, RANDOM_INIT, 0), 1, p));
   KEEP(p, N * size);
   double squares;
   OK(ops->sum_squares(N, x, &squares));

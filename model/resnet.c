@@ -1,0 +1,115 @@
+/* Residual networks of 18 and 50 layers. */
+#include "model/resnet.h"
+
+#include "model/layer.h"
+
+#include <stdio.h>
+
+#define STAGES 4
+
+struct plan {
+  int blocks[STAGES];
+  bool bottleneck;
+};
+
+/* "PREFIX.name"; the last two are the block's and the layer's. */
+struct block {
+  char prefix[32];
+  int64_t channels; /* of the 3x3 convolution */
+  int stride;
+};
+
+static const char *in_block(const struct block *block, const char *layer, char name[PARAMETER_NAME_BYTES]) {
+  snprintf(name, PARAMETER_NAME_BYTES, "%s.%s", block->prefix, layer);
+  return name;
+}
+
+/* Convolution number `index` of a block with its batch norm. */
+static enum status add_conv(struct net *net, const struct block *block, int index, int64_t out, int kernel,
+                            int stride) {
+  char layer[16], name[PARAMETER_NAME_BYTES];
+  snprintf(layer, sizeof layer, "conv%d", index);
+  return net_add_conv(net, in_block(block, layer, name), out, kernel, stride, kernel / 2, false);
+}
+
+static enum status add_norm(struct net *net, const struct block *block, int index, int shortcut) {
+  char layer[16], name[PARAMETER_NAME_BYTES];
+  snprintf(layer, sizeof layer, "bn%d", index);
+  return net_add_norm(net, in_block(block, layer, name), shortcut, true);
+}
+
+/* The shortcut of a block that reads `input` and makes [height, width, out]: itself, or a projection where the shape
+ * changes. */
+static enum status add_shortcut(struct net *net, const struct block *block, int input, int64_t out, int *shortcut) {
+  char name[PARAMETER_NAME_BYTES];
+  int last = net_last(net);
+  net_continue_from(net, input);
+  *shortcut = input;
+  if (block->stride != 1 || net_last_value(net)->channels != out) {
+    TRY(net_add_conv(net, in_block(block, "downsample.0", name), out, 1, block->stride, 0, false));
+    TRY(net_add_norm(net, in_block(block, "downsample.1", name), NO_VALUE, false));
+    *shortcut = net_last(net);
+  }
+  net_continue_from(net, last);
+  return STATUS_OK;
+}
+
+static enum status add_basic_block(struct net *net, const struct block *block) {
+  int input = net_last(net), shortcut;
+  TRY(add_conv(net, block, 1, block->channels, 3, block->stride));
+  TRY(add_norm(net, block, 1, NO_VALUE));
+  TRY(add_conv(net, block, 2, block->channels, 3, 1));
+  TRY(add_shortcut(net, block, input, block->channels, &shortcut));
+  return add_norm(net, block, 2, shortcut);
+}
+
+static enum status add_bottleneck(struct net *net, const struct block *block) {
+  int input = net_last(net), shortcut;
+  TRY(add_conv(net, block, 1, block->channels, 1, 1));
+  TRY(add_norm(net, block, 1, NO_VALUE));
+  TRY(add_conv(net, block, 2, block->channels, 3, block->stride));
+  TRY(add_norm(net, block, 2, NO_VALUE));
+  TRY(add_conv(net, block, 3, 4 * block->channels, 1, 1));
+  TRY(add_shortcut(net, block, input, 4 * block->channels, &shortcut));
+  return add_norm(net, block, 3, shortcut);
+}
+
+static enum status add_stage(struct net *net, const struct plan *plan, int stage) {
+  for (int i = 0; i < plan->blocks[stage]; i++) {
+    struct block block = {.channels = (int64_t)64 << stage, .stride = i == 0 && stage > 0 ? 2 : 1};
+    snprintf(block.prefix, sizeof block.prefix, "layer%d.%d", stage + 1, i);
+    TRY(plan->bottleneck ? add_bottleneck(net, &block) : add_basic_block(net, &block));
+  }
+  return STATUS_OK;
+}
+
+static enum status add_all(struct net *net, const struct resnet_spec *spec, const struct plan *plan) {
+  if (spec->pixels)
+    TRY(net_add_pixels(net, spec->mean, spec->std));
+  TRY(net_add_conv(net, "conv1", 64, 7, 2, 3, false));
+  TRY(net_add_norm(net, "bn1", NO_VALUE, true));
+  TRY(net_add_max_pool(net, 3, 2, 1));
+  for (int stage = 0; stage < STAGES; stage++)
+    TRY(add_stage(net, plan, stage));
+  TRY(net_add_average_pool(net));
+  TRY(net_add_dropout(net, spec->dropout));
+  TRY(net_begin_head(net));
+  TRY(net_add_linear(net, "fc", spec->outputs));
+  return net_plan(net);
+}
+
+enum status resnet_create(const struct ops *ops, const struct resnet_spec *spec, int64_t capacity_rows,
+                          struct net **out) {
+  static const struct plan small = {.blocks = {2, 2, 2, 2}}, large = {.blocks = {3, 4, 6, 3}, .bottleneck = true};
+  struct net_input input = {.pixels = spec->pixels, .height = spec->height, .width = spec->width, .channels = 3};
+  struct net *net;
+  *out = NULL;
+  REQUIRE(spec->depth == 18 || spec->depth == 50, ERR_ARGUMENT, "there is no ResNet-%d here; use 18 or 50",
+          spec->depth);
+  TRY(net_begin(ops, &input, capacity_rows, &net));
+  enum status status = add_all(net, spec, spec->depth == 18 ? &small : &large);
+  if (status != STATUS_OK)
+    net_destroy(&net);
+  *out = net;
+  return status;
+}
