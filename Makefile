@@ -74,6 +74,11 @@ endif
 SMALL_CFLAGS ?= $(shell pkg-config --cflags jansson inih zlib 2>/dev/null)
 SMALL_LIBS   ?= $(or $(shell pkg-config --libs jansson inih zlib 2>/dev/null),-ljansson -linih -lz) -lcsv
 
+# Images; libjpeg only draws the pictures of the tests.
+IMAGE_CFLAGS ?= $(shell pkg-config --cflags libturbojpeg libpng libexif 2>/dev/null)
+IMAGE_LIBS   ?= $(or $(shell pkg-config --libs libturbojpeg libpng libexif 2>/dev/null),-lturbojpeg -lpng -lexif)
+DRAW_LIBS    ?= $(or $(shell pkg-config --libs libjpeg 2>/dev/null),-ljpeg)
+
 CRITERION_CFLAGS ?= $(shell pkg-config --cflags criterion 2>/dev/null)
 CRITERION_LIBS   ?= $(or $(shell pkg-config --libs criterion 2>/dev/null),-lcriterion)
 
@@ -90,10 +95,11 @@ CFLAGS ?= -O3 -g
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) -fPIC -fopenmp -fno-math-errno -fno-trapping-math $(WARNINGS) $(VARIANT_CFLAGS)
 ALL_CPPFLAGS = -I. -I$(BUILD) -DCONR_VERSION=\"$(VERSION)\" $(FOUND_CFLAGS) $(CPPFLAGS)
-FOUND_CFLAGS = $(patsubst -I%,-isystem %,$(MPI_CFLAGS) $(HDF5_CFLAGS) $(DNNL_CFLAGS) $(SMALL_CFLAGS))
+FOUND_CFLAGS = $(patsubst -I%,-isystem %,$(MPI_CFLAGS) $(HDF5_CFLAGS) $(DNNL_CFLAGS) $(SMALL_CFLAGS) \
+  $(IMAGE_CFLAGS))
 # --as-needed: a test that touches no MPI does not pay for loading it.
 ALL_LDFLAGS = -fopenmp $(VARIANT_CFLAGS) $(LDFLAGS) -Wl,--as-needed
-LIBS = $(HDF5_LIBS) $(DNNL_LIBS) $(SMALL_LIBS) $(MPI_LIBS) -lm -lpthread -ldl
+LIBS = $(HDF5_LIBS) $(DNNL_LIBS) $(SMALL_LIBS) $(IMAGE_LIBS) $(MPI_LIBS) -lm -lpthread -ldl
 
 # A variant is a build of its own in a folder of its own: `make sanitize`, `make coverage`.
 VARIANT ?=
@@ -165,7 +171,8 @@ $(BUILD)/version.h: FORCE
 
 # Missing packages are told in one line, before the first compiler error.
 PROBE = PROBE_CC=$(call quote,$(CC)) PROBE_CFLAGS=$(call quote,$(FOUND_CFLAGS) $(CPPFLAGS)) \
-  PROBE_LIBS=$(call quote,$(LDFLAGS) $(LIBS)) PROBE_TEST_FLAGS=$(call quote,$(CRITERION_CFLAGS) $(CRITERION_LIBS))
+  PROBE_LIBS=$(call quote,$(LDFLAGS) $(LIBS)) PROBE_TEST_FLAGS=$(call quote,$(CRITERION_CFLAGS) $(CRITERION_LIBS) \
+  $(DRAW_LIBS))
 $(BUILD)/dependencies: $(BUILD)/flags
 	@$(PROBE) launch/install-deps --check
 	@touch $@
@@ -247,10 +254,10 @@ $(BUILD)/libtests.a: $(call object,$(HELPER_SOURCES)) $(BUILD)/helpers
 $(call object,$(TEST_SOURCES) $(HELPER_SOURCES)): EXTRA_CFLAGS = $(CRITERION_CFLAGS)
 $(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a
 	$(say)LINK $@
-	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(CRITERION_LIBS) $(LIBS) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(CRITERION_LIBS) $(DRAW_LIBS) $(LIBS) -o $@
 $(RANKS): $(BUILD)/tests/%: $(BUILD)/tests/ranks/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a
 	$(say)LINK $@
-	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(LIBS) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(DRAW_LIBS) $(LIBS) -o $@
 $(EXAMPLES): $(BUILD)/tests/%: tests/%.c $(BUILD)/include/conr.h $(BUILD)/libconr.so $(BUILD)/flags
 	$(say)LINK $@
 	@mkdir -p $(@D)
@@ -372,6 +379,7 @@ info: ## what was found, what is built, and why something is not
 	@echo 'oneDNN     $(DNNL_LIBS) '"$$(printf '#include <oneapi/dnnl/dnnl_version.h>\nDNNL_VERSION_MAJOR.%s\n' \
 	  DNNL_VERSION_MINOR | $(CC) $(FOUND_CFLAGS) -E -P - 2>/dev/null | tail -n 1 | tr -d ' ')"
 	@echo 'small      $(SMALL_LIBS)'
+	@echo 'images     $(IMAGE_LIBS) '"$$(pkg-config --modversion libturbojpeg libpng libexif 2>/dev/null | tr '\n' ' ')"
 	@echo 'tests      Criterion '"$$(pkg-config --modversion criterion 2>/dev/null || echo 'not known to pkg-config')"
 	@echo 'CUDA       $(if $(NVCC),$(NVCC) found but not used$(comma) there is no CUDA source yet,no nvcc found): CPU only'
 	@$(PROBE) launch/install-deps --tests --check && echo 'missing    nothing'

@@ -1,0 +1,270 @@
+/* Resize, crop, mirror and colour; every draw comes from a counter. */
+#include "io/transform.h"
+
+#include "dist/memory.h"
+#include "dist/random.h"
+#include "io/colour.h"
+#include "io/resize.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define VECTORISED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define VECTORISED
+#endif
+
+#define MOST_SIDE 8192
+#define WINDOW_TRIES 10
+
+struct transform_worker {
+  struct transform transform;
+  struct resizer *resizer;
+  uint8_t *resized; /* [height, width, 3]: CROP cuts out of it; STRONG mirrors from it */
+};
+
+/* The counters of one view: draws that are not needed stay unused, so that none changes another. */
+enum {
+  DRAW_TOP,
+  DRAW_LEFT,
+  DRAW_FLIP,
+  DRAW_COLOUR,
+  DRAW_BRIGHTNESS,
+  DRAW_CONTRAST,
+  DRAW_SATURATION,
+  DRAW_HUE,
+  DRAW_ORDER,
+  DRAW_GREY,
+  DRAW_WINDOW, /* area and shape of each try */
+  DRAWS = DRAW_WINDOW + 2 * WINDOW_TRIES
+};
+
+static double draw_number(const struct transform *transform, const struct transform_draw *draw, int which) {
+  struct random_key key = random_key(transform->seed, RANDOM_AUGMENT, (uint64_t)draw->epoch);
+  return random_uniform(key, (uint64_t)draw->sample, (uint64_t)draw->view * DRAWS + (uint64_t)which);
+}
+
+/* A whole number in 0 to most, all alike. */
+static int draw_up_to(const struct transform *transform, const struct transform_draw *draw, int which, int most) {
+  return (int)(draw_number(transform, draw, which) * (most + 1.0));
+}
+
+enum status transform_check(const struct transform *transform) {
+  REQUIRE(transform->height >= 1 && transform->height <= MOST_SIDE && transform->width >= 1 &&
+              transform->width <= MOST_SIDE,
+          ERR_ARGUMENT, "images of %d x %d pixels cannot be made: each side has 1 to %d", transform->height,
+          transform->width, MOST_SIDE);
+  REQUIRE(transform->set == TRANSFORM_PLAIN || transform->set == TRANSFORM_CROP || transform->set == TRANSFORM_STRONG,
+          ERR_ARGUMENT, "there is no set of transforms number %d", (int)transform->set);
+  REQUIRE(transform->padding >= 0 && transform->padding <= MOST_SIDE, ERR_ARGUMENT,
+          "the padding of %d pixels must be 0 to %d", transform->padding, MOST_SIDE);
+  REQUIRE(transform->flip >= 0 && transform->flip <= 1, ERR_ARGUMENT,
+          "the probability %g of mirroring must be between 0 and 1", transform->flip);
+  REQUIRE(transform->set != TRANSFORM_STRONG || (transform->scale_low > 0 && transform->scale_low <= 1), ERR_ARGUMENT,
+          "the least share %g of the area that is cut out must be above 0 and at most 1", transform->scale_low);
+  return STATUS_OK;
+}
+
+enum status transform_create(const struct transform *transform, struct transform_worker **out) {
+  enum status status;
+  struct transform_worker *worker;
+  TRY(transform_check(transform));
+  TRY(memory_alloc_zero(sizeof *worker, (void **)&worker));
+  worker->transform = *transform;
+  TRY_GOTO(resizer_create(transform->height, transform->width, &worker->resizer), failed);
+  TRY_GOTO(memory_alloc((size_t)transform->height * (size_t)transform->width * 3, (void **)&worker->resized), failed);
+  *out = worker;
+  return STATUS_OK;
+failed:
+  transform_destroy(&worker);
+  return status;
+}
+
+void transform_destroy(struct transform_worker **worker) {
+  if (*worker == NULL)
+    return;
+  memory_free((void **)&(*worker)->resized);
+  resizer_destroy(&(*worker)->resizer);
+  memory_free((void **)worker);
+}
+
+/* ---------------------------------------------------------------- crop and mirror */
+
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+
+/* to = the `width` pixels of `from`, last first.  Five pixels at a time: they leave in the upper 15 bytes of a vector,
+ * whose lowest byte is overwritten by the next one. */
+VECTORISED static void mirror_row(const uint8_t *from, int width, uint8_t *to) {
+  const bytes16 backwards = {15, 12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2};
+  int x = 0;
+  for (; x + 6 <= width; x += 5) {
+    bytes16 pixels;
+    memcpy(&pixels, from + 3 * (ptrdiff_t)x, 16);
+    pixels = __builtin_shuffle(pixels, backwards);
+    memcpy(to + 3 * (ptrdiff_t)(width - x - 5) - 1, &pixels, 16);
+  }
+  for (; x < width; x++)
+    memcpy(to + 3 * (ptrdiff_t)(width - x - 1), from + 3 * (ptrdiff_t)x, 3);
+}
+
+/* One row of the window: `from` [width, 3] moved left by `shift` pixels (right, if negative), black where it has none. */
+static void crop_row(const uint8_t *from, int width, int shift, bool mirrored, uint8_t *to) {
+  int seen = width - abs(shift), black = width - seen;
+  const uint8_t *first = from + 3 * (ptrdiff_t)(shift > 0 ? shift : 0);
+  bool black_left = (shift < 0) != mirrored;
+  uint8_t *start = to + 3 * (ptrdiff_t)(black_left ? black : 0);
+  memset(black_left ? to : to + 3 * (ptrdiff_t)seen, 0, 3 * (size_t)black);
+  if (mirrored)
+    mirror_row(first, seen, start);
+  else
+    memcpy(start, first, 3 * (size_t)seen);
+}
+
+void transform_window_draw(const struct transform *transform, const struct transform_draw *draw,
+                           struct transform_window *out) {
+  int padding = transform->padding;
+  out->down = draw_up_to(transform, draw, DRAW_TOP, 2 * padding) - padding;
+  out->right = draw_up_to(transform, draw, DRAW_LEFT, 2 * padding) - padding;
+  out->mirrored = draw_number(transform, draw, DRAW_FLIP) < transform->flip;
+}
+
+void transform_augment(const struct transform *transform, const struct transform_draw *draw, const uint8_t *resized,
+                       uint8_t *out) {
+  int height = transform->height, width = transform->width;
+  size_t row_bytes = 3 * (size_t)width;
+  if (transform->set != TRANSFORM_CROP) {
+    if (out != resized)
+      memcpy(out, resized, (size_t)height * row_bytes);
+    return;
+  }
+  struct transform_window window;
+  transform_window_draw(transform, draw, &window);
+  for (int y = 0; y < height; y++, out += row_bytes) {
+    int from = y + window.down;
+    if (from < 0 || from >= height || abs(window.right) >= width)
+      memset(out, 0, row_bytes);
+    else
+      crop_row(resized + (size_t)from * row_bytes, width, window.right, window.mirrored, out);
+  }
+}
+
+/* A row whose pixels were laid down where the window wants them: the rest is black. */
+static void finish_row(const struct transform_window *window, int width, uint8_t *row) {
+  uint8_t copy[3 * MOST_SIDE];
+  size_t black = 3 * (size_t)abs(window->right), bytes = 3 * (size_t)width;
+  memset(window->right < 0 ? row : row + bytes - black, 0, black);
+  if (!window->mirrored)
+    return;
+  memcpy(copy, row, bytes);
+  mirror_row(copy, width, row);
+}
+
+int64_t transform_window_shift(const struct transform *transform, const struct transform_window *window) {
+  return 3 * ((int64_t)window->down * transform->width + window->right);
+}
+
+void transform_window_finish(const struct transform *transform, const struct transform_window *window, uint8_t *out) {
+  int height = transform->height, width = transform->width;
+  for (int y = 0; y < height; y++, out += 3 * (size_t)width) {
+    int from = y + window->down;
+    if (from < 0 || from >= height || abs(window->right) >= width)
+      memset(out, 0, 3 * (size_t)width);
+    else
+      finish_row(window, width, out);
+  }
+}
+
+/* ---------------------------------------------------------------- strong */
+
+struct window {
+  int top, left, height, width;
+};
+
+/* The largest window in the middle whose shape is allowed, for pictures that no try fits into. */
+static struct window middle_window(const struct image *image) {
+  struct window window = {.height = image->height, .width = image->width};
+  if (3 * (int64_t)image->height > 4 * (int64_t)image->width)
+    window.height = (int)lround(image->width * 4 / 3.0);
+  else if (3 * (int64_t)image->width > 4 * (int64_t)image->height)
+    window.width = (int)lround(image->height * 4 / 3.0);
+  window.top = (image->height - window.height) / 2;
+  window.left = (image->width - window.width) / 2;
+  return window;
+}
+
+static struct window draw_window(const struct transform *transform, const struct transform_draw *draw,
+                                 const struct image *image) {
+  double area = (double)image->height * image->width;
+  for (int try = 0; try < WINDOW_TRIES; try++) {
+    double share = draw_number(transform, draw, DRAW_WINDOW + 2 * try);
+    double shape = draw_number(transform, draw, DRAW_WINDOW + 2 * try + 1);
+    double target = area * (transform->scale_low + (1 - transform->scale_low) * share);
+    double aspect = exp((2 * shape - 1) * log(4 / 3.0)); /* width / height, as likely 3/4 as 4/3 */
+    struct window window = {.height = (int)lround(sqrt(target / aspect)), .width = (int)lround(sqrt(target * aspect))};
+    if (window.height >= 1 && window.height <= image->height && window.width >= 1 && window.width <= image->width) {
+      window.top = draw_up_to(transform, draw, DRAW_TOP, image->height - window.height);
+      window.left = draw_up_to(transform, draw, DRAW_LEFT, image->width - window.width);
+      return window;
+    }
+  }
+  return middle_window(image);
+}
+
+/* Brightness, contrast, saturation and hue, in one of their 24 orders. */
+static void change_colours(const struct transform *transform, const struct transform_draw *draw, uint8_t *pixels) {
+  size_t count = (size_t)transform->height * (size_t)transform->width;
+  int left[] = {DRAW_BRIGHTNESS, DRAW_CONTRAST, DRAW_SATURATION, DRAW_HUE};
+  int order = draw_up_to(transform, draw, DRAW_ORDER, 23);
+  for (int remaining = 4; remaining > 0; order /= remaining--) {
+    int chosen = order % remaining, change = left[chosen];
+    double number = 2 * draw_number(transform, draw, change) - 1;
+    left[chosen] = left[remaining - 1];
+    if (change == DRAW_BRIGHTNESS)
+      colour_brightness(pixels, count, 1 + 0.4 * number);
+    else if (change == DRAW_CONTRAST)
+      colour_contrast(pixels, count, 1 + 0.4 * number);
+    else if (change == DRAW_SATURATION)
+      colour_saturation(pixels, count, 1 + 0.4 * number);
+    else
+      colour_hue(pixels, count, 0.1 * number);
+  }
+}
+
+static enum status apply_strong(struct transform_worker *worker, const struct image *image,
+                                const struct transform_draw *draw, uint8_t *out) {
+  const struct transform *transform = &worker->transform;
+  struct window window = draw_window(transform, draw, image);
+  size_t stride = 3 * (size_t)image->width, row_bytes = 3 * (size_t)transform->width;
+  bool mirrored = draw_number(transform, draw, DRAW_FLIP) < transform->flip;
+  TRY(resizer_apply(worker->resizer, image->pixels + (size_t)window.top * stride + 3 * (size_t)window.left,
+                    window.height, window.width, stride, mirrored ? worker->resized : out));
+  for (int y = 0; mirrored && y < transform->height; y++)
+    mirror_row(worker->resized + (size_t)y * row_bytes, transform->width, out + (size_t)y * row_bytes);
+  if (draw_number(transform, draw, DRAW_COLOUR) < 0.8)
+    change_colours(transform, draw, out);
+  if (draw_number(transform, draw, DRAW_GREY) < 0.2)
+    colour_grey(out, (size_t)transform->height * (size_t)transform->width);
+  return STATUS_OK;
+}
+
+/* ---------------------------------------------------------------- the whole */
+
+enum status transform_resize(struct transform_worker *worker, const struct image *image, uint8_t *resized) {
+  return resizer_apply(worker->resizer, image->pixels, image->height, image->width, 3 * (size_t)image->width, resized);
+}
+
+enum status transform_apply(struct transform_worker *worker, const struct image *image,
+                            const struct transform_draw *draw, uint8_t *out) {
+  REQUIRE(image->height >= 1 && image->width >= 1, ERR_ARGUMENT, "an image of %d x %d pixels has nothing to show",
+          image->height, image->width);
+  if (worker->transform.set == TRANSFORM_STRONG)
+    return apply_strong(worker, image, draw, out);
+  if (worker->transform.set == TRANSFORM_PLAIN)
+    return transform_resize(worker, image, out);
+  TRY(transform_resize(worker, image, worker->resized));
+  transform_augment(&worker->transform, draw, worker->resized, out);
+  return STATUS_OK;
+}

@@ -1,0 +1,206 @@
+/* Resizing against a plain triangle filter in double, cropping and mirroring against their definition, and draws. */
+#include "dist/memory.h"
+#include "io/transform.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define OK(call) cr_assert(eq(int, (call), STATUS_OK), "%s", status_message())
+
+static struct image make_image(int height, int width) {
+  struct image image = {height, width, malloc((size_t)height * (size_t)width * 3)};
+  for (int i = 0; i < height * width * 3; i++)
+    image.pixels[i] = (uint8_t)(127 + 100 * sin(0.013 * i) + (i * 7919 % 27));
+  return image;
+}
+
+static struct transform_worker *make_worker(const struct transform *transform) {
+  struct transform_worker *worker;
+  OK(transform_check(transform));
+  OK(transform_create(transform, &worker));
+  return worker;
+}
+
+/* --- resizing ----------------------------------------------------------------------------------------------- */
+
+/* One line of `from` values at `step` apart, to `to` values: a triangle as wide as the reduction, cut at the ends. */
+static void filter_line(const double *in, int from, double *out, int to, int step) {
+  double scale = (double)from / to, support = scale > 1 ? scale : 1;
+  for (int i = 0; i < to; i++) {
+    double centre = (i + 0.5) * scale, sum = 0, weights = 0;
+    for (int k = 0; k < from; k++) {
+      double weight = 1 - fabs(k + 0.5 - centre) / support;
+      if (weight <= 0)
+        continue;
+      sum += weight * in[k * step];
+      weights += weight;
+    }
+    out[i * step] = sum / weights;
+  }
+}
+
+/* Horizontally, rounded, then vertically. */
+static void filter_image(const struct image *image, int height, int width, double *out) {
+  double *wide = malloc((size_t)image->height * (size_t)width * 3 * sizeof *wide);
+  double *line = malloc((size_t)image->width * 3 * sizeof *line);
+  for (int y = 0; y < image->height; y++) {
+    for (int i = 0; i < image->width * 3; i++)
+      line[i] = image->pixels[y * image->width * 3 + i];
+    for (int c = 0; c < 3; c++)
+      filter_line(line + c, image->width, wide + y * width * 3 + c, width, 3);
+  }
+  for (int i = 0; i < image->height * width * 3; i++)
+    wide[i] = floor(wide[i] + 0.5);
+  for (int i = 0; i < width * 3; i++)
+    filter_line(wide + i, image->height, out + i, height, width * 3);
+  free(line);
+  free(wide);
+}
+
+Test(transform, resizing_is_the_antialiased_triangle_filter) {
+  static const int sizes[][4] = {{256, 256, 224, 224}, {37, 53, 20, 64},   {10, 10, 33, 7},     {1, 1, 5, 4},
+                                 {3, 200, 64, 64},     {160, 320, 64, 64}, {224, 224, 224, 224}};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    const int *size = sizes[s];
+    struct image image = make_image(size[0], size[1]);
+    struct transform transform = {.height = size[2], .width = size[3], .set = TRANSFORM_PLAIN};
+    struct transform_worker *worker = make_worker(&transform);
+    uint8_t *got = malloc((size_t)size[2] * (size_t)size[3] * 3);
+    double *expected = malloc((size_t)size[2] * (size_t)size[3] * 3 * sizeof *expected);
+    filter_image(&image, size[2], size[3], expected);
+    OK(transform_apply(worker, &image, &(struct transform_draw){0}, got));
+    /* Half a level from rounding at the end; where a value in between lies on the edge between two levels, one of its
+     * two neighbours may be taken, which moves the result by less than one more.  On average rounding costs a quarter. */
+    double sum = 0;
+    for (int i = 0; i < size[2] * size[3] * 3; i++) {
+      double off = fabs(got[i] - expected[i]);
+      cr_assert(le(dbl, off, 1.5), "%dx%d to %dx%d: value %d is %d, not %g", size[0], size[1], size[2], size[3], i,
+                got[i], expected[i]);
+      sum += off;
+    }
+    cr_assert(le(dbl, sum / (size[2] * size[3] * 3), 0.35), "%dx%d to %dx%d: off by %g on average", size[0], size[1],
+              size[2], size[3], sum / (size[2] * size[3] * 3));
+    free(expected);
+    free(got);
+    free(image.pixels);
+    transform_destroy(&worker);
+  }
+  cr_assert(eq(sz, memory_in_use(), 0));
+}
+
+Test(transform, an_image_that_has_the_size_is_untouched) {
+  struct image image = make_image(40, 31);
+  struct transform transform = {.height = 40, .width = 31};
+  struct transform_worker *worker = make_worker(&transform);
+  uint8_t got[40 * 31 * 3];
+  OK(transform_resize(worker, &image, got));
+  cr_assert(zero(int, memcmp(got, image.pixels, sizeof got)));
+  free(image.pixels);
+  transform_destroy(&worker);
+}
+
+/* --- crop and mirror ---------------------------------------------------------------------------------------- */
+
+enum { HEIGHT = 12, WIDTH = 17, PADDING = 4 };
+
+/* Is `got` the image shifted by (down, right), with black from outside, mirrored or not? */
+static bool is_window(const uint8_t *image, const uint8_t *got, int down, int right, bool mirrored) {
+  for (int y = 0; y < HEIGHT; y++)
+    for (int x = 0; x < WIDTH; x++)
+      for (int c = 0; c < 3; c++) {
+        int from_y = y + down, from_x = (mirrored ? WIDTH - 1 - x : x) + right;
+        bool inside = from_y >= 0 && from_y < HEIGHT && from_x >= 0 && from_x < WIDTH;
+        if (got[(y * WIDTH + x) * 3 + c] != (inside ? image[(from_y * WIDTH + from_x) * 3 + c] : 0))
+          return false;
+      }
+  return true;
+}
+
+Test(transform, crop_is_a_window_of_the_padded_image_mirrored_half_of_the_time) {
+  struct image image = make_image(HEIGHT, WIDTH);
+  struct transform transform = {
+      .height = HEIGHT, .width = WIDTH, .set = TRANSFORM_CROP, .padding = PADDING, .flip = 0.5, .seed = 3};
+  struct transform_worker *worker = make_worker(&transform);
+  int mirrors = 0, seen[2 * PADDING + 1][2 * PADDING + 1] = {{0}}, places = 0;
+  for (int sample = 0; sample < 1000; sample++) {
+    uint8_t got[HEIGHT * WIDTH * 3];
+    bool found = false;
+    OK(transform_apply(worker, &image, &(struct transform_draw){.epoch = 2, .sample = sample, .view = 1}, got));
+    for (int down = -PADDING; down <= PADDING; down++)
+      for (int right = -PADDING; right <= PADDING; right++)
+        for (int mirrored = 0; mirrored < 2 && !found; mirrored++)
+          if (is_window(image.pixels, got, down, right, mirrored)) {
+            found = true;
+            mirrors += mirrored;
+            places += seen[down + PADDING][right + PADDING]++ == 0;
+          }
+    cr_assert(found, "sample %d is no window of the image", sample);
+  }
+  /* Five standard errors of a fair coin; every one of the 81 places is all but sure to be seen in 1000 draws. */
+  cr_assert(le(dbl, fabs(mirrors - 500.0), 5 * sqrt(250)), "%d mirrored", mirrors);
+  cr_assert(ge(int, places, 80), "%d of 81 places", places);
+  free(image.pixels);
+  transform_destroy(&worker);
+}
+
+/* --- draws -------------------------------------------------------------------------------------------------- */
+
+Test(transform, a_result_depends_on_seed_epoch_sample_and_view_alone) {
+  static const enum transform_set sets[] = {TRANSFORM_CROP, TRANSFORM_STRONG};
+  enum { SIDE = 24, BYTES = SIDE * SIDE * 3 };
+  struct image image = make_image(30, 41), other = make_image(9, 50);
+  for (size_t s = 0; s < 2; s++) {
+    struct transform transform = {
+        .height = SIDE, .width = SIDE, .set = sets[s], .padding = 3, .flip = 0.5, .scale_low = 0.2, .seed = 3};
+    struct transform_draw draws[] = {{1, 5, 0}, {1, 5, 1}, {1, 6, 0}, {2, 5, 0}};
+    struct transform_worker *first = make_worker(&transform), *second = make_worker(&transform);
+    uint8_t got[4][BYTES], again[BYTES];
+    for (int i = 0; i < 4; i++)
+      OK(transform_apply(first, &image, &draws[i], got[i]));
+    for (int i = 3; i >= 0; i--) {
+      OK(transform_apply(second, &other, &draws[i], again)); /* another worker, another order, other images between */
+      OK(transform_apply(second, &image, &draws[i], again));
+      cr_assert(zero(int, memcmp(got[i], again, BYTES)), "set %zu, draw %d", s, i);
+      for (int k = 0; k < i; k++)
+        cr_assert(ne(int, memcmp(got[i], got[k], BYTES), 0), "set %zu: draws %d and %d are alike", s, i, k);
+    }
+    transform_destroy(&second);
+    transform_destroy(&first);
+  }
+  free(other.pixels);
+  free(image.pixels);
+}
+
+/* Of a grey image the strong set changes brightness and contrast, and never makes colour. */
+Test(transform, strong_keeps_grey_grey) {
+  enum { SIDE = 16 };
+  struct image image = make_image(20, 20);
+  for (int i = 0; i < 400; i++)
+    image.pixels[3 * i + 1] = image.pixels[3 * i + 2] = image.pixels[3 * i];
+  struct transform transform = {.height = SIDE, .width = SIDE, .set = TRANSFORM_STRONG, .flip = 0.5, .scale_low = 0.2};
+  struct transform_worker *worker = make_worker(&transform);
+  for (int sample = 0; sample < 50; sample++) {
+    uint8_t got[SIDE * SIDE * 3];
+    OK(transform_apply(worker, &image, &(struct transform_draw){.sample = sample}, got));
+    for (int i = 0; i < SIDE * SIDE; i++)
+      cr_assert(abs(got[3 * i] - got[3 * i + 1]) <= 1 && abs(got[3 * i] - got[3 * i + 2]) <= 1, "sample %d: %d %d %d",
+                sample, got[3 * i], got[3 * i + 1], got[3 * i + 2]);
+  }
+  free(image.pixels);
+  transform_destroy(&worker);
+}
+
+Test(transform, what_is_out_of_range_is_refused) {
+  static const struct transform wrong[] = {
+      {.height = 0, .width = 4},
+      {.height = 4, .width = -1},
+      {.height = 4, .width = 4, .set = TRANSFORM_CROP, .padding = -1},
+      {.height = 4, .width = 4, .set = TRANSFORM_CROP, .flip = 1.5},
+      {.height = 4, .width = 4, .set = TRANSFORM_STRONG, .scale_low = 0},
+  };
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+    cr_assert(eq(int, transform_check(&wrong[i]), ERR_ARGUMENT), "number %zu", i);
+}
