@@ -4,6 +4,7 @@
 #include "dist/memory.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 /* No file of ours comes near: a larger extent is a damaged file or a slip, and products below cannot overflow. */
@@ -68,4 +69,43 @@ int64_t array_count(const struct array *array) {
 
 size_t array_bytes(const struct array *array) {
   return (size_t)array_count(array) * array_type_bytes(array->type);
+}
+
+/* Element i of a numeric array, as double. */
+static double element(const struct array *array, int64_t i) {
+  switch (array->type) {
+  case ARRAY_U8:
+    return ((const uint8_t *)array->data)[i];
+  case ARRAY_I32:
+    return ((const int32_t *)array->data)[i];
+  case ARRAY_I64:
+    return (double)((const int64_t *)array->data)[i];
+  case ARRAY_F32:
+    return (double)((const float *)array->data)[i];
+  case ARRAY_F64:
+    break;
+  }
+  return ((const double *)array->data)[i];
+}
+
+void array_convert(const struct array *array, enum dtype dtype, void *out) {
+  int64_t count = array_count(array);
+  if (array->type == array_type_of(dtype) && count > 0) {
+    memcpy(out, array->data, array_bytes(array));
+    return;
+  }
+  for (int64_t i = 0; i < count; i++)
+    if (dtype == F32)
+      ((float *)out)[i] = (float)element(array, i);
+    else
+      ((double *)out)[i] = element(array, i);
+}
+
+const char *array_shape_text(int rank, const int64_t *shape, char *buffer, size_t bytes) {
+  size_t used = (size_t)snprintf(buffer, bytes, "[");
+  for (int i = 0; i < rank && used < bytes; i++)
+    used += (size_t)snprintf(buffer + used, bytes - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
+  if (used < bytes)
+    snprintf(buffer + used, bytes - used, "]");
+  return buffer;
 }

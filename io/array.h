@@ -54,4 +54,11 @@ void array_destroy(struct array *array);
 int64_t array_count(const struct array *array);
 size_t array_bytes(const struct array *array);
 
+/* The elements as numbers of a computing buffer, rounded to the nearest where they do not fit exactly.
+ * out  [array_count()] of dtype */
+void array_convert(const struct array *array, enum dtype dtype, void *out);
+
+/* "[64, 10]"; `buffer` is returned. */
+const char *array_shape_text(int rank, const int64_t *shape, char *buffer, size_t bytes);
+
 #endif

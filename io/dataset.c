@@ -1,21 +1,15 @@
-/* A table: metadata on every rank, labels (and inputs that are not plain) once a host. */
+/* A dataset: labels once a host, and one of the two kinds of inputs. */
 #include "io/dataset.h"
 
 #include "dist/memory.h"
-#include "io/dataset_layout.h"
+#include "io/host_share.h"
+#include "io/image_records.h"
+#include "io/table_inputs.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 #include <zlib.h>
 
-/* Plain inputs are read by runs of up to this many bytes, other inputs in blocks of about as many. */
-#define READ_BYTES ((size_t)1 << 20)
-
-/* Written by one rank of a host, read by all of them.  Behind it: targets, weights, split ids. */
+/* Written by one rank of a host, read by all of them.  Behind it: targets, split ids, weights. */
 struct labels {
   int64_t split_first[SPLIT_COUNT + 1]; /* where each split's ids begin */
   uint64_t hash;
@@ -23,18 +17,21 @@ struct labels {
 
 struct dataset {
   char *path;
-  struct comm *comm; /* borrowed: must outlive this; NULL = one process */
+  struct host_share share;
   enum dtype dtype;
   struct dataset_layout layout; /* its file is closed after dataset_open */
-  struct labels *labels;        /* the communicator's, or owned without one; so are the arrays below */
-  double *targets;              /* [rows, K], in the block of labels */
-  double *weights;              /* [rows], there too; NULL when the file has none */
-  int64_t *split_ids;           /* [rows], there too: ids of train, validation, test, each in file order */
-  void *inputs;                 /* [rows, features] dtype, standardised; NULL when they are read from the file */
-  int file;                     /* plain inputs: descriptor, -1 otherwise */
-  int64_t offset;               /* plain inputs: first byte in the file   */
-  char *scratch;                /* one run of stored rows                 */
-  int64_t scratch_rows;
+  struct table_inputs table;    /* DATASET_TABLE   */
+  struct image_records images;  /* DATASET_IMAGES  */
+  struct labels *labels;        /* the host's; so are the arrays below, which lie in the same block */
+  double *targets;              /* [rows, K] */
+  int64_t *split_ids;           /* [rows]: ids of train, validation, test, each in file order */
+  double *weights;              /* [rows]; NULL when the file has none */
+};
+
+/* A thread's own. */
+struct image_reader {
+  struct image_decoder *decoder;
+  struct image_buffer buffer;
 };
 
 const char *split_name(enum split split) {
@@ -42,58 +39,11 @@ const char *split_name(enum split split) {
   return names[split];
 }
 
-static bool is_node_root(const struct dataset *dataset) {
-  return dataset->comm == NULL || comm_node_rank(dataset->comm) == 0;
+static bool is_table(const struct dataset *dataset) {
+  return dataset->layout.kind == DATASET_TABLE;
 }
 
-static enum status agree(const struct dataset *dataset, enum status status) {
-  return dataset->comm == NULL ? status : comm_agree(dataset->comm, status);
-}
-
-/* Do all ranks see these numbers?  A stale copy on one host would otherwise hang or, worse, train.  Collective. */
-static enum status same_everywhere(const struct dataset *dataset, const int64_t *values, size_t count) {
-  int64_t bounds[16]; /* the largest of each value and of its complement */
-  if (dataset->comm == NULL)
-    return STATUS_OK;
-  for (size_t i = 0; i < count; i++) {
-    bounds[2 * i] = values[i];
-    bounds[2 * i + 1] = ~values[i];
-  }
-  TRY(comm_max_i64(dataset->comm, bounds, 2 * count));
-  for (size_t i = 0; i < count; i++)
-    REQUIRE(bounds[2 * i] == ~bounds[2 * i + 1], ERR_FORMAT,
-            "%s is not the same file on all hosts; copy it again or use a shared folder", dataset->path);
-  return STATUS_OK;
-}
-
-/* Memory of the host when there is a communicator.  Collective then. */
-static enum status host_alloc(const struct dataset *dataset, size_t bytes, void **out) {
-  if (dataset->comm == NULL)
-    return memory_alloc(bytes, out);
-  return comm_agree(dataset->comm, comm_node_alloc(dataset->comm, bytes, out));
-}
-
-/* One place for the standardisation, so that all ways of reading give the same bits. */
-static double standardised(const struct dataset *dataset, int feature, double value) {
-  const struct dataset_layout *layout = &dataset->layout;
-  return layout->mean == NULL ? value : (value - layout->mean[feature]) / layout->std[feature];
-}
-
-/* rows of float64 or float32 values -> dtype, standardised. */
-static void convert(const struct dataset *dataset, enum array_type type, const void *values, int64_t rows, void *out) {
-  int features = dataset->layout.features;
-  for (int64_t row = 0; row < rows; row++) {
-    for (int feature = 0; feature < features; feature++) {
-      int64_t i = row * features + feature;
-      double value = type == ARRAY_F32 ? (double)((const float *)values)[i] : ((const double *)values)[i];
-      value = standardised(dataset, feature, value);
-      if (dataset->dtype == F32)
-        ((float *)out)[i] = (float)value;
-      else
-        ((double *)out)[i] = value;
-    }
-  }
-}
+/* ---- opening ------------------------------------------------------------------------------- */
 
 /* Ids of each split in file order, by counting. */
 static void sort_by_split(const struct dataset *dataset, const uint8_t *split) {
@@ -111,26 +61,31 @@ static void sort_by_split(const struct dataset *dataset, const uint8_t *split) {
 /* Two crc32: of the targets, and of everything else that is in memory. */
 static uint64_t hash_labels(const struct dataset *dataset, const uint8_t *split) {
   const struct dataset_layout *layout = &dataset->layout;
-  size_t rows = (size_t)layout->rows, features = (size_t)layout->features;
-  int64_t shape[3] = {layout->rows, layout->features, layout->target_count};
+  const struct table_inputs *table = &dataset->table;
+  size_t rows = (size_t)layout->rows, features = (size_t)dataset_features(dataset);
+  int64_t shape[3] = {layout->rows, dataset_features(dataset), layout->target_count};
   uint64_t targets =
       crc32_z(0, (const void *)dataset->targets, rows * (size_t)layout->target_count * sizeof *dataset->targets);
   uLong others = crc32_z(0, (const void *)shape, sizeof shape);
   others = crc32_z(others, split, rows);
   if (dataset->weights != NULL)
     others = crc32_z(others, (const void *)dataset->weights, rows * sizeof *dataset->weights);
-  if (layout->mean != NULL) {
-    others = crc32_z(others, (const void *)layout->mean, features * sizeof *layout->mean);
-    others = crc32_z(others, (const void *)layout->std, features * sizeof *layout->std);
+  if (is_table(dataset) && table->mean != NULL) {
+    others = crc32_z(others, (const void *)table->mean, features * sizeof *table->mean);
+    others = crc32_z(others, (const void *)table->std, features * sizeof *table->std);
   }
+  if (!is_table(dataset))
+    others = image_records_hash(&dataset->images, (uint32_t)others);
   return targets << 32 | others;
 }
 
-/* The node's root reads and checks what all of them use. */
-static enum status read_labels(struct dataset *dataset) {
+/* The host's reading rank reads and checks what all of them use. */
+static enum status read_shared(struct dataset *dataset) {
   uint8_t *split = NULL;
   TRY(memory_alloc((size_t)dataset->layout.rows, (void **)&split));
   enum status status = dataset_layout_read_labels(&dataset->layout, dataset->targets, dataset->weights, split);
+  if (status == STATUS_OK)
+    status = is_table(dataset) ? table_inputs_fill(&dataset->table) : image_records_fill(&dataset->images);
   if (status == STATUS_OK) {
     sort_by_split(dataset, split);
     dataset->labels->hash = hash_labels(dataset, split);
@@ -139,38 +94,28 @@ static enum status read_labels(struct dataset *dataset) {
   return status;
 }
 
-static enum status read_inputs(struct dataset *dataset) {
-  const struct h5_dataset *inputs = &dataset->layout.inputs;
-  int64_t rows = dataset->layout.rows, block_rows = h5_dataset_block_rows(inputs, READ_BYTES);
-  size_t features = (size_t)dataset->layout.features;
-  double *block = NULL;
-  enum status status = STATUS_OK;
-  TRY(memory_alloc((size_t)block_rows * features * sizeof *block, (void **)&block));
-  for (int64_t first = 0; status == STATUS_OK && first < rows; first += block_rows) {
-    int64_t count = rows - first < block_rows ? rows - first : block_rows;
-    char *out = (char *)dataset->inputs + (size_t)first * features * dtype_size(dataset->dtype);
-    status = h5_dataset_read(inputs, first, count, ARRAY_F64, block);
-    if (status == STATUS_OK)
-      convert(dataset, ARRAY_F64, block, count, out);
+/* Local: the file and its metadata. */
+static enum status open_file(struct dataset *dataset, const struct standardisation *as) {
+  struct dataset_layout *layout = &dataset->layout;
+  TRY(dataset_layout_open(dataset->path, layout));
+  if (is_table(dataset)) {
+    TRY(table_inputs_open(layout, dataset->path, dataset->dtype, as, &dataset->table));
+    return dataset_layout_open_labels(layout, dataset->table.rows, "inputs");
   }
-  memory_free((void **)&block);
-  return status;
+  TRY(image_records_open(layout, dataset->path, &dataset->share, &dataset->images));
+  bool encoded = dataset->images.layout == IMAGE_LAYOUT_ENCODED;
+  return dataset_layout_open_labels(layout, dataset->images.rows, encoded ? "image_offset" : "images");
 }
 
-/* Local: the file, its metadata and, for plain inputs, a descriptor of our own. */
-static enum status open_file(struct dataset *dataset, const char *path) {
-  TRY(memory_alloc(strlen(path) + 1, (void **)&dataset->path));
-  strcpy(dataset->path, path);
-  TRY(dataset_layout_open(path, &dataset->layout));
-  const struct h5_dataset *inputs = &dataset->layout.inputs;
-  if (!h5_dataset_is_plain(inputs, &dataset->offset))
-    return STATUS_OK;
-  size_t row_bytes = (size_t)dataset->layout.features * array_type_bytes(inputs->nearest);
-  dataset->scratch_rows = row_bytes < READ_BYTES ? (int64_t)(READ_BYTES / row_bytes) : 1;
-  TRY(memory_alloc((size_t)dataset->scratch_rows * row_bytes, (void **)&dataset->scratch));
-  dataset->file = open(path, O_RDONLY | O_CLOEXEC);
-  REQUIRE(dataset->file >= 0, ERR_FILE, "cannot open %s: %s", path, strerror(errno));
-  return STATUS_OK;
+/* Collective: do all ranks see the same file? */
+static enum status compare_shapes(const struct dataset *dataset) {
+  const struct dataset_layout *layout = &dataset->layout;
+  const struct table_inputs *table = &dataset->table;
+  const struct image_records *images = &dataset->images;
+  int64_t shape[] = {layout->rows,   layout->target_count, layout->has_weights, layout->kind,
+                     dataset->dtype, table->features,      table->file >= 0,    images->layout,
+                     images->height, images->width,        images->file >= 0};
+  return host_share_same(&dataset->share, shape, sizeof shape / sizeof *shape);
 }
 
 /* Collective: the host's memory, and the arrays inside. */
@@ -178,86 +123,59 @@ static enum status allocate(struct dataset *dataset) {
   const struct dataset_layout *layout = &dataset->layout;
   size_t rows = (size_t)layout->rows, targets = rows * (size_t)layout->target_count;
   size_t bytes = sizeof *dataset->labels + 8 * (targets + rows + (layout->has_weights ? rows : 0));
-  TRY(host_alloc(dataset, bytes, (void **)&dataset->labels));
+  TRY(host_share_alloc(&dataset->share, bytes, (void **)&dataset->labels));
   dataset->targets = (double *)(dataset->labels + 1);
   void *after_targets = dataset->targets + targets;
   dataset->split_ids = after_targets;
   void *after_split = dataset->split_ids + rows;
   dataset->weights = layout->has_weights ? after_split : NULL;
-  if (dataset->file >= 0)
-    return STATUS_OK;
-  return host_alloc(dataset, rows * (size_t)layout->features * dtype_size(dataset->dtype), &dataset->inputs);
+  return is_table(dataset) ? table_inputs_allocate(&dataset->table, &dataset->share)
+                           : image_records_allocate(&dataset->images, &dataset->share);
 }
 
 /* Collective: one rank a host reads, the others wait for it, whether it succeeds or not. */
 static enum status fill(struct dataset *dataset) {
-  enum status status = STATUS_OK;
-  if (is_node_root(dataset)) {
-    status = read_labels(dataset);
-    if (status == STATUS_OK && dataset->inputs != NULL)
-      status = read_inputs(dataset);
-  }
-  if (dataset->comm != NULL) {
-    enum status waited = comm_node_barrier(dataset->comm);
-    status = status != STATUS_OK ? status : waited;
-  }
-  TRY(agree(dataset, status));
+  enum status status = host_share_reads(&dataset->share) ? read_shared(dataset) : STATUS_OK;
+  TRY(host_share_finish(&dataset->share, status));
   int64_t hash = (int64_t)dataset->labels->hash;
-  return same_everywhere(dataset, &hash, 1);
+  return host_share_same(&dataset->share, &hash, 1);
 }
 
-/* Put the caller's standardisation in place of the file's. */
-static enum status standardise_as(struct dataset *dataset, const struct standardisation *as) {
-  struct dataset_layout *layout = &dataset->layout;
-  if (as == NULL)
-    return STATUS_OK;
-  REQUIRE(as->features == layout->features, ERR_FORMAT, "%s has %d features, but the model was trained on %d",
-          dataset->path, layout->features, as->features);
-  memory_free((void **)&layout->mean);
-  memory_free((void **)&layout->std);
-  if (as->mean == NULL)
-    return STATUS_OK;
-  size_t bytes = (size_t)as->features * sizeof(double);
-  TRY(memory_alloc(bytes, (void **)&layout->mean));
-  TRY(memory_alloc(bytes, (void **)&layout->std));
-  memcpy(layout->mean, as->mean, bytes);
-  memcpy(layout->std, as->std, bytes);
-  return STATUS_OK;
-}
-
-static enum status open_together(struct dataset *dataset, const char *path, const struct standardisation *as) {
-  TRY(agree(dataset, open_file(dataset, path)));
-  TRY(agree(dataset, standardise_as(dataset, as)));
-  const struct dataset_layout *layout = &dataset->layout;
-  int64_t shape[] = {layout->rows,        layout->features,   layout->target_count,
-                     layout->has_weights, dataset->file >= 0, dataset->dtype};
-  TRY(same_everywhere(dataset, shape, sizeof shape / sizeof *shape));
+static enum status open_together(struct dataset *dataset, const struct standardisation *as) {
+  TRY(host_share_agree(&dataset->share, open_file(dataset, as)));
+  TRY(compare_shapes(dataset));
   TRY(allocate(dataset));
   TRY(fill(dataset));
-  h5_dataset_close(&dataset->layout.weights);
-  h5_dataset_close(&dataset->layout.split);
-  h5_dataset_close(&dataset->layout.targets);
-  h5_dataset_close(&dataset->layout.inputs);
-  return h5_close(&dataset->layout.file);
+  table_inputs_release_file(&dataset->table);
+  image_records_release_file(&dataset->images);
+  return dataset_layout_close_file(&dataset->layout);
 }
 
 enum status dataset_open(const char *path, struct comm *comm, enum dtype dtype, struct dataset **out) {
   return dataset_open_as(path, comm, dtype, NULL, out);
 }
 
+/* Local. */
+static enum status create(const char *path, struct comm *comm, enum dtype dtype, struct dataset **out) {
+  TRY(memory_alloc_zero(sizeof **out, (void **)out));
+  struct dataset *dataset = *out;
+  dataset->table.file = dataset->images.file = -1;
+  dataset->dtype = dtype;
+  TRY(memory_alloc(strlen(path) + 1, (void **)&dataset->path));
+  strcpy(dataset->path, path);
+  dataset->share = (struct host_share){comm, dataset->path};
+  return STATUS_OK;
+}
+
 enum status dataset_open_as(const char *path, struct comm *comm, enum dtype dtype, const struct standardisation *as,
                             struct dataset **out) {
   struct dataset *dataset = NULL;
   *out = NULL;
-  enum status status = memory_alloc_zero(sizeof *dataset, (void **)&dataset);
+  enum status status = create(path, comm, dtype, &dataset);
   if (comm != NULL)
     status = comm_agree(comm, status);
-  if (status == STATUS_OK) {
-    dataset->comm = comm;
-    dataset->dtype = dtype;
-    dataset->file = -1;
-    status = open_together(dataset, path, as);
-  }
+  if (status == STATUS_OK)
+    status = open_together(dataset, as);
   if (status == STATUS_OK)
     *out = dataset;
   else
@@ -269,17 +187,15 @@ void dataset_close(struct dataset **dataset_pointer) {
   struct dataset *dataset = *dataset_pointer;
   if (dataset == NULL)
     return;
-  if (dataset->comm == NULL) {
-    memory_free(&dataset->inputs);
-    memory_free((void **)&dataset->labels);
-  }
-  if (dataset->file >= 0)
-    close(dataset->file);
-  memory_free((void **)&dataset->scratch);
+  image_records_close(&dataset->images, &dataset->share);
+  table_inputs_close(&dataset->table, &dataset->share);
+  host_share_free(&dataset->share, (void **)&dataset->labels);
   dataset_layout_close(&dataset->layout);
   memory_free((void **)&dataset->path);
   memory_free((void **)dataset_pointer);
 }
+
+/* ---- what is known ------------------------------------------------------------------------- */
 
 const char *dataset_path(const struct dataset *dataset) {
   return dataset->path;
@@ -293,8 +209,12 @@ int64_t dataset_rows(const struct dataset *dataset) {
   return dataset->layout.rows;
 }
 
+enum dataset_kind dataset_kind(const struct dataset *dataset) {
+  return dataset->layout.kind;
+}
+
 int dataset_features(const struct dataset *dataset) {
-  return dataset->layout.features;
+  return dataset->table.features;
 }
 
 int dataset_targets(const struct dataset *dataset) {
@@ -302,7 +222,7 @@ int dataset_targets(const struct dataset *dataset) {
 }
 
 const char *dataset_feature_name(const struct dataset *dataset, int feature) {
-  return dataset->layout.feature_names.text[feature];
+  return dataset->table.feature_names.text[feature];
 }
 
 const char *dataset_target_name(const struct dataset *dataset, int target) {
@@ -338,11 +258,11 @@ const double *dataset_weight(const struct dataset *dataset) {
 }
 
 const double *dataset_mean(const struct dataset *dataset) {
-  return dataset->layout.mean;
+  return dataset->table.mean;
 }
 
 const double *dataset_std(const struct dataset *dataset) {
-  return dataset->layout.std;
+  return dataset->table.std;
 }
 
 enum status dataset_require_split(const struct dataset *dataset, enum split split, const char *purpose) {
@@ -374,66 +294,77 @@ enum status dataset_require_varied_targets(const struct dataset *dataset) {
   return STATUS_OK;
 }
 
-/* All of `bytes` at `offset`, or a sentence. */
-static enum status read_at(const struct dataset *dataset, int64_t offset, size_t bytes, char *out) {
-  while (bytes > 0) {
-    ssize_t got = pread(dataset->file, out, bytes, (off_t)offset);
-    if (got < 0 && errno == EINTR)
-      continue;
-    REQUIRE(got >= 0, ERR_FILE, "cannot read %s: %s", dataset->path, strerror(errno));
-    REQUIRE(got > 0, ERR_FILE, "%s was cut short while it was in use: byte %lld is gone", dataset->path,
-            (long long)offset);
-    out += got;
-    offset += got;
-    bytes -= (size_t)got;
-  }
-  return STATUS_OK;
-}
-
-/* Rows that follow each other in the file, up to what the scratch holds. */
-static int64_t run_length(const struct dataset *dataset, const int64_t *ids, int64_t n) {
-  int64_t run = 1;
-  while (run < n && run < dataset->scratch_rows && ids[run] == ids[0] + run)
-    run++;
-  return run;
-}
-
-static enum status read_plain(const struct dataset *dataset, const int64_t *ids, int64_t n, char *out) {
-  enum array_type type = dataset->layout.inputs.nearest;
-  size_t row_bytes = (size_t)dataset->layout.features * array_type_bytes(type);
-  size_t out_bytes = (size_t)dataset->layout.features * dtype_size(dataset->dtype);
-  for (int64_t i = 0; i < n;) {
-    int64_t run = run_length(dataset, ids + i, n - i);
-    TRY(read_at(dataset, dataset->offset + ids[i] * (int64_t)row_bytes, (size_t)run * row_bytes, dataset->scratch));
-    convert(dataset, type, dataset->scratch, run, out + (size_t)i * out_bytes);
-    i += run;
-  }
-  return STATUS_OK;
-}
-
-static void copy_rows(const struct dataset *dataset, const int64_t *ids, int64_t n, char *out) {
-  size_t bytes = (size_t)dataset->layout.features * dtype_size(dataset->dtype);
-  for (int64_t i = 0; i < n; i++)
-    memcpy(out + (size_t)i * bytes, (const char *)dataset->inputs + (size_t)ids[i] * bytes, bytes);
-}
-
-static enum status check_finite(const struct dataset *dataset, const int64_t *ids, int64_t n, const void *values) {
-  int features = dataset->layout.features;
-  for (int64_t i = 0; i < n * features; i++) {
-    double value = dataset->dtype == F32 ? (double)((const float *)values)[i] : ((const double *)values)[i];
-    REQUIRE(isfinite(value), ERR_FORMAT, "\"inputs\" in %s is %g at row %lld, feature \"%s\"; mend or remove the row",
-            dataset->path, value, (long long)ids[i / features], dataset_feature_name(dataset, (int)(i % features)));
-  }
-  return STATUS_OK;
-}
+/* ---- inputs -------------------------------------------------------------------------------- */
 
 enum status dataset_read(struct dataset *dataset, const int64_t *ids, int64_t n, void *out) {
-  for (int64_t i = 0; i < n; i++)
-    REQUIRE(ids[i] >= 0 && ids[i] < dataset->layout.rows, ERR_BUG, "row %lld of %s was asked for; it has %lld",
-            (long long)ids[i], dataset->path, (long long)dataset->layout.rows);
-  if (dataset->inputs != NULL)
-    copy_rows(dataset, ids, n, out);
-  else
-    TRY(read_plain(dataset, ids, n, out));
-  return check_finite(dataset, ids, n, out);
+  REQUIRE(is_table(dataset), ERR_BUG, "%s holds images, not a table", dataset->path);
+  return table_inputs_read(&dataset->table, ids, n, out);
+}
+
+enum image_layout dataset_image_layout(const struct dataset *dataset) {
+  return dataset->images.layout;
+}
+
+int dataset_image_height(const struct dataset *dataset) {
+  return dataset->images.height;
+}
+
+int dataset_image_width(const struct dataset *dataset) {
+  return dataset->images.width;
+}
+
+const char *dataset_image_name(const struct dataset *dataset, int64_t row) {
+  return image_records_name(&dataset->images, row);
+}
+
+enum status image_reader_create(struct image_reader **out) {
+  enum status status;
+  *out = NULL;
+  TRY(memory_alloc_zero(sizeof **out, (void **)out));
+  TRY_GOTO(image_decoder_create(&(*out)->decoder), failed);
+  return STATUS_OK;
+failed:
+  image_reader_destroy(out);
+  return status;
+}
+
+void image_reader_destroy(struct image_reader **reader) {
+  if (*reader == NULL)
+    return;
+  image_decoder_destroy(&(*reader)->decoder);
+  memory_free((void **)&(*reader)->buffer.bytes);
+  memory_free((void **)reader);
+}
+
+static enum status read_image(const struct dataset *dataset, struct image_reader *reader, int64_t row, int least_height,
+                              int least_width, struct image *out) {
+  const struct image_records *images = &dataset->images;
+  const uint8_t *bytes;
+  size_t count;
+  TRY(image_records_read(images, row, &reader->buffer, &bytes, &count));
+  if (images->layout == IMAGE_LAYOUT_PIXELS) {
+    *out = (struct image){images->height, images->width, (uint8_t *)bytes};
+    return STATUS_OK;
+  }
+  TRY(image_records_verify(images, row, bytes, count));
+  return image_decode(reader->decoder, bytes, count, least_height, least_width, out);
+}
+
+enum status dataset_image_read(const struct dataset *dataset, struct image_reader *reader, int64_t row,
+                               int least_height, int least_width, struct image *out) {
+  REQUIRE(!is_table(dataset), ERR_BUG, "%s holds a table, not images", dataset->path);
+  enum status status = read_image(dataset, reader, row, least_height, least_width, out);
+  return status == STATUS_OK || status == ERR_BUG ? status : image_records_fail(&dataset->images, row, status);
+}
+
+enum status dataset_image_bytes(const struct dataset *dataset, struct image_reader *reader, int64_t row,
+                                const uint8_t **bytes, size_t *count) {
+  REQUIRE(!is_table(dataset), ERR_BUG, "%s holds a table, not images", dataset->path);
+  return image_records_read(&dataset->images, row, &reader->buffer, bytes, count);
+}
+
+enum status dataset_image_copy(const struct dataset *dataset, int64_t row, int64_t first, int64_t end, uint8_t *out) {
+  REQUIRE(!is_table(dataset) && dataset->images.layout == IMAGE_LAYOUT_PIXELS, ERR_BUG, "%s holds no pixels",
+          dataset->path);
+  return image_records_copy(&dataset->images, row, first, end, out);
 }

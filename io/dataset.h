@@ -1,4 +1,4 @@
-/* A table in an HDF5 file (layout: io/README.md): rows of standardised inputs by id, targets, weights and splits.
+/* A table or images in an HDF5 file (layouts: io/README.md): inputs by row id, targets, weights and splits.
  *
  *     struct dataset *dataset;
  *     TRY(dataset_open("abalone.h5", comm, F32, &dataset));
@@ -8,19 +8,32 @@
  *     double y = dataset_target(dataset)[ids[0] * dataset_targets(dataset)];
  *     dataset_close(&dataset);
  *
- * Inputs that lie in the file as plain float32 or float64 stay there and are read by pread: the page cache is shared
- * by the ranks of a host, and no HDF5 call is made after dataset_open.  Other inputs (chunked, compressed, integers)
- * are read once into memory shared by the ranks of a host.  Both give the same bits.  Targets, weights and splits
- * are always in memory, one copy a host. */
+ * or, of images,
+ *
+ *     struct image_reader *reader;                                              one per thread
+ *     TRY(image_reader_create(&reader));
+ *     TRY(dataset_image_read(dataset, reader, ids[0], 224, 224, &image));       [height, width, 3] uint8
+ *
+ * Inputs that lie in the file in one piece (float32, float64, encoded images, pixels) stay there and are read by pread:
+ * the page cache is shared by the ranks of a host, and no HDF5 call is made after dataset_open.  Other inputs (chunked,
+ * compressed, integers) are read once into memory shared by the ranks of a host.  Both give the same bits.  Targets,
+ * weights, splits and the places of images are always in memory, one copy a host. */
 #ifndef CONR_IO_DATASET_H
 #define CONR_IO_DATASET_H
 
 #include "dist/comm.h"
 #include "dist/dtype.h"
 #include "dist/status.h"
+#include "io/image.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+
+/* What the inputs are. */
+enum dataset_kind { DATASET_TABLE, DATASET_IMAGES };
+
+/* How images are stored: the files' own bytes (JPEG, PNG), or decoded, all of one size. */
+enum image_layout { IMAGE_LAYOUT_ENCODED, IMAGE_LAYOUT_PIXELS };
 
 enum split { SPLIT_TRAIN, SPLIT_VAL, SPLIT_TEST };
 #define SPLIT_COUNT 3
@@ -30,12 +43,12 @@ struct dataset;
 /* Name such as "validation". */
 const char *split_name(enum split split);
 
-/* Open and check a table.
+/* Open and check a table or images.
  *
  * Collective when comm is given: all ranks, same path and dtype; all fail together with one sentence.
- * comm   borrowed: must outlive the dataset; NULL = this process alone.  The shared memory (at most two blocks) is
+ * comm   borrowed: must outlive the dataset; NULL = this process alone.  The shared memory (at most three blocks) is
  *        the communicator's and is freed with it.
- * dtype  of what dataset_read gives.
+ * dtype  of what dataset_read gives; images are bytes in any case.
  * ERR_FILE, ERR_FORMAT: the sentence names the file, the dataset and the row. */
 enum status dataset_open(const char *path, struct comm *comm, enum dtype dtype, struct dataset **out);
 
@@ -46,7 +59,8 @@ struct standardisation {
 };
 
 /* The same, standardised as a model was trained and not by the file's own figures: a model that meets a new table must
- * see it in the units it learned.  as NULL = the file's own.  ERR_FORMAT: another number of features. */
+ * see it in the units it learned.  as NULL = the file's own.  ERR_FORMAT: another number of features.  Images have no
+ * standardisation here (a network does that): `as` is not read then. */
 enum status dataset_open_as(const char *path, struct comm *comm, enum dtype dtype, const struct standardisation *as,
                             struct dataset **out);
 
@@ -57,14 +71,16 @@ void dataset_close(struct dataset **dataset);
 const char *dataset_path(const struct dataset *dataset);
 enum dtype dataset_dtype(const struct dataset *dataset);
 int64_t dataset_rows(const struct dataset *dataset);
-int dataset_features(const struct dataset *dataset);
-int dataset_targets(const struct dataset *dataset); /* K: numbers in a label */
+enum dataset_kind dataset_kind(const struct dataset *dataset); /* DATASET_TABLE, DATASET_IMAGES */
+int dataset_features(const struct dataset *dataset);           /* 0 for images */
+int dataset_targets(const struct dataset *dataset);            /* K: numbers in a label */
 const char *dataset_feature_name(const struct dataset *dataset, int feature);
 const char *dataset_target_name(const struct dataset *dataset, int target);
 const char *dataset_source(const struct dataset *dataset); /* where the table came from; "" when not said */
 bool dataset_has_weights(const struct dataset *dataset);
 
-/* Of targets, weights, splits, shapes and standardisation; not of the inputs, which may be terabytes. */
+/* Of targets, weights, splits, shapes, standardisation, and the places and checksums of images; not of the inputs, which
+ * may be terabytes. */
 uint64_t dataset_hash(const struct dataset *dataset);
 
 /* Rows of a split, and their ids in file order. */
@@ -86,9 +102,42 @@ enum status dataset_require_varied_targets(const struct dataset *dataset);
 
 /* Standardised inputs of the rows `ids`, in that order.
  *
- * Local.  One thread at a time: the loader's worker, once it runs.
+ * Local; any number of threads, which read the file one after the other.
  * ids  [n], 0 <= id < rows, repeats allowed;  out  [n, features] dtype
  * ERR_FORMAT: an input is not finite (the row is named).  ERR_FILE: the file was cut short meanwhile. */
 enum status dataset_read(struct dataset *dataset, const int64_t *ids, int64_t n, void *out);
+
+/* ---- images -------------------------------------------------------------------------------- */
+
+enum image_layout dataset_image_layout(const struct dataset *dataset);
+
+/* Of stored pixels; 0 when the images are encoded, each of its own size. */
+int dataset_image_height(const struct dataset *dataset);
+int dataset_image_width(const struct dataset *dataset);
+
+/* Where a row's image came from, as the import wrote it; "" when the file does not say.  Borrowed. */
+const char *dataset_image_name(const struct dataset *dataset, int64_t row);
+
+/* A thread's decoder and buffers. */
+struct image_reader;
+enum status image_reader_create(struct image_reader **out);
+void image_reader_destroy(struct image_reader **reader); /* NULL is fine */
+
+/* The image of a row, as RGB.  Local; any number of threads, each with its own reader.
+ *
+ * least_height, least_width  see image_decode: encoded images may come reduced to this; 0, 0 = full size
+ * out->pixels is borrowed from the reader (or the dataset) until the reader's next call.
+ * ERR_FORMAT: it is damaged, or not what was imported; row, name and file are in the sentence.  ERR_FILE: the file was
+ * cut short meanwhile. */
+enum status dataset_image_read(const struct dataset *dataset, struct image_reader *reader, int64_t row,
+                               int least_height, int least_width, struct image *out);
+
+/* The bytes of a row as stored, neither checked nor decoded; borrowed as above.  Local. */
+enum status dataset_image_bytes(const struct dataset *dataset, struct image_reader *reader, int64_t row,
+                                const uint8_t **bytes, size_t *count);
+
+/* Stored pixels of a row straight into `out`: bytes first to end - 1 of its [height, width, 3].  Local; any number of
+ * threads. */
+enum status dataset_image_copy(const struct dataset *dataset, int64_t row, int64_t first, int64_t end, uint8_t *out);
 
 #endif

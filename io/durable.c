@@ -27,7 +27,7 @@ enum status durable_write_failed(const char *path, int error) {
   return fail(ERR_FILE, "cannot write %s: %s (no file was changed)", path, strerror(error));
 }
 
-enum status durable_begin(const char *path, struct durable *out) {
+enum status durable_name(const char *path, struct durable *out) {
   struct stat entry;
   char folder[PATH_MAX];
   REQUIRE(path[0] != '\0', ERR_ARGUMENT, "the name of the file to write is empty");
@@ -43,6 +43,11 @@ enum status durable_begin(const char *path, struct durable *out) {
   snprintf(out->path, sizeof out->path, "%s", path);
   /* The precision tells the compiler what the check above ensures. */
   snprintf(out->temporary, sizeof out->temporary, "%.*s.tmp", PATH_MAX - 5, path);
+  return STATUS_OK;
+}
+
+enum status durable_begin(const char *path, struct durable *out) {
+  TRY(durable_name(path, out));
   int file = open(out->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   REQUIRE(file >= 0, ERR_FILE, "cannot write %s: %s; choose a folder you may write to", path, strerror(errno));
   close(file);

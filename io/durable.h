@@ -25,6 +25,9 @@ struct durable {
  * a path that is a directory. */
 enum status durable_begin(const char *path, struct durable *out);
 
+/* Only the names, with the same checks of `path`; an older file aside stays as it is.  For one that is continued. */
+enum status durable_name(const char *path, struct durable *out);
+
 /* Make the file aside the file.  On failure the old file is untouched and durable_abandon is still due. */
 enum status durable_commit(const struct durable *durable);
 

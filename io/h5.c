@@ -78,7 +78,10 @@ enum status h5_create(const struct durable *durable, struct h5_file **out) {
   /* The 1.8 format guards its structures with checksums and allows attributes beyond 64 KiB. */
   H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18);
   H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
-  file->id = H5Fcreate(durable->temporary, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+  hid_t creation = H5Pcreate(H5P_FILE_CREATE);
+  H5Pset_obj_track_times(creation, false); /* of the root group: equal content, equal bytes */
+  file->id = H5Fcreate(durable->temporary, H5F_ACC_TRUNC, creation, access);
+  H5Pclose(creation);
   REQUIRE_GOTO(file->id >= 0, out, ERR_FILE, "cannot write %s: HDF5 refuses to create it", durable->path);
   *out = file;
   file = NULL;
@@ -394,6 +397,15 @@ bool h5_dataset_is_plain(const struct h5_dataset *dataset, int64_t *offset) {
     H5Tclose(type);
   *offset = address == HADDR_UNDEF ? -1 : (int64_t)address;
   return address != HADDR_UNDEF;
+}
+
+int64_t h5_dataset_offset(const struct h5_dataset *dataset) {
+  hid_t creation = H5Dget_create_plist(dataset->id);
+  bool whole = creation >= 0 && H5Pget_layout(creation) == H5D_CONTIGUOUS && H5Pget_external_count(creation) == 0;
+  if (creation >= 0)
+    H5Pclose(creation);
+  haddr_t address = whole ? H5Dget_offset(dataset->id) : HADDR_UNDEF;
+  return address == HADDR_UNDEF ? -1 : (int64_t)address;
 }
 
 enum status h5_dataset_create(struct h5_file *file, const char *name, enum array_type type, int rank,

@@ -71,6 +71,10 @@ enum status h5_dataset_read(const struct h5_dataset *dataset, int64_t first, int
  * which), to be read by pread at *offset without HDF5. */
 bool h5_dataset_is_plain(const struct h5_dataset *dataset, int64_t *offset);
 
+/* Where in the file the values of a contiguous dataset begin; -1 when they do not lie there in one piece.  Also of one
+ * just created: its room is there at once. */
+int64_t h5_dataset_offset(const struct h5_dataset *dataset);
+
 /* Create a contiguous dataset (and the groups in its name), then write rows of it. */
 enum status h5_dataset_create(struct h5_file *file, const char *name, enum array_type type, int rank,
                               const int64_t *shape, struct h5_dataset *out);
@@ -100,9 +104,10 @@ struct h5_texts {
   char **text;
 };
 
-/* Write a one-dimensional string attribute; read one, or a string dataset of the same name (fixed-length or
- * variable-length strings).  count 0 when there is none. */
+/* Write a one-dimensional string attribute, or a dataset for long lists; read either (fixed-length or variable-length
+ * strings).  count 0 when there is none. */
 enum status h5_write_texts(struct h5_file *file, const char *name, const char *const *texts, size_t count);
+enum status h5_write_text_dataset(struct h5_file *file, const char *name, const char *const *texts, size_t count);
 enum status h5_read_texts(struct h5_file *file, const char *name, struct h5_texts *out);
 
 #endif

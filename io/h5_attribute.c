@@ -56,6 +56,48 @@ enum status h5_write_texts(struct h5_file *file, const char *name, const char *c
   return status;
 }
 
+/* Texts a block of rows at a time: all of them at the width of the longest may be more than memory holds. */
+#define TEXT_ROWS 4096
+
+/* Rows first .. first + rows - 1 of a string dataset; block [TEXT_ROWS, width]. */
+static bool write_text_rows(hid_t dataset, hid_t type, hid_t space, const char *const *texts, hsize_t first,
+                            hsize_t rows, size_t width, char *block) {
+  memset(block, 0, TEXT_ROWS * width);
+  for (hsize_t i = 0; i < rows; i++)
+    memcpy(block + i * width, texts[first + i], strlen(texts[first + i]));
+  hid_t memory = H5Screate_simple(1, &rows, NULL);
+  H5Sselect_hyperslab(space, H5S_SELECT_SET, &first, NULL, &rows, NULL);
+  bool written = H5Dwrite(dataset, type, memory, space, H5P_DEFAULT, block) >= 0;
+  H5Sclose(memory);
+  return written;
+}
+
+enum status h5_write_text_dataset(struct h5_file *file, const char *name, const char *const *texts, size_t count) {
+  size_t width = 1;
+  for (size_t i = 0; i < count; i++)
+    width = strlen(texts[i]) + 1 > width ? strlen(texts[i]) + 1 : width;
+  char *block = NULL;
+  TRY(h5_writable(file));
+  TRY(memory_alloc(TEXT_ROWS * width, (void **)&block));
+  hsize_t extent = count;
+  hid_t type = text_type(width), space = H5Screate_simple(1, &extent, NULL), creation = H5Pcreate(H5P_DATASET_CREATE);
+  H5Pset_obj_track_times(creation, false); /* equal content, equal bytes */
+  hid_t dataset = H5Dcreate2(file->id, name, type, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+  bool written = dataset >= 0;
+  for (size_t first = 0; written && first < count; first += TEXT_ROWS)
+    written = write_text_rows(dataset, type, space, texts, first, count - first < TEXT_ROWS ? count - first : TEXT_ROWS,
+                              width, block);
+  if (dataset >= 0)
+    H5Dclose(dataset);
+  H5Pclose(creation);
+  H5Sclose(space);
+  H5Tclose(type);
+  memory_free((void **)&block);
+  TRY(h5_writable(file));
+  REQUIRE(written, ERR_FILE, "cannot write \"%s\" in %s: HDF5 refuses", name, file->path);
+  return STATUS_OK;
+}
+
 /* An attribute or string dataset being read; `is_dataset` chooses the call. */
 struct source {
   hid_t id, type, space;

@@ -133,6 +133,12 @@ out:
   return status;
 }
 
+/* The edge between bins `bin` - 1 and `bin`; 0 is 0, not what rounding leaves of it. */
+static double bin_edge(const struct import_histogram *target, int bin) {
+  double edge = target->first + bin * target->width;
+  return fabs(edge) < 1e-9 * target->width ? 0 : edge;
+}
+
 static void print_histogram(const struct import_histogram *target, int64_t rows, FILE *stream) {
   int64_t most = 1;
   for (int bin = 0; bin < target->bins; bin++)
@@ -140,7 +146,7 @@ static void print_histogram(const struct import_histogram *target, int64_t rows,
   fprintf(stream, "\ntarget \"%s\": %lld training labels, %g to %g, mean %.4g\n", target->name, (long long)rows,
           target->minimum, target->maximum, target->mean);
   for (int bin = 0; bin < target->bins; bin++) {
-    double low = target->first + bin * target->width, high = low + target->width;
+    double low = bin_edge(target, bin), high = bin_edge(target, bin + 1);
     int64_t count = target->count[bin];
     /* Any label at all shows: rare bins are what this is about. */
     int bar = (int)(BAR_COLUMNS * count / most);
@@ -152,6 +158,11 @@ static void print_histogram(const struct import_histogram *target, int64_t rows,
     fprintf(stream, " %9lld %5.1f%%  %.*s\n", (long long)count, 100.0 * (double)count / (double)rows, bar,
             "##################################################");
   }
+}
+
+void import_report_print_targets(const struct import_report *report, FILE *stream) {
+  for (int k = 0; k < report->target_count; k++)
+    print_histogram(&report->targets[k], report->split_rows[SPLIT_TRAIN], stream);
 }
 
 void import_report_print(const struct import_report *report, FILE *stream) {
@@ -167,6 +178,5 @@ void import_report_print(const struct import_report *report, FILE *stream) {
   if (report->constant_features > 0)
     fprintf(stream, "  constant in training: \"%s\"%s\n", report->constant_name,
             report->constant_features > 1 ? " and others" : "");
-  for (int k = 0; k < report->target_count; k++)
-    print_histogram(&report->targets[k], report->split_rows[SPLIT_TRAIN], stream);
+  import_report_print_targets(report, stream);
 }

@@ -13,4 +13,7 @@ enum status import_report_set_text(char **owned, const char *text);
 enum status import_report_count_targets(struct import_report *report, const char *path, const char *const *names,
                                         int count);
 
+/* The histograms as text. */
+void import_report_print_targets(const struct import_report *report, FILE *stream);
+
 #endif

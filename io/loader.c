@@ -1,8 +1,9 @@
-/* One worker thread, two buffers, one condition variable. */
+/* Two buffers, filled in pieces by worker threads: a lock, and a condition variable for each side. */
 #include "io/loader.h"
 
 #include "dist/log.h"
 #include "dist/memory.h"
+#include "io/image_worker.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -11,26 +12,54 @@
 
 #define SLOTS 2
 
+/* Rows of images that a worker takes at once, at most. */
+#define MOST_PIECE_ROWS 8
+
+/* A batch on its way: its rows are handed out in order to whichever worker is free. */
+struct slot {
+  struct batch batch;
+  int64_t taken, done; /* rows */
+};
+
+/* Some rows of the batch in a slot. */
+struct piece {
+  struct slot *slot;
+  int64_t first, rows;
+};
+
+struct worker {
+  struct loader *loader;       /* borrowed: the loader it belongs to */
+  struct image_worker *images; /* NULL for a table                   */
+  pthread_t thread;
+};
+
 struct loader {
   struct dataset *dataset; /* borrowed: must outlive this */
   enum split split;
   struct sampler sampler;
-  struct augment augment;
-  bool has_augment;
-  int views;
-  struct batch slots[SLOTS]; /* step s lies in slot s % SLOTS */
-  int64_t epoch, last_step;  /* one past the last step        */
-  pthread_t worker;
-  bool running;         /* the worker is to be joined          */
-  pthread_mutex_t lock; /* guards what follows                */
-  pthread_cond_t changed;
-  int64_t filled;   /* steps below this are ready             */
-  int64_t released; /* steps below this may be overwritten    */
-  int64_t wanted;   /* the step the caller gets next          */
+  struct loader_options options;
+  bool has_images;
+  size_t input_bytes;       /* of one row of a batch */
+  struct slot slots[SLOTS]; /* step s lies in slot s % SLOTS */
+  struct worker *workers;   /* [options.workers] */
+  int running;              /* workers to be joined; the first so many */
+  bool started;
+  int64_t epoch, last_step; /* one past the last step                 */
+  pthread_mutex_t lock;     /* guards what follows, and what is counted in slots     */
+  pthread_cond_t ready;     /* for the caller: a batch is filled, or nothing will be */
+  pthread_cond_t free;      /* for workers: a slot may be overwritten                */
+  int64_t opened;           /* steps below this have been handed out, at least in part */
+  int64_t filled;           /* steps below this are ready             */
+  int64_t released;         /* steps below this may be overwritten    */
+  int64_t wanted;           /* the step the caller gets next          */
+  int busy;                 /* workers with a piece in hand           */
   bool stop;
-  enum status failure; /* the worker's, with its sentence     */
+  enum status failure; /* a worker's, with step, row of the batch and sentence */
+  int64_t failed_step, failed_row;
   char sentence[1024];
 };
+
+/* ---- creating and destroying --------------------------------------------------------------- */
 
 static void batch_free(struct batch *batch) {
   memory_free((void **)&batch->samples);
@@ -40,43 +69,71 @@ static void batch_free(struct batch *batch) {
 }
 
 static enum status batch_alloc(const struct loader *loader, struct batch *batch) {
-  size_t rows = (size_t)sampler_most_rows(&loader->sampler) * (size_t)loader->views;
+  size_t rows = (size_t)sampler_most_rows(&loader->sampler) * (size_t)loader->options.views;
   size_t bytes = dtype_size(dataset_dtype(loader->dataset));
-  TRY(memory_alloc(rows * (size_t)dataset_features(loader->dataset) * bytes, &batch->inputs));
+  TRY(memory_alloc(rows * loader->input_bytes, &batch->inputs));
   TRY(memory_alloc(rows * (size_t)dataset_targets(loader->dataset) * bytes, &batch->targets));
   TRY(memory_alloc(rows * bytes, &batch->weights));
   return memory_alloc(rows * sizeof *batch->samples, (void **)&batch->samples);
 }
 
-enum status loader_create(struct dataset *dataset, enum split split, const struct sampler *sampler, int views,
-                          const struct augment *augment, struct loader **out) {
-  *out = NULL;
-  REQUIRE(views >= 1, ERR_ARGUMENT, "%d views make no batch; use 1 or more", views);
+static enum status check_request(const struct dataset *dataset, enum split split, const struct sampler *sampler,
+                                 const struct loader_options *options) {
+  REQUIRE(options->views >= 1, ERR_ARGUMENT, "%d views make no batch; use 1 or more", options->views);
+  REQUIRE(options->workers >= 0 && options->workers <= LOADER_MOST_WORKERS, ERR_ARGUMENT,
+          "%d loader threads are asked for; use 1 to %d", options->workers, LOADER_MOST_WORKERS);
   REQUIRE(sampler->rows == dataset_split_rows(dataset, split), ERR_BUG,
           "the sampler counts %lld rows but the %s split has %lld", (long long)sampler->rows, split_name(split),
           (long long)dataset_split_rows(dataset, split));
-  if (augment != NULL)
-    TRY(augment_check(augment));
+  if (dataset_kind(dataset) == DATASET_TABLE)
+    return augment_check(&options->augment);
+  TRY(transform_check(&options->transform));
+  REQUIRE(options->cache == NULL ||
+              image_cache_fits(options->cache, dataset, &options->transform, options->no_decode_scaling),
+          ERR_BUG, "the cache was made for other images than the loader's");
+  return STATUS_OK;
+}
+
+/* What the workers work with.  A table is read a batch at a time, by one. */
+static enum status create_workers(struct loader *loader) {
+  struct loader_options *options = &loader->options;
+  if (!loader->has_images || options->workers == 0)
+    options->workers = 1;
+  TRY(memory_alloc_zero((size_t)options->workers * sizeof *loader->workers, (void **)&loader->workers));
+  for (int i = 0; i < options->workers; i++) {
+    loader->workers[i].loader = loader;
+    if (loader->has_images)
+      TRY(image_worker_create(loader->dataset, &options->transform, options->cache, options->no_decode_scaling,
+                              &loader->workers[i].images));
+  }
+  return STATUS_OK;
+}
+
+enum status loader_create(struct dataset *dataset, enum split split, const struct sampler *sampler,
+                          const struct loader_options *options, struct loader **out) {
+  *out = NULL;
+  TRY(check_request(dataset, split, sampler, options));
   struct loader *loader = NULL;
+  enum status status;
   TRY(memory_alloc_zero(sizeof *loader, (void **)&loader));
   loader->dataset = dataset;
   loader->split = split;
   loader->sampler = *sampler;
-  loader->has_augment = augment != NULL;
-  if (augment != NULL)
-    loader->augment = *augment;
-  loader->views = views;
+  loader->options = *options;
+  loader->has_images = dataset_kind(dataset) == DATASET_IMAGES;
+  loader->input_bytes = loader->has_images ? (size_t)options->transform.height * (size_t)options->transform.width * 3
+                                           : (size_t)dataset_features(dataset) * dtype_size(dataset_dtype(dataset));
   pthread_mutex_init(&loader->lock, NULL);
-  pthread_cond_init(&loader->changed, NULL);
-  for (int i = 0; i < SLOTS; i++) {
-    enum status status = batch_alloc(loader, &loader->slots[i]);
-    if (status != STATUS_OK) {
-      loader_destroy(&loader);
-      return status;
-    }
-  }
+  pthread_cond_init(&loader->ready, NULL);
+  pthread_cond_init(&loader->free, NULL);
+  TRY_GOTO(create_workers(loader), failed);
+  for (int i = 0; i < SLOTS; i++)
+    TRY_GOTO(batch_alloc(loader, &loader->slots[i].batch), failed);
   *out = loader;
   return STATUS_OK;
+failed:
+  loader_destroy(&loader);
+  return status;
 }
 
 void loader_destroy(struct loader **loader_pointer) {
@@ -85,11 +142,17 @@ void loader_destroy(struct loader **loader_pointer) {
     return;
   loader_stop(loader);
   for (int i = SLOTS - 1; i >= 0; i--)
-    batch_free(&loader->slots[i]);
-  pthread_cond_destroy(&loader->changed);
+    batch_free(&loader->slots[i].batch);
+  for (int i = 0; loader->workers != NULL && i < loader->options.workers; i++)
+    image_worker_destroy(&loader->workers[i].images);
+  memory_free((void **)&loader->workers);
+  pthread_cond_destroy(&loader->free);
+  pthread_cond_destroy(&loader->ready);
   pthread_mutex_destroy(&loader->lock);
   memory_free((void **)loader_pointer);
 }
+
+/* ---- filling a piece ----------------------------------------------------------------------- */
 
 /* Element i of a buffer of the dataset's dtype. */
 static void put(enum dtype dtype, void *data, int64_t i, double value) {
@@ -99,79 +162,156 @@ static void put(enum dtype dtype, void *data, int64_t i, double value) {
     ((double *)data)[i] = value;
 }
 
-static void fill_labels(const struct loader *loader, struct batch *batch) {
+/* Sample ids, targets and weights of a row of the batch, in all views. */
+static void fill_labels(const struct loader *loader, struct batch *batch, int64_t row) {
+  const struct sampler *sampler = &loader->sampler;
   enum dtype dtype = dataset_dtype(loader->dataset);
   int targets = dataset_targets(loader->dataset);
   const double *target = dataset_target(loader->dataset), *weight = dataset_weight(loader->dataset);
-  for (int64_t row = 0; row < batch->rows * batch->views; row++) {
-    int64_t sample = batch->samples[row];
+  int64_t position = sampler_shard(sampler, batch->step).first + row;
+  int64_t sample = dataset_split_ids(loader->dataset, loader->split)[sampler_sample(sampler, batch->epoch, position)];
+  for (int64_t i = row; i < batch->views * batch->rows; i += batch->rows) {
+    batch->samples[i] = sample;
     for (int k = 0; k < targets; k++)
-      put(dtype, batch->targets, row * targets + k, target[sample * targets + k]);
-    put(dtype, batch->weights, row, weight != NULL ? weight[sample] : 1.0);
+      put(dtype, batch->targets, i * targets + k, target[sample * targets + k]);
+    put(dtype, batch->weights, i, weight != NULL ? weight[sample] : 1.0);
   }
 }
 
-/* Every view starts as a copy of the first, which was read from the file; the first is augmented last. */
-static void fill_views(const struct loader *loader, struct batch *batch) {
-  int features = dataset_features(loader->dataset);
-  enum dtype dtype = dataset_dtype(loader->dataset);
-  size_t bytes = (size_t)batch->rows * (size_t)features * dtype_size(dtype);
-  for (int view = batch->views - 1; view >= 0 && batch->rows > 0; view--) {
+/* All rows of a table.  Every view starts as a copy of the first, which was read; the first is augmented last. */
+static enum status fill_table(const struct loader *loader, struct batch *batch) {
+  size_t bytes = (size_t)batch->rows * loader->input_bytes;
+  TRY(dataset_read(loader->dataset, batch->samples, batch->rows, batch->inputs));
+  for (int view = batch->views - 1; view >= 0; view--) {
     char *inputs = (char *)batch->inputs + (size_t)view * bytes;
-    int64_t *samples = batch->samples + view * batch->rows;
-    if (view > 0) {
+    if (view > 0)
       memcpy(inputs, batch->inputs, bytes);
-      memcpy(samples, batch->samples, (size_t)batch->rows * sizeof *samples);
-    }
-    if (loader->has_augment)
-      augment_rows(&loader->augment, batch->epoch, view, samples, batch->rows, features, dtype, inputs);
+    augment_rows(&loader->options.augment, batch->epoch, view, batch->samples, batch->rows,
+                 dataset_features(loader->dataset), dataset_dtype(loader->dataset), inputs);
   }
-}
-
-static enum status fill(const struct loader *loader, int64_t step, struct batch *batch) {
-  struct shard shard = sampler_shard(&loader->sampler, step);
-  const int64_t *ids = dataset_split_ids(loader->dataset, loader->split);
-  batch->epoch = loader->epoch;
-  batch->step = step;
-  batch->rows = shard.rows;
-  batch->rows_global = sampler_batch_rows(&loader->sampler, step);
-  batch->views = loader->views;
-  for (int64_t i = 0; i < shard.rows; i++)
-    batch->samples[i] = ids[sampler_sample(&loader->sampler, loader->epoch, shard.first + i)];
-  TRY(dataset_read(loader->dataset, batch->samples, shard.rows, batch->inputs));
-  fill_views(loader, batch);
-  fill_labels(loader, batch);
   return STATUS_OK;
 }
 
-/* Wait until the slot of `step` is free; false = stop. */
-static bool wait_for_slot(struct loader *loader, int64_t step) {
-  pthread_mutex_lock(&loader->lock);
-  while (!loader->stop && step >= loader->released + SLOTS)
-    pthread_cond_wait(&loader->changed, &loader->lock);
-  bool go_on = !loader->stop;
-  pthread_mutex_unlock(&loader->lock);
-  return go_on;
+/* *failed_row: which row of the batch it was. */
+static enum status fill_piece(const struct worker *worker, const struct piece *piece, int64_t *failed_row) {
+  const struct loader *loader = worker->loader;
+  struct batch *batch = &piece->slot->batch;
+  size_t stride = (size_t)batch->rows * loader->input_bytes;
+  *failed_row = piece->first;
+  for (int64_t row = piece->first; row < piece->first + piece->rows; row++)
+    fill_labels(loader, batch, row);
+  if (!loader->has_images)
+    return fill_table(loader, batch);
+  for (int64_t row = piece->first; row < piece->first + piece->rows; row++) {
+    uint8_t *out = (uint8_t *)batch->inputs + (size_t)row * loader->input_bytes;
+    *failed_row = row;
+    TRY(image_worker_views(worker->images, batch->epoch, batch->samples[row], batch->views, stride, out));
+  }
+  return STATUS_OK;
+}
+
+/* ---- the workers; these functions hold the lock -------------------------------------------- */
+
+/* Batches come out in order, each once all its rows are done. */
+static void publish(struct loader *loader) {
+  int64_t before = loader->filled;
+  while (loader->filled < loader->opened) {
+    struct slot *slot = &loader->slots[loader->filled % SLOTS];
+    if (slot->done < slot->batch.rows)
+      break;
+    loader->filled++;
+  }
+  if (loader->filled > before)
+    pthread_cond_signal(&loader->ready);
+}
+
+static void open_step(struct loader *loader) {
+  int64_t step = loader->opened++;
+  struct slot *slot = &loader->slots[step % SLOTS];
+  slot->taken = slot->done = 0;
+  slot->batch.epoch = loader->epoch;
+  slot->batch.step = step;
+  slot->batch.rows = sampler_shard(&loader->sampler, step).rows;
+  slot->batch.rows_global = sampler_batch_rows(&loader->sampler, step);
+  slot->batch.views = loader->options.views;
+  publish(loader); /* this rank may have no row of it */
+}
+
+/* The next rows of the lowest step that has some left; false = none now. */
+static bool take(struct loader *loader, struct piece *piece) {
+  for (int64_t step = loader->filled; step < loader->opened; step++) {
+    struct slot *slot = &loader->slots[step % SLOTS];
+    int64_t rows = slot->batch.rows, most = rows / (8 * loader->options.workers);
+    if (slot->taken == rows)
+      continue;
+    if (loader->has_images && most > MOST_PIECE_ROWS)
+      most = MOST_PIECE_ROWS;
+    else if (!loader->has_images)
+      most = rows;
+    *piece = (struct piece){slot, slot->taken, most > 1 ? most : 1};
+    if (piece->rows > rows - slot->taken)
+      piece->rows = rows - slot->taken;
+    slot->taken += piece->rows;
+    loader->busy++;
+    return true;
+  }
+  return false;
+}
+
+/* Wait for something to do; false = there will be nothing. */
+static bool wait_for_piece(struct loader *loader, struct piece *piece) {
+  while (!loader->stop && loader->failure == STATUS_OK) {
+    if (take(loader, piece))
+      return true;
+    if (loader->opened == loader->last_step)
+      return false;
+    if (loader->opened < loader->released + SLOTS)
+      open_step(loader);
+    else
+      pthread_cond_wait(&loader->free, &loader->lock);
+  }
+  return false;
+}
+
+/* Rows are handed out in order, so all that come before a failing one are in somebody's hands: once nobody is busy, the
+ * failure kept is that of the first failing row, whatever the number of workers. */
+static void finish(struct loader *loader, const struct piece *piece, enum status status, int64_t row) {
+  const struct batch *batch = &piece->slot->batch;
+  bool first = loader->failure == STATUS_OK || batch->step < loader->failed_step ||
+               (batch->step == loader->failed_step && row < loader->failed_row);
+  loader->busy--;
+  if (status == STATUS_OK) {
+    piece->slot->done += piece->rows;
+    publish(loader);
+  } else if (first) { /* the sentence is this thread's: carry it over */
+    loader->failure = status;
+    loader->failed_step = batch->step;
+    loader->failed_row = row;
+    snprintf(loader->sentence, sizeof loader->sentence, "%s", status_message());
+  }
+  if (loader->failure != STATUS_OK) {
+    pthread_cond_signal(&loader->ready);
+    pthread_cond_broadcast(&loader->free);
+  }
 }
 
 static void *work(void *argument) {
-  struct loader *loader = argument;
-  enum status status = STATUS_OK;
-  for (int64_t step = loader->filled; status == STATUS_OK && step < loader->last_step; step++) {
-    if (!wait_for_slot(loader, step))
-      break;
-    status = fill(loader, step, &loader->slots[step % SLOTS]);
-    pthread_mutex_lock(&loader->lock);
-    loader->failure = status;
-    if (status == STATUS_OK)
-      loader->filled = step + 1;
-    else /* the sentence is this thread's: carry it over */
-      snprintf(loader->sentence, sizeof loader->sentence, "%s", status_message());
-    pthread_cond_broadcast(&loader->changed);
+  struct worker *worker = argument;
+  struct loader *loader = worker->loader;
+  struct piece piece;
+  pthread_mutex_lock(&loader->lock);
+  while (wait_for_piece(loader, &piece)) {
+    int64_t row;
     pthread_mutex_unlock(&loader->lock);
+    enum status status = fill_piece(worker, &piece, &row);
+    pthread_mutex_lock(&loader->lock);
+    finish(loader, &piece, status, row);
   }
+  pthread_mutex_unlock(&loader->lock);
   return NULL;
 }
+
+/* ---- the caller ---------------------------------------------------------------------------- */
 
 enum status loader_start(struct loader *loader, int64_t epoch, int64_t first_step) {
   loader_stop(loader);
@@ -180,38 +320,45 @@ enum status loader_start(struct loader *loader, int64_t epoch, int64_t first_ste
           (long long)first_step, (long long)steps);
   loader->epoch = epoch;
   loader->last_step = steps;
-  loader->filled = loader->released = loader->wanted = first_step;
+  loader->opened = loader->filled = loader->released = loader->wanted = first_step;
   loader->stop = false;
   loader->failure = STATUS_OK;
+  loader->started = true;
   /* Signals are the main thread's business. */
   sigset_t all, before;
+  int error = 0;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  int error = pthread_create(&loader->worker, NULL, work, loader);
+  while (error == 0 && loader->running < loader->options.workers) {
+    struct worker *worker = &loader->workers[loader->running];
+    error = pthread_create(&worker->thread, NULL, work, worker);
+    loader->running += error == 0;
+  }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
-  REQUIRE(error == 0, ERR_MEMORY, "cannot start the loader's thread: %s", strerror(error));
-  loader->running = true;
-  return STATUS_OK;
+  if (error == 0)
+    return STATUS_OK;
+  loader_stop(loader);
+  return fail(ERR_MEMORY, "cannot start the loader's thread: %s", strerror(error));
 }
 
 enum status loader_next(struct loader *loader, struct batch **batch, double *waited_seconds) {
   *batch = NULL;
-  REQUIRE(loader->running, ERR_BUG, "loader_next was called before loader_start");
+  REQUIRE(loader->started, ERR_BUG, "loader_next was called before loader_start");
   double begin = log_seconds();
   pthread_mutex_lock(&loader->lock);
   int64_t step = loader->wanted;
   bool over = step >= loader->last_step;
   loader->released = step; /* all before the one asked for now */
-  pthread_cond_broadcast(&loader->changed);
-  while (!over && loader->filled <= step && loader->failure == STATUS_OK)
-    pthread_cond_wait(&loader->changed, &loader->lock);
-  bool ready = !over && loader->filled > step;
+  pthread_cond_broadcast(&loader->free);
+  while (!over && loader->filled <= step && (loader->failure == STATUS_OK || loader->busy > 0))
+    pthread_cond_wait(&loader->ready, &loader->lock);
+  bool is_ready = !over && loader->filled > step;
   enum status failure = loader->failure;
   pthread_mutex_unlock(&loader->lock);
   if (waited_seconds != NULL)
     *waited_seconds = log_seconds() - begin;
-  if (ready) {
-    *batch = &loader->slots[step % SLOTS];
+  if (is_ready) {
+    *batch = &loader->slots[step % SLOTS].batch;
     loader->wanted++;
     return STATUS_OK;
   }
@@ -219,12 +366,11 @@ enum status loader_next(struct loader *loader, struct batch **batch, double *wai
 }
 
 void loader_stop(struct loader *loader) {
-  if (!loader->running)
-    return;
   pthread_mutex_lock(&loader->lock);
   loader->stop = true;
-  pthread_cond_broadcast(&loader->changed);
+  pthread_cond_broadcast(&loader->free);
   pthread_mutex_unlock(&loader->lock);
-  pthread_join(loader->worker, NULL);
-  loader->running = false;
+  while (loader->running > 0)
+    pthread_join(loader->workers[--loader->running].thread, NULL);
+  loader->started = false;
 }

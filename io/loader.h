@@ -1,7 +1,8 @@
-/* Batches ahead of the step: one worker thread reads, converts and augments the next batch while this one is used.
+/* Batches ahead of the step: worker threads read, decode, augment and convert the next batch while this one is used.
  *
+ *     struct loader_options options = {.views = 2, .augment = {...}, .workers = 1};
  *     struct loader *loader;
- *     TRY(loader_create(dataset, SPLIT_TRAIN, &sampler, 2, &augment, &loader));
+ *     TRY(loader_create(dataset, SPLIT_TRAIN, &sampler, &options, &loader));
  *     TRY(loader_start(loader, epoch, first_step));
  *     for (;;) {
  *       struct batch *batch;
@@ -12,16 +13,30 @@
  *     }
  *     loader_destroy(&loader);
  *
- * Two buffers: at most one batch is ready ahead.  A run of batches ends with its epoch.  From loader_start to
- * loader_stop only the worker may call dataset_read.  All functions are local, called by one thread. */
+ * Two buffers: while one is used the other is filled, its samples shared by the workers.  A run of batches ends with
+ * its epoch.  What a batch holds does not depend on the number of workers.  HDF5 is not called: rows and records are
+ * read by pread, or lie in memory.  Several loaders may use one dataset.  All functions are local, called by one thread. */
 #ifndef CONR_IO_LOADER_H
 #define CONR_IO_LOADER_H
 
 #include "dist/sampler.h"
 #include "io/augment.h"
 #include "io/dataset.h"
+#include "io/image_cache.h"
+#include "io/transform.h"
 
 struct loader;
+
+#define LOADER_MOST_WORKERS 1024
+
+struct loader_options {
+  int views;                  /* 1 or more                                                            */
+  struct augment augment;     /* of a table's rows; all zero = the stored rows                         */
+  struct transform transform; /* of images: size and set; not read for tables                          */
+  struct image_cache *cache;  /* of images: borrowed, must outlive the loader; NULL = none             */
+  int workers;                /* threads for images; 0 counts as 1; a table has one                    */
+  bool no_decode_scaling;     /* decode JPEGs at full size always, as the published Python loaders do   */
+};
 
 /* This rank's part of one step, view-major: all first views, then all second ones. */
 struct batch {
@@ -29,25 +44,26 @@ struct batch {
   int64_t rows;        /* own samples; may be 0                         */
   int64_t rows_global; /* samples of all ranks                          */
   int views;
-  void *inputs;     /* [views * rows, features], dtype of the dataset   */
+  void *inputs;     /* a table: [views * rows, features], dtype of the dataset;
+                       images: [views * rows, height, width, 3] uint8, of the transform's size */
   void *targets;    /* [views * rows, K], dtype                         */
   void *weights;    /* [views * rows], dtype; 1 when the file has none  */
   int64_t *samples; /* [views * rows] row ids in the file               */
 };
 
-/* dataset  borrowed: must outlive the loader.   sampler  copied; its rows are the split's.
- * augment  copied; NULL = the stored rows (evaluation).  All views are equal then. */
-enum status loader_create(struct dataset *dataset, enum split split, const struct sampler *sampler, int views,
-                          const struct augment *augment, struct loader **out);
+/* dataset  borrowed: must outlive the loader.   sampler, options  copied; the sampler's rows are the split's. */
+enum status loader_create(struct dataset *dataset, enum split split, const struct sampler *sampler,
+                          const struct loader_options *options, struct loader **out);
 
-/* Stop the worker if need be and free everything; NULL is fine. */
+/* Stop the workers if need be and free everything; NULL is fine. */
 void loader_destroy(struct loader **loader);
 
 /* Begin an epoch at a step (0 .. steps; at `steps` nothing is left).  A running epoch is stopped first. */
 enum status loader_start(struct loader *loader, int64_t epoch, int64_t first_step);
 
 /* The next batch, NULL after the last of the epoch.  waited_seconds (may be NULL): how long the caller stood still.
- * A failure of the worker comes out here, with its sentence, and again on each later call. */
+ * A failure of a worker comes out here, with its sentence (that of the batch's first failing sample), and again on
+ * each later call. */
 enum status loader_next(struct loader *loader, struct batch **batch, double *waited_seconds);
 
 /* Stop at any time; the batch last given is no longer valid.  Does nothing when stopped. */

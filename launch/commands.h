@@ -7,6 +7,10 @@
 #include "launch/session.h"
 
 enum status command_import(const struct config *config);
+/* Is it images that conr import is to take?  Those it takes on all ranks; *stopped: by a signal. */
+bool import_is_of_images(const struct config *config);
+enum status command_import_images(struct session *session, const struct config *config, bool *stopped);
+enum status command_export(const struct config *config);
 enum status command_info(const struct config *config);
 enum status command_eval(struct session *session, const struct config *config);
 enum status command_predict(struct session *session, const struct config *config);

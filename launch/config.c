@@ -30,6 +30,7 @@ struct option_row {
 #define TRAIN COMMAND_TRAIN
 #define EVAL (COMMAND_EVAL | COMMAND_PREDICT)
 #define BENCH COMMAND_BENCH
+#define EXPORT COMMAND_EXPORT
 #define FIELD(field) offsetof(struct config, field)
 #define FLAG(name, field, commands, help) \
   { name, OPTION_FLAG, FIELD(field), commands, NULL, 0, 0, NULL, help }
@@ -44,22 +45,31 @@ struct option_row {
 
 /* clang-format off */
 static const struct option_row table[] = {
-  TEXT("output", output, IMPORT | TRAIN | COMMAND_PREDICT, NULL, "PATH", "where to write: HDF5 file (import), run folder (train), .csv or .h5 (predict); also -o"),
+  TEXT("output", output, IMPORT | TRAIN | COMMAND_PREDICT | EXPORT, NULL, "PATH", "where to write: HDF5 file (import), run folder (train), .csv or .h5 (predict), .safetensors (export); also -o"),
   TEXT("config", config, TRAIN, NULL, "FILE", "read options from FILE, lines \"name = value\"; the command line wins"),
-  FLAG("force", force, IMPORT | TRAIN | COMMAND_PREDICT, "replace what is already at --output"),
+  FLAG("force", force, IMPORT | TRAIN | COMMAND_PREDICT | EXPORT, "replace what is already at --output"),
 
-  TEXT("target", target, IMPORT, NULL, "NAMES", "label column, or several, separated by commas (required)"),
+  TEXT("target", target, IMPORT, NULL, "NAMES", "label column, or several, separated by commas (images: if not given, the only column of numbers)"),
   TEXT("weight-column", weight_column, IMPORT, NULL, "NAME", "column of sample weights"),
-  TEXT("split-column", split_column, IMPORT, NULL, "NAME", "column that says train, val or test"),
+  TEXT("split-column", split_column, IMPORT, NULL, "NAME", "column that says train, val or test (images: if not given, the one called split)"),
   TEXT("split", split, IMPORT, "0.7,0.15,0.15", "A,B,C", "random shares for train, val, test when there is no split column"),
   TEXT("drop", drop, IMPORT, NULL, "NAMES", "columns to leave out, separated by commas"),
   CHOICE("missing", missing, IMPORT, "error", "error|drop-row|mean", "what to do with an empty value"),
+  TEXT("images", images, IMPORT, NULL, "DIR", "the rows are images: FILE.csv holds paths that start from DIR, and labels"),
+  TEXT("path-column", path_column, IMPORT, NULL, "NAME", "images: column of paths (if not given, the only one that is not all numbers)"),
+  CHOICE("layout", layout, IMPORT, "encoded", "encoded|pixels", "images: the files' own bytes, or decoded at --size"),
+  INTEGER("quality", quality, IMPORT, "95", 1, 100, "images: of the JPEGs when pixels are converted to encoded"),
+  CHOICE("on-error", on_error, IMPORT, "stop", "stop|skip", "images: what to do with missing and broken ones"),
 
-  TEXT("hidden", hidden, TRAIN, "64,64", "N,N,..", "widths of the hidden layers"),
-  CHOICE("activation", activation, TRAIN, "relu", "relu|tanh|gelu", "after each hidden layer"),
-  REALNUM("dropout", dropout, TRAIN, "0", 0, 0.99, "share of hidden units dropped in training"),
-  TEXT("init", init, TRAIN, NULL, "FILE", "initial parameters by name (layer0.weight ...) from an HDF5 file"),
-  CHOICE("precision", precision, TRAIN, "f32", "f32|f64", "arithmetic; f64 is for exactness work"),
+  CHOICE("model", model, TRAIN | BENCH, "auto", "auto|mlp|cnn|resnet18|resnet50", "network; auto: mlp for a table, resnet18 for images"),
+  TEXT("hidden", hidden, TRAIN, "64,64", "N,N,..", "mlp: widths of the hidden layers"),
+  CHOICE("activation", activation, TRAIN, "relu", "relu|tanh|gelu", "mlp: after each hidden layer"),
+  REALNUM("dropout", dropout, TRAIN, "0", 0, 0.99, "share dropped in training: of hidden units (mlp), of the features (others)"),
+  TEXT("size", size, IMPORT | TRAIN | BENCH, "224", "N or HxW", "images: height and width the network sees, or that --layout pixels stores"),
+  CHOICE("normalise", normalise, TRAIN, "half", "half|imagenet|none", "images: (x - mean) / std of pixels in 0 to 1; half: 0.5 and 0.5; imagenet: that set's"),
+  CHOICE("batch-norm", batch_norm, TRAIN, "sync", "sync|rank", "statistics of batch norm: of the rows of all ranks, or of each rank's own"),
+  TEXT("init", init, TRAIN, NULL, "FILE", "initial parameters by name (layer0.weight, conv1.weight ...) from a safetensors or HDF5 file"),
+  CHOICE("precision", precision, TRAIN | BENCH, "f32", "f32|f64", "arithmetic; f64 is for exactness work"),
 
   CHOICE("loss", loss, TRAIN, "l1", "l1|mse|huber", "regression loss"),
   REALNUM("huber-beta", huber_beta, TRAIN, "1", 1e-12, 1e12, "knee of the Huber loss, in label units"),
@@ -78,9 +88,16 @@ static const struct option_row table[] = {
   INTEGER("views", views, TRAIN, NULL, 1, 3, "augmented copies of a sample in a step: 1; 2: all terms on both; 3: ConR on two, regression on the third (default 2 with --conr, else 1)"),
   REALNUM("noise", noise, TRAIN, NULL, 0, 100, "augmentation: Gaussian noise on standardised features, standard deviation (default 0.05 with 2 or 3 views, else 0)"),
   REALNUM("mask", mask, TRAIN, NULL, 0, 1, "augmentation: probability that a feature is replaced by its mean (default 0.05 with 2 or 3 views, else 0)"),
+  CHOICE("augment", augment, TRAIN | BENCH, "crop", "none|crop|strong", "images: crop: shifted window and mirror; strong: window of any size, mirror, colours, grey"),
+  INTEGER("pad", pad, TRAIN | BENCH, NULL, 0, 65536, "images, crop: black pixels around the image before the window is cut (default a 14th of --size)"),
+  REALNUM("flip", flip, TRAIN | BENCH, "0.5", 0, 1, "images: probability of a mirror image; 0 where left and right mean something"),
+  FLAG("full-decode", full_decode, TRAIN | EVAL | BENCH, "images: decode large JPEGs at full size, not at the nearest reduced one"),
+  CHOICE("cache", cache, TRAIN, "auto", "auto|on|off", "images: keep them decoded in memory shared by the ranks of a host; auto: when they fit"),
+  INTEGER("workers", workers, TRAIN | EVAL | BENCH, "0", 0, 1024, "images: threads of a rank that decode; 0: as many as --threads"),
   CHOICE("shuffle", shuffle, TRAIN, "random", "random|none", "order of the samples in an epoch"),
-  INTEGER("batch", batch, TRAIN | EVAL, "64", 1, 1073741824, "samples in the global batch, shared by all ranks"),
+  INTEGER("batch", batch, TRAIN | EVAL | BENCH, "64", 1, 1073741824, "samples in the global batch, shared by all ranks"),
 
+  INTEGER("micro-batch", micro_batch, TRAIN, "0", 0, 1073741824, "most samples a rank's network holds at a time; 0: all of its batch"),
   INTEGER("epochs", epochs, TRAIN, "100", 1, 1000000000, "passes over the training split"),
   CHOICE("optimiser", optimiser, TRAIN, "adam", "adam|adamw|sgd", "update rule"),
   REALNUM("lr", lr, TRAIN, "0.001", 0, 1e6, "learning rate"),
@@ -103,7 +120,7 @@ static const struct option_row table[] = {
   REALNUM("bucket-mb", bucket_mb, TRAIN, "4", 0.000001, 1024, "gradients are summed over ranks in pieces of about this size"),
 
   CHOICE("part", part, EVAL, "test", "train|val|test", "split to use"),
-  CHOICE("checkpoint", checkpoint, EVAL, "best", "best|last", "which one of a run folder"),
+  CHOICE("checkpoint", checkpoint, EVAL | EXPORT, "best", "best|last", "which one of a run folder"),
   INTEGER("many", many, COMMAND_EVAL, "100", 0, 1000000000, "labels with more training samples than this are many-shot"),
   INTEGER("few", few, COMMAND_EVAL, "20", 0, 1000000000, "labels with fewer training samples than this are few-shot"),
   REALNUM("bin-width", bin_width, COMMAND_EVAL, "1", 1e-12, 1e12, "width of a label bin, in label units"),
@@ -113,9 +130,9 @@ static const struct option_row table[] = {
   INTEGER("repeat", repeat, BENCH, "3", 1, 1000, "measurements of each; the best counts"),
 
   INTEGER("seed", seed, IMPORT | TRAIN | BENCH, "0", 0, 9007199254740991.0, "of everything random"),
-  INTEGER("threads", threads, TRAIN | EVAL | BENCH, "0", 0, 1024, "threads of a rank; 0: OMP_NUM_THREADS, or this host's cores shared by its ranks"),
+  INTEGER("threads", threads, IMPORT | TRAIN | EVAL | BENCH, "0", 0, 1024, "threads of a rank; 0: OMP_NUM_THREADS, or this host's cores shared by its ranks"),
   FLAG("json", json, COMMAND_EVAL | COMMAND_INFO | BENCH, "print JSON on standard output instead of text"),
-  FLAG("quiet", quiet, IMPORT | TRAIN | EVAL, "errors only"),
+  FLAG("quiet", quiet, IMPORT | TRAIN | EVAL | EXPORT, "errors only"),
 };
 /* clang-format on */
 
@@ -130,12 +147,14 @@ struct command_row {
 };
 
 static const struct command_row commands[] = {
-    {COMMAND_IMPORT, "import", "FILE.csv", 1, 1, "make an HDF5 data file from a table"},
+    {COMMAND_IMPORT, "import", "FILE.csv", 1, 1,
+     "make an HDF5 data file from a table or from images; convert one of images (FILE.h5)"},
     {COMMAND_TRAIN, "train", "DATA.h5", 1, 1, "train a model; run it under mpirun or srun for several ranks"},
     {COMMAND_EVAL, "eval", "RUN DATA.h5", 2, 2, "all / many / median / few tables of a run or checkpoint"},
     {COMMAND_PREDICT, "predict", "RUN DATA.h5", 2, 2, "write predictions as CSV or HDF5"},
+    {COMMAND_EXPORT, "export", "RUN", 1, 1, "write a model's parameters as safetensors, for PyTorch and others"},
     {COMMAND_INFO, "info", "", 0, 0, "what was built, and what was found on this machine"},
-    {COMMAND_BENCH, "bench", "loss", 1, 1, "figures with their ceiling beside them"},
+    {COMMAND_BENCH, "bench", "loss|step|loader [DATA.h5]", 1, 2, "figures with their ceiling beside them"},
 };
 #define COMMANDS ((int)(sizeof commands / sizeof *commands))
 
@@ -468,6 +487,22 @@ enum status config_integers(const char *option, const char *text, int64_t low, i
     values[(*count)++] = value;
     next = *end == ',' ? end + 1 : end;
   }
+  return STATUS_OK;
+}
+
+enum status config_size(const char *text, int64_t *height, int64_t *width) {
+  long long numbers[2];
+  char rest;
+  int count = sscanf(text, "%lldx%lld%c", &numbers[0], &numbers[1], &rest);
+  bool square = count == 1 && strchr(text, 'x') == NULL;
+  if (square)
+    numbers[1] = numbers[0];
+  REQUIRE((square || count == 2) && text[strspn(text, "0123456789x")] == '\0', ERR_ARGUMENT,
+          "--size wants 224 or 160x320 (height x width), not \"%s\"", text);
+  for (int i = 0; i < 2; i++)
+    REQUIRE(numbers[i] >= 1 && numbers[i] <= 65536, ERR_ARGUMENT, "--size %s is out of range; give 1 to 65536", text);
+  *height = numbers[0];
+  *width = numbers[1];
   return STATUS_OK;
 }
 

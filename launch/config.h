@@ -22,7 +22,8 @@ enum command {
   COMMAND_EVAL = 4,
   COMMAND_PREDICT = 8,
   COMMAND_INFO = 16,
-  COMMAND_BENCH = 32
+  COMMAND_BENCH = 32,
+  COMMAND_EXPORT = 64
 };
 
 #define CONFIG_MOST_WORDS 4
@@ -40,9 +41,11 @@ struct config {
 
   /* import */
   const char *target, *weight_column, *split_column, *split, *drop, *missing;
+  const char *images, *path_column, *layout, *on_error;
+  int64_t quality;
 
   /* train: model */
-  const char *hidden, *activation, *init, *precision;
+  const char *model, *hidden, *activation, *init, *precision, *size, *normalise, *batch_norm;
   double dropout;
   /* train: objective */
   const char *loss, *weights;
@@ -51,7 +54,10 @@ struct config {
   const char *conr_variant, *conr_distance, *conr_aggregate, *conr_path;
   double conr_w, conr_t, conr_e, conr_beta;
   /* train: data */
-  int64_t views, batch;
+  int64_t views, batch, micro_batch, pad, workers;
+  const char *augment, *cache;
+  double flip;
+  bool full_decode;
   double noise, mask;
   const char *shuffle;
   /* train: optimiser */
@@ -64,7 +70,7 @@ struct config {
   int64_t patience, log_steps, checkpoint_steps;
   double bucket_mb;
 
-  /* eval, predict */
+  /* eval, predict; export: which checkpoint */
   const char *part, *checkpoint;
   int64_t many, few;
   double bin_width;
@@ -96,6 +102,9 @@ void config_write(const struct config *config, FILE *out);
 const char *config_value(const struct config *config, const char *name, char *buffer, size_t bytes);
 
 const char *command_name(enum command command);
+
+/* "224" or "160x320" (height x width), 1 to 65536 each. */
+enum status config_size(const char *text, int64_t *height, int64_t *width);
 
 /* A list such as "64,64" of integers in [low, high]; at most `most`.  *count may become 0 for "". */
 enum status config_integers(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,

@@ -19,8 +19,8 @@ struct evaluation {
   struct inference *inference;
   /* What every rank must know of the checkpoint, which rank 0 alone has read. */
   struct {
-    int64_t inputs, outputs, standardised, feature_bytes, target_bytes;
-    char hidden[512], activation[32], precision[8];
+    int64_t inputs, outputs, height, width, standardised, feature_bytes, target_bytes;
+    char name[32], hidden[512], activation[32], precision[8], normalise[32];
   } header;
   double *standardise; /* [2, inputs]: mean, then std; NULL when inputs are used as they are */
   char *feature_names, *target_names;
@@ -36,8 +36,8 @@ static enum split split_of(const char *part) {
 static enum status check_sizes(const struct opened_checkpoint *opened) {
   const struct array *const arrays[] = {opened->mean, opened->std};
   int64_t inputs = opened->model.inputs;
-  REQUIRE(inputs > 0 && inputs <= INT_MAX / 8, ERR_FORMAT, "%s says the model has %lld inputs; use another checkpoint",
-          opened->file->path, (long long)inputs);
+  REQUIRE(inputs >= (model_is_for_images(&opened->model) ? 0 : 1) && inputs <= INT_MAX / 8, ERR_FORMAT,
+          "%s says the model has %lld inputs; use another checkpoint", opened->file->path, (long long)inputs);
   for (int i = 0; i < 2; i++)
     REQUIRE(arrays[i] == NULL ||
                 (arrays[i]->type == ARRAY_F64 && arrays[i]->rank == 1 && arrays[i]->shape[0] == inputs),
@@ -57,6 +57,10 @@ static enum status open_checkpoint(struct evaluation *evaluation, const struct c
   evaluation->header.standardised = opened->mean != NULL && opened->std != NULL;
   evaluation->header.feature_bytes = (int64_t)strlen(opened->feature_names) + 1;
   evaluation->header.target_bytes = (int64_t)strlen(opened->target_names) + 1;
+  evaluation->header.height = opened->model.height;
+  evaluation->header.width = opened->model.width;
+  snprintf(evaluation->header.name, sizeof evaluation->header.name, "%s", opened->model.name);
+  snprintf(evaluation->header.normalise, sizeof evaluation->header.normalise, "%s", opened->model.normalise);
   snprintf(evaluation->header.hidden, sizeof evaluation->header.hidden, "%s", opened->model.hidden);
   snprintf(evaluation->header.activation, sizeof evaluation->header.activation, "%s", opened->model.activation);
   snprintf(evaluation->header.precision, sizeof evaluation->header.precision, "%s", opened->model.precision);
@@ -120,7 +124,11 @@ out:
 }
 
 static enum status open_model_and_data(struct evaluation *evaluation, const struct config *config) {
-  struct model_description description = {.inputs = evaluation->header.inputs,
+  struct model_description description = {.name = evaluation->header.name,
+                                          .height = evaluation->header.height,
+                                          .width = evaluation->header.width,
+                                          .normalise = evaluation->header.normalise,
+                                          .inputs = evaluation->header.inputs,
                                           .outputs = evaluation->header.outputs,
                                           .hidden = evaluation->header.hidden,
                                           .activation = evaluation->header.activation,
@@ -130,7 +138,11 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
                                .mean = evaluation->standardise,
                                .std = evaluation->standardise ? evaluation->standardise + evaluation->header.inputs
                                                               : NULL};
-  TRY(dataset_open_as(config->word[1], evaluation->session->comm, dtype, &as, &evaluation->dataset));
+  bool images = model_is_for_images(&description);
+  TRY(dataset_open_as(config->word[1], evaluation->session->comm, dtype, images ? NULL : &as, &evaluation->dataset));
+  REQUIRE((dataset_kind(evaluation->dataset) == DATASET_IMAGES) == images, ERR_ARGUMENT,
+          "the model was trained on %s, but %s holds %s", images ? "images" : "a table", config->word[1],
+          images ? "a table" : "images");
   TRY(check_columns(evaluation, config->word[1]));
   TRY(dataset_require_split(evaluation->dataset, split_of(config->part), "evaluation"));
   struct sampler sampler = {.rows = dataset_split_rows(evaluation->dataset, split_of(config->part)),
@@ -158,11 +170,18 @@ static enum status run_evaluation(struct session *session, const struct config *
   TRY_GOTO(comm_agree(comm, root ? open_checkpoint(evaluation, config, &opened) : STATUS_OK), out);
   TRY_GOTO(share_header(evaluation, &opened), out);
   TRY_GOTO(comm_agree(comm, open_model_and_data(evaluation, config)), out);
-  struct parameters own = net_parameters(evaluation->net);
-  status = root ? checkpoint_restore(&opened, own, NULL, evaluation->ops->dtype) : STATUS_OK;
+  struct parameters own = net_parameters(evaluation->net), buffers = net_buffers(evaluation->net);
+  size_t real = dtype_size(evaluation->ops->dtype);
+  status = root ? checkpoint_restore(&opened, own, buffers, NULL, evaluation->ops->dtype) : STATUS_OK;
   TRY_GOTO(comm_agree(comm, status), out);
-  TRY_GOTO(comm_broadcast(comm, own.data, own.elements * dtype_size(evaluation->ops->dtype), 0), out);
-  TRY_GOTO(inference_create(comm, evaluation->dataset, split_of(config->part), evaluation->net, config->batch,
+  TRY_GOTO(comm_broadcast(comm, own.data, own.elements * real, 0), out);
+  TRY_GOTO(comm_broadcast(comm, buffers.data, buffers.elements * real, 0), out);
+  struct loader_options options = {
+      .views = 1,
+      .workers = config->workers > 0 ? (int)config->workers : session->threads,
+      .no_decode_scaling = config->full_decode,
+      .transform = {.height = (int)evaluation->header.height, .width = (int)evaluation->header.width}};
+  TRY_GOTO(inference_create(comm, evaluation->dataset, split_of(config->part), evaluation->net, config->batch, &options,
                             &evaluation->inference),
            out);
   status = inference_run(evaluation->inference);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum status inference_create(struct comm *comm, struct dataset *dataset, enum split split, struct net *net,
-                             int64_t batch, struct inference **out) {
+                             int64_t batch, const struct loader_options *options, struct inference **out) {
   *out = NULL;
   struct inference *inference = NULL;
   enum status status;
@@ -24,7 +24,7 @@ enum status inference_create(struct comm *comm, struct dataset *dataset, enum sp
   TRY_GOTO(memory_alloc(values * sizeof(double), (void **)&inference->predictions), failed);
   TRY_GOTO(memory_alloc(values * sizeof(double), (void **)&inference->labels), failed);
   TRY_GOTO(memory_alloc((size_t)comm_size(comm) * sizeof(int64_t), (void **)&inference->rows_of_rank), failed);
-  TRY_GOTO(loader_create(dataset, split, &inference->sampler, 1, NULL, &inference->loader), failed);
+  TRY_GOTO(loader_create(dataset, split, &inference->sampler, options, &inference->loader), failed);
   const int64_t *ids = dataset_split_ids(dataset, split);
   for (int64_t i = 0; i < inference->rows; i++)
     memcpy(inference->labels + i * inference->targets, dataset_target(dataset) + ids[i] * inference->targets,

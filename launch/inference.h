@@ -27,9 +27,10 @@ struct inference {
 };
 
 /* batch: rows of one pass over all ranks; a rank's part must fit the net's capacity.
+ * options: how samples are loaded; one view.
  * Collective; equal arguments on all ranks.  A failure of one rank becomes that of all. */
 enum status inference_create(struct comm *comm, struct dataset *dataset, enum split split, struct net *net,
-                             int64_t batch, struct inference **out);
+                             int64_t batch, const struct loader_options *options, struct inference **out);
 void inference_destroy(struct inference **inference);
 
 /* Collective. */

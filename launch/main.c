@@ -1,16 +1,24 @@
 /* conr: parse, join the job if the command is one for several ranks, run, report. */
 #include "launch/commands.h"
+#include "launch/signals.h"
 #include "launch/train.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+static bool is_alone(const struct config *config) {
+  return config->command == COMMAND_EXPORT || config->command == COMMAND_INFO ||
+         (config->command == COMMAND_IMPORT && !import_is_of_images(config));
+}
+
 /* Commands of one process; of several that a launcher started, the first does it. */
 static int run_alone(const struct config *config) {
   if (launcher_rank() > 0)
     return EXIT_DONE;
-  enum status status = config->command == COMMAND_IMPORT ? command_import(config) : command_info(config);
+  enum status status = config->command == COMMAND_IMPORT   ? command_import(config)
+                       : config->command == COMMAND_EXPORT ? command_export(config)
+                                                           : command_info(config);
   if (status == STATUS_OK)
     return EXIT_DONE;
   fprintf(stderr, "conr: %s\n", status_message());
@@ -21,6 +29,9 @@ static enum status run_command(struct session *session, const struct config *con
   struct train_result result = {0};
   enum status status = STATUS_OK;
   switch (config->command) {
+  case COMMAND_IMPORT:
+    status = command_import_images(session, config, stopped);
+    break;
   case COMMAND_TRAIN:
     status = train(session, config, NULL, &result);
     *stopped = result.stopped;
@@ -44,8 +55,8 @@ static int run_ranks(int *argc, char ***argv, const struct config *config, enum 
   struct session session;
   int provided, code = EXIT_FAILED;
   bool stopped = false;
-  if (config->command == COMMAND_TRAIN)
-    train_block_signals();
+  if (config->command == COMMAND_TRAIN || config->command == COMMAND_IMPORT)
+    signals_block();
   /* The loader's thread makes no MPI call. */
   if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     fprintf(stderr, "conr: MPI does not start\n");
@@ -84,7 +95,7 @@ int main(int argc, char **argv) {
   } else if (status == STATUS_OK && config.help) {
     if (launcher_rank() <= 0)
       config_help(config.command, stdout);
-  } else if (status == STATUS_OK && (config.command == COMMAND_IMPORT || config.command == COMMAND_INFO)) {
+  } else if (status == STATUS_OK && is_alone(&config)) {
     code = run_alone(&config);
   } else {
     code = run_ranks(&argc, &argv, &config, status);

@@ -45,11 +45,7 @@ static bool exists(const char *folder, enum run_file file) {
 }
 
 bool run_folder_has_checkpoint(const char *folder) {
-  return exists(folder, RUN_LAST) || exists(folder, RUN_PREVIOUS);
-}
-
-bool run_folder_is_used(const char *folder) {
-  return run_folder_has_checkpoint(folder) || exists(folder, RUN_BEST);
+  return exists(folder, RUN_LAST) || exists(folder, RUN_PREVIOUS) || exists(folder, RUN_BEST);
 }
 
 enum status run_folder_clear(const char *folder) {
@@ -87,6 +83,12 @@ enum status run_folder_open_last(const char *folder, struct opened_checkpoint *o
       return status;
     snprintf(why, sizeof why, "%s", status_message());
   }
+  if (!exists(folder, RUN_LAST) && !exists(folder, RUN_PREVIOUS)) { /* the first save was cut in half */
+    TRY(checkpoint_open(run_path(folder, RUN_BEST, path), out));
+    snprintf(note, bytes, "there is no last checkpoint; going on from the best one, epoch %lld",
+             (long long)out->progress.epoch + 1);
+    return STATUS_OK;
+  }
   TRY(checkpoint_open(run_path(folder, RUN_PREVIOUS, path), out));
   if (rename(run_path(folder, RUN_LAST, path), run_path(folder, RUN_DAMAGED, damaged)) != 0 && errno != ENOENT) {
     checkpoint_close(out);
@@ -104,7 +106,7 @@ enum status run_checkpoint_path(const char *run_or_file, const char *which, char
     snprintf(path, PATH_MAX, "%s", run_or_file);
     return STATUS_OK;
   }
-  REQUIRE(run_folder_has_checkpoint(run_or_file) || exists(run_or_file, RUN_BEST), ERR_FILE,
+  REQUIRE(run_folder_has_checkpoint(run_or_file), ERR_FILE,
           "%s holds no checkpoint; give the folder that conr train -o wrote", run_or_file);
   bool best = strcmp(which, "best") == 0 && exists(run_or_file, RUN_BEST);
   run_path(run_or_file, best ? RUN_BEST : exists(run_or_file, RUN_LAST) ? RUN_LAST : RUN_PREVIOUS, path);

@@ -23,9 +23,8 @@ const char *run_path(const char *folder, enum run_file file, char *buffer);
 /* Make the folder, its parents too, and check that it can be written. */
 enum status run_folder_make(const char *folder);
 
-/* Is there a checkpoint to go on from (last or previous) in it?  Is there any checkpoint that must not be lost? */
+/* Is there a checkpoint in it, to go on from and not to be lost? */
 bool run_folder_has_checkpoint(const char *folder);
-bool run_folder_is_used(const char *folder);
 
 /* Remove the files of an earlier run. */
 enum status run_folder_clear(const char *folder);
@@ -34,7 +33,8 @@ enum status run_folder_clear(const char *folder);
 enum status run_folder_save(const char *folder, const struct checkpoint *checkpoint, bool best);
 
 /* Open the last checkpoint, or, when it is damaged or missing, the previous one: then `note` (of `bytes`) says so, and
- * the damaged one is renamed, so that it never takes the place of the good one. */
+ * the damaged one is renamed, so that it never takes the place of the good one.  When there is neither, as after a stop
+ * in the middle of the first save, the best one, with a note. */
 enum status run_folder_open_last(const char *folder, struct opened_checkpoint *out, char *note, size_t bytes);
 
 /* What --checkpoint and a path mean: a run folder's best or last checkpoint, or the file itself.

@@ -3,35 +3,14 @@
 
 #include "dist/memory.h"
 #include "launch/run_folder.h"
+#include "launch/signals.h"
+#include "model/initial.h"
 #include "version.h"
 
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <string.h>
 #include <time.h>
-
-/* ---- stopping on a signal ------------------------------------------------------------------ */
-
-static sigset_t stop_signals(void) {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  return signals;
-}
-
-void train_block_signals(void) {
-  sigset_t signals = stop_signals();
-  pthread_sigmask(SIG_BLOCK, &signals, NULL);
-}
-
-/* Has a stop been asked for?  A signal that waits is taken, so that a second run does not find it. */
-static bool stop_asked(void) {
-  sigset_t signals = stop_signals();
-  const struct timespec now = {0};
-  return sigtimedwait(&signals, NULL, &now) > 0;
-}
 
 /* What lives as long as one call of train(). */
 struct loop {
@@ -47,33 +26,20 @@ struct loop {
 
 /* ---- a value that is not finite ------------------------------------------------------------ */
 
-/* The first of this rank's rows that holds one; the same sentence on all ranks. */
-static enum status find_nonfinite(struct trainer *trainer, const struct batch *batch) {
-  enum dtype dtype = trainer->ops->dtype;
+/* The first rank's value that is not finite, as a sentence on all ranks. */
+static enum status report_nonfinite(struct trainer *trainer, const struct gradients_value *value) {
   long long step = (long long)trainer->progress.step;
-  int rank = comm_rank(trainer->session->comm);
-  int64_t rows = batch->rows * batch->views;
-  const struct {
-    const char *name;
-    const void *values;
-    int64_t width;
-  } arrays[] = {{"an input", batch->inputs, dataset_features(trainer->dataset)},
-                {"a feature", net_features(trainer->net), net_feature_width(trainer->net)},
-                {"a prediction", net_predictions(trainer->net), net_output_width(trainer->net)}};
+  struct comm *comm = trainer->session->comm;
   enum status status = STATUS_OK;
-  for (size_t i = 0; i < sizeof arrays / sizeof *arrays && status == STATUS_OK; i++) {
-    int64_t at = regression_first_nonfinite(dtype, rows * arrays[i].width, arrays[i].values);
-    if (at >= 0)
-      status =
-          fail(ERR_NUMERIC, "step %lld: %s of sample %lld on rank %d is not finite; lower --lr, or give --clip a value",
-               step, arrays[i].name, (long long)batch->samples[at / arrays[i].width], rank);
-  }
-  TRY(comm_agree(trainer->session->comm, status));
-  return comm_agree(trainer->session->comm,
-                    fail(ERR_NUMERIC,
-                         "step %lld: the loss or its gradient is not finite; lower --lr, or give --clip a "
-                         "value",
-                         step));
+  if (value->nonfinite != NULL)
+    status =
+        fail(ERR_NUMERIC, "step %lld: %s of sample %lld on rank %d is not finite; lower --lr, or give --clip a value",
+             step, value->nonfinite, (long long)value->sample, comm_rank(comm));
+  TRY(comm_agree(comm, status));
+  return comm_agree(comm, fail(ERR_NUMERIC,
+                               "step %lld: the loss or its gradient is not finite; lower --lr, or give --clip a "
+                               "value",
+                               step));
 }
 
 /* ---- one step ------------------------------------------------------------------------------ */
@@ -81,54 +47,16 @@ static enum status find_nonfinite(struct trainer *trainer, const struct batch *b
 /* What a step adds up over ranks beside the gradients. */
 enum step_sum { SUM_REGRESSION, SUM_BAD, SUM_STOP, STEP_SUMS };
 
-static enum status gradient_ready(void *context, size_t index) {
-  return buckets_ready(context, index);
-}
-
-static enum status progress_messages(void *context) {
-  return buckets_progress(context);
-}
-
-/* Forward, objective, backward, with the sums over ranks under way; on return all are complete. */
-static enum status compute_gradients(struct trainer *trainer, const struct batch *batch, struct train_step *step,
-                                     double sums[STEP_SUMS]) {
-  struct comm *comm = trainer->session->comm;
-  struct objective_value value;
-  struct comm_request request = {0};
-  struct pass pass = {.training = true,
-                      .seed = (uint64_t)trainer->config.seed,
-                      .epoch = batch->epoch,
-                      .samples = batch->samples,
-                      .views = batch->views};
-  TRY(net_forward(trainer->net, batch->inputs, batch->views * batch->rows, &pass));
-  for (int rank = 0; rank < comm_size(comm); rank++)
-    trainer->samples_of_rank[rank] = sampler_shard_of(&trainer->sampler, batch->step, rank).rows;
-  struct objective_batch shares = {.rows = batch->rows,
-                                   .rows_global = batch->rows_global,
-                                   .samples_of_rank = trainer->samples_of_rank,
-                                   .features = net_features(trainer->net),
-                                   .predictions = net_predictions(trainer->net),
-                                   .labels = batch->targets,
-                                   .weights = batch->weights};
-  enum status status =
-      objective_evaluate(trainer->objective, &shares, trainer->grad_predictions, trainer->grad_features, &value);
-  if (status == ERR_NUMERIC) /* all ranks see it alike: name the sample */
-    return find_nonfinite(trainer, batch);
-  TRY(status);
-  sums[SUM_REGRESSION] = value.regression_local;
-  sums[SUM_BAD] =
-      regression_first_nonfinite(trainer->ops->dtype, batch->views * batch->rows * net_output_width(trainer->net),
-                                 net_predictions(trainer->net)) >= 0;
-  sums[SUM_STOP] = stop_asked();
-  TRY(comm_sum_start(comm, F64, sums, STEP_SUMS, &request));
-  struct net_hooks hooks = {
-      .context = trainer->buckets, .gradient_ready = gradient_ready, .progress = progress_messages};
-  TRY(net_backward(trainer->net, trainer->grad_predictions,
-                   objective_has_feature_gradient(trainer->objective) ? trainer->grad_features : NULL, &hooks));
-  TRY(buckets_wait(trainer->buckets));
-  TRY(comm_wait(comm, &request));
+/* Gradients and losses over all ranks. */
+static enum status compute(struct trainer *trainer, const struct batch *batch, struct train_step *step,
+                           double sums[STEP_SUMS], struct gradients_value *value) {
+  TRY(gradients_compute(trainer->gradients, batch, value));
+  sums[SUM_REGRESSION] = value->regression_local;
+  sums[SUM_BAD] = value->nonfinite != NULL;
+  sums[SUM_STOP] = signals_stop_asked();
+  TRY(comm_sum(trainer->session->comm, F64, sums, STEP_SUMS));
   step->loss_regression = sums[SUM_REGRESSION];
-  step->loss_conr = value.conr;
+  step->loss_conr = value->conr;
   step->loss = step->loss_regression + (trainer->config.conr ? trainer->config.conr_beta * step->loss_conr : 0);
   return STATUS_OK;
 }
@@ -173,17 +101,20 @@ static void show_progress(struct loop *loop, bool final) {
                                rate
                          : 0;
   double rows = progress->rows_sum > 0 ? (double)progress->rows_sum : 1;
-  char conr[48] = "", validation[64] = "", best[32] = "", remaining[32];
+  char conr[48] = "", validation[64] = "", best[32] = "", waiting[40] = "", remaining[32];
   if (trainer->config.conr)
     snprintf(conr, sizeof conr, " (conr %.4f)", progress->conr_sum / rows);
   if (progress->best_epoch >= 0)
     snprintf(best, sizeof best, " (best %.4f)", progress->best_value);
   if (!isnan(loop->last_validation))
     snprintf(validation, sizeof validation, "  val %s %.4f%s", trainer->config.select, loop->last_validation, best);
-  log_progress(&trainer->session->log, final, "epoch %lld/%lld step %lld/%lld  loss %.4f%s%s  %.0f samples/s, %s left",
+  if (elapsed > 0 && loop->data_wait > 0.01 * elapsed)
+    snprintf(waiting, sizeof waiting, ", waits %.0f %% for data", 100 * loop->data_wait / elapsed);
+  log_progress(&trainer->session->log, final,
+               "epoch %lld/%lld step %lld/%lld  loss %.4f%s%s  %.0f samples/s%s, %s left",
                (long long)progress->epoch + (progress->epoch < epochs), (long long)epochs,
                (long long)progress->epoch_step, (long long)steps, progress->loss_sum / rows, conr, validation, rate,
-               duration(left, remaining, sizeof remaining));
+               waiting, duration(left, remaining, sizeof remaining));
 }
 
 static enum status run_step(struct loop *loop, const struct batch *batch) {
@@ -191,13 +122,17 @@ static enum status run_step(struct loop *loop, const struct batch *batch) {
   struct progress *progress = &trainer->progress;
   struct train_step step = {.epoch = batch->epoch, .step = progress->step};
   double sums[STEP_SUMS] = {0}, squares = 0, began = log_seconds();
-  TRY(compute_gradients(trainer, batch, &step, sums));
+  struct gradients_value value;
+  enum status status = compute(trainer, batch, &step, sums, &value);
+  if (status == ERR_NUMERIC) /* all ranks see it alike: name the sample */
+    return report_nonfinite(trainer, &value);
+  TRY(status);
   struct parameters own = net_parameters(trainer->net);
   TRY(trainer->ops->sum_squares(own.elements, own.gradients, &squares));
   step.grad_norm = sqrt(squares);
   /* The summed numbers are the same on all ranks, so all come to the same verdict. */
   if (sums[SUM_BAD] > 0 || !isfinite(step.loss) || !isfinite(step.grad_norm))
-    return find_nonfinite(trainer, batch);
+    return report_nonfinite(trainer, &value);
   TRY(update(trainer, &step));
   progress->step++;
   progress->epoch_step++;
@@ -208,7 +143,7 @@ static enum status run_step(struct loop *loop, const struct batch *batch) {
   loop->stopped = sums[SUM_STOP] > 0;
   if (loop->observer != NULL)
     loop->observer->step(loop->observer->context, trainer, &step);
-  enum status status = log_step(loop, &step, log_seconds() - began);
+  status = log_step(loop, &step, log_seconds() - began);
   show_progress(loop, false);
   return status;
 }
@@ -221,13 +156,10 @@ static enum status save(struct trainer *trainer, bool best) {
   if (comm_rank(trainer->session->comm) == 0) {
     const double *mean = dataset_mean(trainer->dataset), *std = dataset_std(trainer->dataset);
     struct checkpoint checkpoint = {.parameters = net_parameters(trainer->net),
+                                    .buffers = net_buffers(trainer->net),
                                     .optim = trainer->optim,
                                     .progress = trainer->progress,
-                                    .model = {.inputs = net_input_width(trainer->net),
-                                              .outputs = net_output_width(trainer->net),
-                                              .hidden = trainer->hidden,
-                                              .activation = trainer->config.activation,
-                                              .precision = trainer->config.precision},
+                                    .model = trainer->model,
                                     .input_features = dataset_features(trainer->dataset),
                                     .mean = mean,
                                     .std = std,
@@ -244,8 +176,9 @@ static enum status save(struct trainer *trainer, bool best) {
 /* Options that may differ between a run and its continuation: they change where it ends or what is
  * shown, not what a step computes.  --epochs is one unless the schedule depends on it. */
 static bool may_change(const struct config *config, const char *name) {
-  static const char *const names[] = {"output",   "force",     "resume",           "quiet", "threads",
-                                      "patience", "log-steps", "checkpoint-steps", "init",  "bucket-mb"};
+  static const char *const names[] = {"output",  "force",     "resume",    "quiet",
+                                      "threads", "patience",  "log-steps", "checkpoint-steps",
+                                      "init",    "bucket-mb", "workers",   "cache"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(name, names[i]) == 0)
       return true;
@@ -292,7 +225,9 @@ static enum status restore_last(struct trainer *trainer) {
                "--resume with other data: %s is not what the run in %s was trained on", trainer->config.word[0],
                trainer->config.output);
   TRY_GOTO(check_same_options(trainer, opened.options), out);
-  TRY_GOTO(checkpoint_restore(&opened, net_parameters(trainer->net), trainer->optim, trainer->ops->dtype), out);
+  TRY_GOTO(checkpoint_restore(&opened, net_parameters(trainer->net), net_buffers(trainer->net), trainer->optim,
+                              trainer->ops->dtype),
+           out);
   trainer->progress = opened.progress;
 out:
   checkpoint_close(&opened);
@@ -306,7 +241,9 @@ static enum status share_state(struct trainer *trainer) {
   struct optim_array states[OPTIM_MAX_ARRAYS];
   int count = optim_state_arrays(trainer->optim, states);
   size_t real = dtype_size(trainer->ops->dtype);
+  struct parameters buffers = net_buffers(trainer->net);
   TRY(comm_broadcast(comm, own.data, own.elements * real, 0));
+  TRY(comm_broadcast(comm, buffers.data, buffers.elements * real, 0));
   for (int i = 0; i < count; i++)
     TRY(comm_broadcast(comm, states[i].data, states[i].count * real, 0));
   TRY(comm_broadcast(comm, &trainer->progress, sizeof trainer->progress, 0));
@@ -331,19 +268,28 @@ static enum status write_config_used(const struct trainer *trainer, const char *
   return STATUS_OK;
 }
 
+static enum status load_initial(struct trainer *trainer, const char *path) {
+  char note[1024];
+  TRY(parameters_load(path, net_parameters(trainer->net), net_buffers(trainer->net), trainer->ops->dtype, note,
+                      sizeof note));
+  if (note[0] != '\0')
+    log_line(&trainer->session->log, "%s", note);
+  return STATUS_OK;
+}
+
 /* Rank 0 prepares the folder and finds out where to begin. */
 static enum status prepare_folder(struct trainer *trainer, const char *hosts, bool *resumed) {
   const struct config *config = &trainer->config;
   char path[PATH_MAX];
   TRY(run_folder_make(config->output));
   bool found = run_folder_has_checkpoint(config->output);
-  REQUIRE(!run_folder_is_used(config->output) || (found && config->resume) || config->force, ERR_ARGUMENT,
+  REQUIRE(!found || config->resume || config->force, ERR_ARGUMENT,
           "%s already holds a run; give --resume to go on with it, or --force to replace it", config->output);
   *resumed = found && config->resume;
   if (!*resumed) {
     /* Before anything is removed: it may be of the run that --force replaces, or not there at all. */
     if (config->init != NULL)
-      TRY(parameters_load(config->init, net_parameters(trainer->net), trainer->ops->dtype));
+      TRY(load_initial(trainer, config->init));
     TRY(run_folder_clear(config->output));
   } else {
     TRY(restore_last(trainer));
@@ -545,7 +491,7 @@ enum status train(struct session *session, const struct config *config, const st
   struct loop loop = {.observer = observer, .last_validation = NAN};
   enum status status;
   *result = (struct train_result){.best_epoch = -1};
-  train_block_signals();
+  signals_block();
   TRY_GOTO(trainer_create(session, config, &loop.trainer), out);
   TRY_GOTO(begin(&loop), out);
   TRY_GOTO(run(&loop), out);

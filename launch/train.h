@@ -32,12 +32,9 @@ struct train_result {
   double best_value;
 };
 
-/* Keep SIGINT and SIGTERM for train() to ask for, once a step; they stay blocked.  To be called before MPI and OpenMP
- * start threads (train() calls it too, for its own).  No handler: oneDNN's products (seen in 2.6) keep their stack
- * pointer in the heap, where a handler's frame would overwrite numbers and malloc's own tables.  Local. */
-void train_block_signals(void);
-
-/* Collective; equal config on all ranks.  Failures that all ranks see alike are agreed (status_agreed);
+/* SIGINT and SIGTERM are blocked and asked for once a step (signals.h).
+ *
+ * Collective; equal config on all ranks.  Failures that all ranks see alike are agreed (status_agreed);
  * others are this rank's own, and the job must be aborted (session_fail does). */
 enum status train(struct session *session, const struct config *config, const struct train_observer *observer,
                   struct train_result *result);

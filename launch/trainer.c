@@ -3,17 +3,17 @@
 
 #include "dist/memory.h"
 #include "launch/run_folder.h"
-#include "model/mlp.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- options that only make sense together ------------------------------------------------ */
 
-/* Error when an option was given that nothing will read. */
+/* Error when an option was given that nothing will read.  config.used also gives what was resolved to 0: nothing asked. */
 static enum status refuse_unread(const struct config *config, bool read, const char *option, const char *needs) {
-  REQUIRE(read || !config_given(config, option), ERR_ARGUMENT,
-          "--%s has no effect without %s; drop one or add the other", option, needs);
+  char value[4096];
+  bool asks = config_given(config, option) && strcmp(config_value(config, option, value, sizeof value), "0") != 0;
+  REQUIRE(read || !asks, ERR_ARGUMENT, "--%s has no effect without %s; drop one or add the other", option, needs);
   return STATUS_OK;
 }
 
@@ -39,23 +39,50 @@ static enum status check_pairs(const struct config *config) {
           "--conr-aggregate log_of_mean belongs to --conr-variant paper");
   REQUIRE(!config->conr_outer_weights || strcmp(config->weights, "none") != 0, ERR_ARGUMENT,
           "--conr-outer-weights has no effect with --weights none; drop one");
-  TRY(refuse_unread(config, config->hidden[0] != '\0', "dropout", "a hidden layer"));
-  TRY(refuse_unread(config, config->hidden[0] != '\0', "activation", "a hidden layer"));
   REQUIRE(config->views < 3 || config->conr, ERR_ARGUMENT, "--views 3 is ConR's published recipe: add --conr");
   return STATUS_OK;
 }
 
-/* Fill in the defaults that depend on other options, so that config.used says what was done. */
-static void resolve_defaults(struct config *config) {
+/* Options for what the data are not. */
+static enum status check_kind(const struct config *config, bool images) {
+  static const char *const table_options[] = {"hidden", "activation", "noise", "mask"};
+  static const char *const image_options[] = {"size", "normalise",   "batch-norm", "augment", "pad",
+                                              "flip", "full-decode", "cache",      "workers"};
+  for (size_t i = 0; i < sizeof table_options / sizeof *table_options; i++)
+    TRY(refuse_unread(config, !images, table_options[i], "a table as data"));
+  for (size_t i = 0; i < sizeof image_options / sizeof *image_options; i++)
+    TRY(refuse_unread(config, images, image_options[i], "images as data"));
+  bool mlp = strcmp(config->model, "mlp") == 0, any = strcmp(config->model, "auto") == 0;
+  REQUIRE(any || mlp != images, ERR_ARGUMENT, "--model %s cannot learn from %s, which holds %s; use %s", config->model,
+          config->word[0], images ? "images" : "a table", images ? "cnn, resnet18 or resnet50" : "mlp");
+  bool crop = strcmp(config->augment, "crop") == 0, none = strcmp(config->augment, "none") == 0;
+  TRY(refuse_unread(config, crop, "pad", "--augment crop"));
+  TRY(refuse_unread(config, !none, "flip", "--augment crop or strong"));
+  if (!images && config->hidden[0] == '\0') {
+    TRY(refuse_unread(config, false, "dropout", "a hidden layer"));
+    TRY(refuse_unread(config, false, "activation", "a hidden layer"));
+  }
+  return STATUS_OK;
+}
+
+/* Fill in the defaults that depend on other options and on the data, so that config.used says what was done. */
+static enum status resolve_defaults(struct config *config, bool images) {
+  int64_t height, width;
   if (config->views == 0)
     config->views = config->conr ? 2 : 1;
-  double augmentation = config->views > 1 ? 0.05 : 0;
+  double augmentation = config->views > 1 && !images ? 0.05 : 0;
   if (!config_given(config, "noise"))
     config->noise = augmentation;
   if (!config_given(config, "mask"))
     config->mask = augmentation;
   if (strcmp(config->select, "auto") == 0)
     config->select = strcmp(config->loss, "mse") == 0 ? "mse" : "mae";
+  if (strcmp(config->model, "auto") == 0)
+    config->model = images ? "resnet18" : "mlp";
+  TRY(config_size(config->size, &height, &width));
+  if (!config_given(config, "pad") && images && strcmp(config->augment, "crop") == 0)
+    config->pad = ((height < width ? height : width) + 7) / 14;
+  return STATUS_OK;
 }
 
 static enum status check_options(struct trainer *trainer) {
@@ -93,59 +120,96 @@ static struct conr_options conr_options_of(const struct config *config) {
   return options;
 }
 
-static enum status open_data(struct trainer *trainer) {
+static enum transform_set set_of(const char *name) {
+  return strcmp(name, "none") == 0 ? TRANSFORM_PLAIN : strcmp(name, "crop") == 0 ? TRANSFORM_CROP : TRANSFORM_STRONG;
+}
+
+/* What the loaders of training and validation do with a sample. */
+static struct loader_options loader_options_of(const struct trainer *trainer, bool training) {
   const struct config *config = &trainer->config;
+  uint64_t seed = (uint64_t)config->seed;
+  struct loader_options options = {.views = 1,
+                                   .workers = (int)config->workers,
+                                   .cache = trainer->cache,
+                                   .no_decode_scaling = config->full_decode,
+                                   .transform = {.height = (int)trainer->model.height,
+                                                 .width = (int)trainer->model.width,
+                                                 .set = TRANSFORM_PLAIN,
+                                                 .seed = seed}};
+  if (options.workers == 0)
+    options.workers = trainer->session->threads;
+  if (!training)
+    return options;
+  options.views = (int)config->views;
+  options.augment = (struct augment){.noise_std = config->noise, .mask_probability = config->mask, .seed = seed};
+  options.transform.set = set_of(config->augment);
+  options.transform.padding = (int)config->pad;
+  options.transform.flip = config->flip;
+  options.transform.scale_low = 0.2;
+  return options;
+}
+
+static enum status describe_model(struct trainer *trainer) {
+  const struct config *config = &trainer->config;
+  bool images = dataset_kind(trainer->dataset) == DATASET_IMAGES;
+  snprintf(trainer->hidden, sizeof trainer->hidden, "%s", config->hidden);
+  trainer->model = (struct model_description){.name = config->model,
+                                              .inputs = dataset_features(trainer->dataset),
+                                              .outputs = dataset_targets(trainer->dataset),
+                                              .hidden = trainer->hidden,
+                                              .activation = config->activation,
+                                              .precision = config->precision,
+                                              .normalise = config->normalise};
+  return images ? config_size(config->size, &trainer->model.height, &trainer->model.width) : STATUS_OK;
+}
+
+static enum status open_data(struct trainer *trainer) {
+  struct config *config = &trainer->config;
   enum dtype dtype = strcmp(config->precision, "f64") == 0 ? F64 : F32;
   TRY(dataset_open(config->word[0], trainer->session->comm, dtype, &trainer->dataset));
   TRY(dataset_require_split(trainer->dataset, SPLIT_TRAIN, "training"));
   TRY(dataset_require_varied_targets(trainer->dataset));
+  bool images = dataset_kind(trainer->dataset) == DATASET_IMAGES;
+  TRY(check_kind(config, images));
+  TRY(resolve_defaults(config, images));
+  TRY(describe_model(trainer));
   trainer->sampler = (struct sampler){.rows = dataset_split_rows(trainer->dataset, SPLIT_TRAIN),
                                       .batch = config->batch,
                                       .seed = (uint64_t)config->seed,
                                       .shuffle = strcmp(config->shuffle, "random") == 0,
                                       .rank = comm_rank(trainer->session->comm),
                                       .size = comm_size(trainer->session->comm)};
-  struct augment augment = {
-      .noise_std = config->noise, .mask_probability = config->mask, .seed = (uint64_t)config->seed};
-  TRY(augment_check(&augment));
-  TRY(loader_create(trainer->dataset, SPLIT_TRAIN, &trainer->sampler, (int)config->views, &augment, &trainer->loader));
   TRY(joined_names(trainer->dataset, true, &trainer->feature_names));
   return joined_names(trainer->dataset, false, &trainer->target_names);
 }
 
-enum status model_build(const struct model_description *description, double dropout, int64_t capacity,
-                        const struct ops **ops, struct net **out) {
-  int64_t hidden[MOST_LAYERS];
-  int layers;
-  TRY(config_integers("hidden", description->hidden, 1, 1 << 20, MOST_LAYERS, hidden, &layers));
-  struct mlp_spec spec = {.inputs = description->inputs,
-                          .hidden_count = layers,
-                          .hidden = hidden,
-                          .dropout = dropout,
-                          .outputs = description->outputs};
-  TRY(activation_parse(description->activation, &spec.activation));
-  *ops = ops_get("cpu", strcmp(description->precision, "f64") == 0 ? F64 : F32);
-  return mlp_create(*ops, &spec, capacity, out);
+/* Collective. */
+static enum status build_cache(struct trainer *trainer) {
+  const char *wanted = trainer->config.cache;
+  enum image_cache_mode mode = strcmp(wanted, "auto") == 0 ? IMAGE_CACHE_AUTO
+                               : strcmp(wanted, "on") == 0 ? IMAGE_CACHE_ON
+                                                           : IMAGE_CACHE_OFF;
+  struct loader_options options = loader_options_of(trainer, true);
+  if (dataset_kind(trainer->dataset) != DATASET_IMAGES)
+    return STATUS_OK;
+  return image_cache_create(trainer->dataset, trainer->session->comm, &options.transform, trainer->config.full_decode,
+                            mode, &trainer->cache);
+}
+
+static enum status build_loader(struct trainer *trainer) {
+  struct loader_options options = loader_options_of(trainer, true);
+  return loader_create(trainer->dataset, SPLIT_TRAIN, &trainer->sampler, &options, &trainer->loader);
 }
 
 static enum status build_model(struct trainer *trainer) {
   const struct config *config = &trainer->config;
-  snprintf(trainer->hidden, sizeof trainer->hidden, "%s", config->hidden);
-  struct model_description description = {.inputs = dataset_features(trainer->dataset),
-                                          .outputs = dataset_targets(trainer->dataset),
-                                          .hidden = trainer->hidden,
-                                          .activation = config->activation,
-                                          .precision = config->precision};
-  int64_t rows = config->views * sampler_most_rows(&trainer->sampler);
-  TRY(model_build(&description, config->dropout, rows, &trainer->ops, &trainer->net));
+  int64_t rows = gradients_capacity(&trainer->sampler, (int)config->views, config->micro_batch);
+  TRY(model_build(&trainer->model, config->dropout, rows, &trainer->ops, &trainer->net));
   REQUIRE(!config->conr || net_parameters(trainer->net).count > 2, ERR_ARGUMENT,
           "--conr needs features to shape: give --hidden at least one layer");
-  TRY(net_initialise(trainer->net, (uint64_t)config->seed));
-  size_t real = dtype_size(trainer->ops->dtype);
-  TRY(memory_alloc((size_t)(rows * net_output_width(trainer->net)) * real, &trainer->grad_predictions));
-  if (config->conr)
-    TRY(memory_alloc((size_t)(rows * net_feature_width(trainer->net)) * real, &trainer->grad_features));
-  return STATUS_OK;
+  if (strcmp(config->batch_norm, "sync") == 0 && comm_size(trainer->session->comm) > 1)
+    net_synchronise(trainer->net, trainer->session->comm);
+  return net_initialise(trainer->net, (uint64_t)config->seed);
 }
 
 static enum status build_objective(struct trainer *trainer) {
@@ -153,8 +217,7 @@ static enum status build_objective(struct trainer *trainer) {
   struct objective_options options = {.weights = strcmp(config->weights, "auto") == 0,
                                       .conr = config->conr,
                                       .conr_beta = config->conr_beta,
-                                      .conr_options = conr_options_of(config),
-                                      .views = (int)config->views};
+                                      .conr_options = conr_options_of(config)};
   enum regression_kind kind;
   TRY(regression_by_name(config->loss, &kind));
   options.regression = regression_default(kind);
@@ -218,12 +281,34 @@ static enum status write_options(struct trainer *trainer) {
 
 /* All that one rank can do by itself. */
 static enum status build(struct trainer *trainer) {
+  TRY(build_loader(trainer));
   TRY(build_model(trainer));
   TRY(build_schedule(trainer));
   TRY(build_optimiser(trainer));
   TRY(write_options(trainer));
   trainer->progress = (struct progress){.best_epoch = -1};
-  return memory_alloc((size_t)comm_size(trainer->session->comm) * sizeof(int64_t), (void **)&trainer->samples_of_rank);
+  return STATUS_OK;
+}
+
+static enum status build_gradients(struct trainer *trainer) {
+  struct gradients_parts parts = {.comm = trainer->session->comm,
+                                  .net = trainer->net,
+                                  .objective = trainer->objective,
+                                  .buckets = trainer->buckets,
+                                  .sampler = &trainer->sampler,
+                                  .views = (int)trainer->config.views,
+                                  .micro_batch = trainer->config.micro_batch,
+                                  .seed = (uint64_t)trainer->config.seed,
+                                  .table = dataset_kind(trainer->dataset) == DATASET_TABLE};
+  return gradients_create(&parts, &trainer->gradients);
+}
+
+/* As large passes as the training step's memory allows. */
+static enum status build_validation(struct trainer *trainer) {
+  struct loader_options options = loader_options_of(trainer, false);
+  int64_t rows = net_capacity(trainer->net) * comm_size(trainer->session->comm);
+  return inference_create(trainer->session->comm, trainer->dataset, SPLIT_VAL, trainer->net, rows, &options,
+                          &trainer->validation);
 }
 
 enum status trainer_create(struct session *session, const struct config *config, struct trainer **out) {
@@ -233,17 +318,14 @@ enum status trainer_create(struct session *session, const struct config *config,
   TRY(comm_agree(session->comm, memory_alloc_zero(sizeof *trainer, (void **)&trainer)));
   trainer->session = session;
   trainer->config = *config;
-  resolve_defaults(&trainer->config);
   TRY_GOTO(comm_agree(session->comm, check_options(trainer)), failed);
   TRY_GOTO(comm_agree(session->comm, open_data(trainer)), failed);
+  TRY_GOTO(build_cache(trainer), failed);
   TRY_GOTO(comm_agree(session->comm, build(trainer)), failed);
   TRY_GOTO(comm_agree(session->comm, build_objective(trainer)), failed);
-  if (dataset_split_rows(trainer->dataset, SPLIT_VAL) > 0) {
-    /* As large as the training step's memory allows. */
-    int64_t rows = net_capacity(trainer->net) * comm_size(session->comm);
-    TRY_GOTO(inference_create(session->comm, trainer->dataset, SPLIT_VAL, trainer->net, rows, &trainer->validation),
-             failed);
-  }
+  TRY_GOTO(comm_agree(session->comm, build_gradients(trainer)), failed);
+  if (dataset_split_rows(trainer->dataset, SPLIT_VAL) > 0)
+    TRY_GOTO(build_validation(trainer), failed);
   REQUIRE_GOTO(trainer->validation != NULL || config->patience == 0, no_validation, ERR_ARGUMENT,
                "--patience needs validation samples, and %s has none", config->word[0]);
   *out = trainer;
@@ -260,15 +342,14 @@ void trainer_destroy(struct trainer **trainer) {
     return;
   struct trainer *own = *trainer;
   inference_destroy(&own->validation);
+  gradients_destroy(&own->gradients);
   buckets_destroy(&own->buckets);
   optim_destroy(&own->optim);
   objective_destroy(&own->objective);
   net_destroy(&own->net);
   loader_destroy(&own->loader);
+  image_cache_destroy(&own->cache);
   dataset_close(&own->dataset);
-  memory_free(&own->grad_features);
-  memory_free(&own->grad_predictions);
-  memory_free((void **)&own->samples_of_rank);
   memory_free((void **)&own->feature_names);
   memory_free((void **)&own->target_names);
   memory_free((void **)&own->options_text);

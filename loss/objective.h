@@ -4,14 +4,13 @@
  *     struct objective *objective;
  *     TRY(objective_create(MPI_COMM_WORLD, ops, &options, features, targets, &objective));
  *     each step, on what the network computed for this rank's rows:
- *       TRY(objective_evaluate(objective, &batch, grad_predictions, grad_features, &value));
+ *       TRY(objective_regression(objective, &batch, grad_predictions, &regression));      local
+ *       TRY(objective_conr(objective, &batch, grad_features, &conr));                     collective
  *     objective_destroy(&objective);
  *
- * Rows are stacked by view: all first views of the own samples, then all second ones.
- *     views 1   every term on the rows
- *     views 2   every term on both views (one joint pass)
- *     views 3   ConR on the first two, the regression loss on the third (the published recipe)
- * Every term is divided by global counts, so gradients of parameters are to be summed over ranks. */
+ * Which rows a term sees is the caller's choice.  Those of several views are stacked: all first views of the own
+ * samples, then all second ones.  Every term is divided by global counts, so gradients of parameters are to be summed
+ * over ranks. */
 #ifndef CONR_LOSS_OBJECTIVE_H
 #define CONR_LOSS_OBJECTIVE_H
 
@@ -29,22 +28,17 @@ struct objective_options {
   bool conr;
   double conr_beta; /* coefficient of ConR */
   struct conr_options conr_options;
-  int views; /* 1, 2 or 3 */
 };
 
+/* Rows of this rank: `views` views of `samples` samples. */
 struct objective_batch {
-  int64_t rows, rows_global;      /* samples of this rank and of all; rows may be 0 */
-  const int64_t *samples_of_rank; /* [ranks]                                        */
-  const void *features;           /* [views * rows, features]                       */
-  const void *predictions;        /* [views * rows, targets]                        */
-  const void *labels;             /* [views * rows, targets]                        */
-  const void *weights;            /* [views * rows]                                 */
-};
-
-struct objective_value {
-  double regression_local; /* this rank's part; the sum over ranks is the loss           */
-  double conr;             /* global, without its coefficient; 0 when off                */
-  struct conr_result conr_details;
+  int64_t samples, samples_global; /* of this rank and of all; samples may be 0 */
+  int views;
+  const int64_t *samples_of_rank; /* [ranks]; read by collective terms alone   */
+  const void *features;           /* [views * samples, features], likewise     */
+  const void *predictions;        /* [views * samples, targets]                */
+  const void *labels;             /* [views * samples, targets]                */
+  const void *weights;            /* [views * samples]                         */
 };
 
 /* Collective; all ranks pass equal arguments. */
@@ -52,14 +46,21 @@ enum status objective_create(MPI_Comm mpi, const struct ops *ops, const struct o
                              int targets, struct objective **out);
 void objective_destroy(struct objective **objective);
 
-/* Does it send a gradient to the features?  If not, pass NULL on to net_backward(). */
-bool objective_has_feature_gradient(const struct objective *objective);
+/* Is there a term on features, and thus a gradient for them? */
+bool objective_has_conr(const struct objective *objective);
 
-/* Values, and gradients of  regression + conr_beta * conr.
- * grad_predictions  [views * rows, targets], overwritten
- * grad_features     [views * rows, features], overwritten; not touched when there is no feature gradient
- * Collective.  ERR_NUMERIC on all ranks alike when ConR meets a value that is not finite. */
-enum status objective_evaluate(struct objective *objective, const struct objective_batch *batch, void *grad_predictions,
-                               void *grad_features, struct objective_value *value);
+/* The regression loss of some of the rows of the global batch, and its gradient.  A batch may come in pieces: the values
+ * of all pieces and ranks add up to the loss.
+ * grad_predictions  [views * samples, targets], overwritten
+ * Local. */
+void objective_regression(const struct objective *objective, const struct objective_batch *batch,
+                          void *grad_predictions, double *loss_local);
+
+/* ConR over the rows of all ranks, and the gradient of conr_beta times it.
+ * grad_features  [views * samples, features], overwritten
+ * conr           the same on all ranks, without its coefficient
+ * Collective.  ERR_NUMERIC on all ranks alike when it meets a value that is not finite; ERR_BUG when there is none. */
+enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features,
+                           double *conr);
 
 #endif

@@ -4,33 +4,20 @@
 #include "dist/memory.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Element i of a numeric array, as double. */
-static double element(const struct array *array, int64_t i) {
-  switch (array->type) {
-  case ARRAY_U8:
-    return ((const uint8_t *)array->data)[i];
-  case ARRAY_I32:
-    return ((const int32_t *)array->data)[i];
-  case ARRAY_I64:
-    return (double)((const int64_t *)array->data)[i];
-  case ARRAY_F32:
-    return (double)((const float *)array->data)[i];
-  case ARRAY_F64:
-    break;
-  }
-  return ((const double *)array->data)[i];
-}
+/* Along one side of an image. */
+#define MODEL_MOST_PIXELS 65536
 
-static void copy_elements(const struct array *array, enum dtype dtype, void *out) {
-  for (int64_t i = 0; i < array_count(array); i++)
-    if (dtype == F32)
-      ((float *)out)[i] = (float)element(array, i);
-    else
-      ((double *)out)[i] = element(array, i);
+bool checkpoint_names_parameter(const char *name) {
+  static const char *const others[] = {CHECKPOINT_BUFFERS, "optimiser/", "standardise/"};
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+    if (strncmp(name, others[i], strlen(others[i])) == 0)
+      return false;
+  return true;
 }
 
 /* ---- writing ------------------------------------------------------------------------------ */
@@ -82,12 +69,15 @@ enum status checkpoint_write(const char *path, const struct checkpoint *checkpoi
       attribute_text("conr_format", "checkpoint"),
       attribute_integer("conr_version", CHECKPOINT_VERSION),
       attribute_text("made_by", checkpoint->made_by),
-      attribute_text("model", "mlp"),
+      attribute_text("model", model->name),
       attribute_integer("model_inputs", model->inputs),
       attribute_integer("model_outputs", model->outputs),
       attribute_text("model_hidden", model->hidden),
       attribute_text("model_activation", model->activation),
       attribute_text("precision", model->precision),
+      attribute_integer("model_height", model->height),
+      attribute_integer("model_width", model->width),
+      attribute_text("model_normalise", model->normalise),
       attribute_text("feature_names", checkpoint->feature_names),
       attribute_text("target_names", checkpoint->target_names),
       attribute_text("data_hash", hash),
@@ -105,10 +95,11 @@ enum status checkpoint_write(const char *path, const struct checkpoint *checkpoi
       attribute_integer("finished", progress->finished),
   };
   struct arrays arrays = {0};
-  size_t most = (size_t)checkpoint->parameters.count * (1 + OPTIM_MAX_ARRAYS) + 2;
+  size_t most = (size_t)checkpoint->parameters.count * (1 + OPTIM_MAX_ARRAYS) + (size_t)checkpoint->buffers.count + 2;
   enum status status;
   TRY(memory_alloc(most * sizeof *arrays.list, (void **)&arrays.list));
   TRY_GOTO(add_parameters(&arrays, "", &checkpoint->parameters, checkpoint->parameters.data, dtype), out);
+  TRY_GOTO(add_parameters(&arrays, CHECKPOINT_BUFFERS, &checkpoint->buffers, checkpoint->buffers.data, dtype), out);
   TRY_GOTO(add_optimiser(&arrays, checkpoint, dtype), out);
   TRY_GOTO(add_standardisation(&arrays, checkpoint), out);
   status = array_file_write(path, arrays.list, arrays.count, attributes, sizeof attributes / sizeof *attributes);
@@ -132,13 +123,83 @@ static enum status read_progress(const struct array_file *file, struct progress 
   return array_file_integer(file, "finished", &progress->finished);
 }
 
+/* Numbers of the parameters themselves in the file. */
+static int64_t stored_elements(const struct array_file *file) {
+  int64_t elements = 0;
+  for (size_t i = 0; i < file->array_count; i++)
+    if (checkpoint_names_parameter(file->arrays[i].name))
+      elements += array_count(&file->arrays[i]);
+  return elements;
+}
+
+/* Parameters of an mlp of these widths, or -1 when there are absurdly many or `hidden` is no list. */
+static double mlp_elements(const struct model_description *model) {
+  double elements = 0, before = (double)model->inputs;
+  for (const char *next = model->hidden; *next != '\0';) {
+    char *end;
+    double width = (double)strtoll(next, &end, 10);
+    if (end == next || width < 1 || (*end != ',' && *end != '\0'))
+      return -1;
+    elements += (before + 1) * width;
+    before = width;
+    next = *end == ',' ? end + 1 : end;
+  }
+  return elements + (before + 1) * (double)model->outputs;
+}
+
+/* A damaged or forged description must not make a network of absurd size: it would have at most about as many
+ * parameters as the file holds.  (Their exact shapes are checked when they are restored.) */
+static enum status check_size(const struct array_file *file, const struct model_description *model) {
+  bool images = strcmp(model->name, "mlp") != 0;
+  REQUIRE(model->inputs >= !images && model->inputs <= INT_MAX / 8, ERR_FORMAT,
+          "%s says the model has %lld inputs; use another checkpoint", file->path, (long long)model->inputs);
+  REQUIRE(model->outputs >= 1 && model->outputs <= INT_MAX / 8, ERR_FORMAT,
+          "%s says the model has %lld outputs; use another checkpoint", file->path, (long long)model->outputs);
+  int64_t least = images ? 1 : 0, most = images ? MODEL_MOST_PIXELS : 0;
+  REQUIRE(model->height >= least && model->height <= most && model->width >= least && model->width <= most, ERR_FORMAT,
+          "%s says the model %s sees images of %lld x %lld; use another checkpoint", file->path, model->name,
+          (long long)model->height, (long long)model->width);
+  double stored = (double)stored_elements(file), needed = images ? (double)model->outputs : mlp_elements(model);
+  REQUIRE(needed >= 0 && needed <= 2 * stored, ERR_FORMAT,
+          "%s describes a model of %lld inputs, hidden layers \"%.100s\" and %lld outputs, but holds %lld parameters; "
+          "use another checkpoint",
+          file->path, (long long)model->inputs, model->hidden, (long long)model->outputs,
+          (long long)stored_elements(file));
+  return STATUS_OK;
+}
+
+static enum status check_word(const struct array_file *file, const char *what, const char *word,
+                              const char *const *known) {
+  for (int i = 0; known[i] != NULL; i++)
+    if (strcmp(word, known[i]) == 0)
+      return STATUS_OK;
+  return fail(ERR_FORMAT, "%s says its %s is \"%.40s\", which this program does not have", file->path, what, word);
+}
+
+static enum status read_model(const struct array_file *file, int64_t version, struct model_description *model) {
+  static const char *const names[] = {"mlp", "cnn", "resnet18", "resnet50", NULL};
+  static const char *const precisions[] = {"f32", "f64", NULL};
+  static const char *const scalings[] = {"half", "imagenet", "none", NULL};
+  TRY(array_file_text(file, "model", &model->name));
+  TRY(array_file_integer(file, "model_inputs", &model->inputs));
+  TRY(array_file_integer(file, "model_outputs", &model->outputs));
+  TRY(array_file_text(file, "model_hidden", &model->hidden));
+  TRY(array_file_text(file, "model_activation", &model->activation));
+  TRY(array_file_text(file, "precision", &model->precision));
+  model->normalise = "none"; /* before version 2 there were tables alone */
+  if (version > 1) {
+    TRY(array_file_integer(file, "model_height", &model->height));
+    TRY(array_file_integer(file, "model_width", &model->width));
+    TRY(array_file_text(file, "model_normalise", &model->normalise));
+  }
+  TRY(check_word(file, "model", model->name, names));
+  TRY(check_word(file, "precision", model->precision, precisions));
+  TRY(check_word(file, "normalisation", model->normalise, scalings));
+  return check_size(file, model);
+}
+
 static enum status read_description(const struct array_file *file, struct opened_checkpoint *out) {
   const char *hash;
-  TRY(array_file_integer(file, "model_inputs", &out->model.inputs));
-  TRY(array_file_integer(file, "model_outputs", &out->model.outputs));
-  TRY(array_file_text(file, "model_hidden", &out->model.hidden));
-  TRY(array_file_text(file, "model_activation", &out->model.activation));
-  TRY(array_file_text(file, "precision", &out->model.precision));
   TRY(array_file_text(file, "feature_names", &out->feature_names));
   TRY(array_file_text(file, "target_names", &out->target_names));
   TRY(array_file_text(file, "options", &out->options));
@@ -159,10 +220,11 @@ enum status checkpoint_open(const char *path, struct opened_checkpoint *out) {
   REQUIRE_GOTO(strcmp(format, "checkpoint") == 0, failed, ERR_FORMAT, "%s is a conr %s file, not a checkpoint", path,
                format);
   TRY_GOTO(array_file_integer(out->file, "conr_version", &version), failed);
-  REQUIRE_GOTO(version == CHECKPOINT_VERSION, failed, ERR_FORMAT,
-               "%s is a checkpoint of format version %lld; this program reads version %d", path, (long long)version,
-               CHECKPOINT_VERSION);
+  REQUIRE_GOTO(version >= 1 && version <= CHECKPOINT_VERSION, failed, ERR_FORMAT,
+               "%s is a checkpoint of format version %lld; this program reads versions 1 to %d", path,
+               (long long)version, CHECKPOINT_VERSION);
   TRY_GOTO(read_progress(out->file, &out->progress), failed);
+  TRY_GOTO(read_model(out->file, version, &out->model), failed);
   TRY_GOTO(read_description(out->file, out), failed);
   return STATUS_OK;
 failed:
@@ -174,16 +236,6 @@ void checkpoint_close(struct opened_checkpoint *checkpoint) {
   array_file_destroy(&checkpoint->file);
 }
 
-/* "[64, 10]" */
-static const char *shape_text(int rank, const int64_t *shape, char *buffer, size_t bytes) {
-  size_t used = (size_t)snprintf(buffer, bytes, "[");
-  for (int i = 0; i < rank && used < bytes; i++)
-    used += (size_t)snprintf(buffer + used, bytes - used, "%s%lld", i ? ", " : "", (long long)shape[i]);
-  if (used < bytes)
-    snprintf(buffer + used, bytes - used, "]");
-  return buffer;
-}
-
 /* Copy the named arrays into a flat buffer laid out like the parameters. */
 static enum status load_flat(const struct array_file *file, const char *prefix, const struct parameters *parameters,
                              void *data, enum dtype dtype) {
@@ -193,20 +245,21 @@ static enum status load_flat(const struct array_file *file, const char *prefix, 
     snprintf(name, sizeof name, "%s%s", prefix, one->name);
     const struct array *array = array_file_find(file, name);
     REQUIRE(array != NULL, ERR_FORMAT, "%s has no \"%s\"; the model has it with shape %s", file->path, name,
-            shape_text(one->rank, one->shape, wanted, sizeof wanted));
+            array_shape_text(one->rank, one->shape, wanted, sizeof wanted));
     bool same =
         array->rank == one->rank && memcmp(array->shape, one->shape, (size_t)one->rank * sizeof *one->shape) == 0;
-    REQUIRE(same, ERR_FORMAT, "\"%s\" is %s in %s but %s in the model; give the same --hidden as then", name,
-            shape_text(array->rank, array->shape, found, sizeof found), file->path,
-            shape_text(one->rank, one->shape, wanted, sizeof wanted));
-    copy_elements(array, dtype, (char *)data + one->offset * dtype_size(dtype));
+    REQUIRE(same, ERR_FORMAT, "\"%s\" is %s in %s but %s in the model; give the same --model and --hidden as then",
+            name, array_shape_text(array->rank, array->shape, found, sizeof found), file->path,
+            array_shape_text(one->rank, one->shape, wanted, sizeof wanted));
+    array_convert(array, dtype, (char *)data + one->offset * dtype_size(dtype));
   }
   return STATUS_OK;
 }
 
 enum status checkpoint_restore(const struct opened_checkpoint *checkpoint, struct parameters parameters,
-                               struct optim *optim, enum dtype dtype) {
+                               struct parameters buffers, struct optim *optim, enum dtype dtype) {
   TRY(load_flat(checkpoint->file, "", &parameters, parameters.data, dtype));
+  TRY(load_flat(checkpoint->file, CHECKPOINT_BUFFERS, &buffers, buffers.data, dtype));
   if (optim == NULL)
     return STATUS_OK;
   struct optim_array states[OPTIM_MAX_ARRAYS];
@@ -220,26 +273,4 @@ enum status checkpoint_restore(const struct opened_checkpoint *checkpoint, struc
   TRY(array_file_integer(checkpoint->file, "optimiser_steps", &steps));
   optim_set_steps(optim, steps);
   return STATUS_OK;
-}
-
-/* A checkpoint also serves: its other arrays are known by their folders. */
-static bool belongs_to_checkpoint(const char *name) {
-  return strncmp(name, "optimiser/", 10) == 0 || strncmp(name, "standardise/", 12) == 0;
-}
-
-enum status parameters_load(const char *path, struct parameters parameters, enum dtype dtype) {
-  struct array_file *file;
-  enum status status;
-  TRY(array_file_read(path, false, &file));
-  TRY_GOTO(load_flat(file, "", &parameters, parameters.data, dtype), out);
-  for (size_t i = 0; i < file->array_count; i++) {
-    bool known = belongs_to_checkpoint(file->arrays[i].name);
-    for (int k = 0; k < parameters.count && !known; k++)
-      known = strcmp(file->arrays[i].name, parameters.list[k].name) == 0;
-    REQUIRE_GOTO(known, out, ERR_FORMAT, "%s has \"%s\", which the model does not have; give the same --hidden as then",
-                 path, file->arrays[i].name);
-  }
-out:
-  array_file_destroy(&file);
-  return status;
 }

@@ -2,11 +2,11 @@
  *
  *     TRY(checkpoint_write(path, &checkpoint));                       rank 0
  *     TRY(checkpoint_open(path, &opened));                            rank 0; verifies the checksum
- *     TRY(checkpoint_restore(opened, parameters, optim));
+ *     TRY(checkpoint_restore(&opened, parameters, buffers, optim, dtype));
  *     checkpoint_close(&opened);
  *
- * One HDF5 file: parameters by name, optimiser states under "optimiser/", standardisation of the inputs
- * under "standardise/", and attributes.  Written aside, synced, checksummed and renamed (io/array_file.h).
+ * One HDF5 file: parameters by name, running statistics under "buffers/", optimiser states under "optimiser/",
+ * standardisation of the inputs under "standardise/", and attributes.  Written aside, synced, checksummed and renamed (io/array_file.h).
  * There is no random state: all draws are functions of (seed, epoch, sample).  All functions are local. */
 #ifndef CONR_MODEL_CHECKPOINT_H
 #define CONR_MODEL_CHECKPOINT_H
@@ -15,7 +15,8 @@
 #include "model/net.h"
 #include "model/optim.h"
 
-#define CHECKPOINT_VERSION 1
+#define CHECKPOINT_VERSION 2 /* version 1, without buffers and image sizes, is read too */
+#define CHECKPOINT_BUFFERS "buffers/"
 
 /* Where a run stands.  Plain numbers, copied between ranks as bytes. */
 struct progress {
@@ -33,15 +34,19 @@ struct progress {
 
 /* What a network was built from, as texts, to build it again. */
 struct model_description {
-  int64_t inputs, outputs;
-  const char *hidden;     /* "64,64" */
-  const char *activation; /* "relu"  */
-  const char *precision;  /* "f32"   */
+  const char *name;        /* "mlp", "cnn", "resnet18", "resnet50"                         */
+  int64_t inputs, outputs; /* columns of a table, 0 or more for images; components of a label */
+  const char *hidden;      /* mlp: "64,64"                                                 */
+  const char *activation;  /* mlp: "relu"                                                  */
+  const char *precision;   /* "f32" or "f64"                                               */
+  int64_t height, width;   /* of the images the model sees; 0 for tables                   */
+  const char *normalise;   /* images: "half", "imagenet" or "none"                         */
 };
 
 struct checkpoint {
   struct parameters parameters;
-  struct optim *optim; /* borrowed */
+  struct parameters buffers; /* running statistics; none in an mlp */
+  struct optim *optim;       /* borrowed */
   struct progress progress;
   struct model_description model;
   int input_features;
@@ -66,17 +71,17 @@ struct opened_checkpoint {
   uint64_t data_hash;
 };
 
-/* Read and verify.  ERR_FILE, ERR_FORMAT: missing, damaged, of another version; the sentence names the file. */
+/* Read and verify; the model described is then one that the program knows, and no larger than the file can tell.
+ * ERR_FILE, ERR_FORMAT: missing, damaged, of another version; the sentence names the file. */
 enum status checkpoint_open(const char *path, struct opened_checkpoint *out);
 void checkpoint_close(struct opened_checkpoint *checkpoint);
 
-/* Copy parameters, and the optimiser's states unless optim is NULL.  ERR_FORMAT: a parameter is missing or has
+/* Copy parameters and buffers, and the optimiser's states unless optim is NULL.  ERR_FORMAT: one is missing or has
  * another shape; nothing is known to be intact then. */
 enum status checkpoint_restore(const struct opened_checkpoint *checkpoint, struct parameters parameters,
-                               struct optim *optim, enum dtype dtype);
+                               struct parameters buffers, struct optim *optim, enum dtype dtype);
 
-/* Initial parameters by name from any HDF5 file, numbers of any type; every parameter of the net must be there with its
- * shape, and nothing else may be. */
-enum status parameters_load(const char *path, struct parameters parameters, enum dtype dtype);
+/* Is the array of this name in a checkpoint a parameter, and no buffer or state? */
+bool checkpoint_names_parameter(const char *name);
 
 #endif

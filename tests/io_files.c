@@ -92,20 +92,27 @@ void io_empty_disk(void) {
   cr_assert(setrlimit(RLIMIT_FSIZE, &limit) == 0);
 }
 
-void io_python(const char *program, const char *argument) {
+#define EXIT_NO_MODULE 77
+
+void io_python_with(const char *modules, double seconds, const char *program, const char *argument) {
   const char *python = getenv("PYTHON");
   if (python == NULL || python[0] == '\0')
     python = "python3";
   struct run_result run;
-  char *const probe[] = {(char *)python, "-c", "import h5py, numpy", NULL};
-  int missing = run_command(probe, 30, &run);
-  run_result_free(&run);
-  if (missing != 0) {
+  char *text = NULL;
+  cr_assert(asprintf(&text, "import sys\ntry:\n import %s\nexcept ImportError:\n sys.exit(%d)\n%s", modules,
+                     EXIT_NO_MODULE, program) > 0);
+  char *const command[] = {(char *)python, "-c", text, (char *)argument, NULL};
+  int failed = run_command(command, seconds, &run);
+  free(text);
+  if (failed == EXIT_NO_MODULE || failed == RUN_NOT_STARTED) {
     io_files_end(); /* a test that is skipped has no end of its own */
-    cr_skip("no Python with h5py and numpy: set PYTHON");
+    cr_skip("no Python with %s: set PYTHON", modules);
   }
-  char *const command[] = {(char *)python, "-c", (char *)program, (char *)argument, NULL};
-  int failed = run_command(command, 60, &run);
   cr_assert(eq(int, failed, 0), "%s", run.output);
   run_result_free(&run);
+}
+
+void io_python(const char *program, const char *argument) {
+  io_python_with("h5py, numpy", 60, program, argument);
 }

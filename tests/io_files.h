@@ -51,4 +51,7 @@ void io_empty_disk(void);
  * else python3); fails it when the program fails. */
 void io_python(const char *program, const char *argument);
 
+/* The same with these modules, such as "torch, safetensors", and a time limit. */
+void io_python_with(const char *modules, double seconds, const char *program, const char *argument);
+
 #endif

@@ -70,7 +70,8 @@ Test(cli_import, random_bytes) {
 
 Test(cli_import, an_hdf5_file_is_not_csv) {
   const char *data = cli_data("data.h5", 20);
-  cli_refused(0, 2, cli_text("%s has no column \"y\"; its columns are \x89HDF", data),
+  cli_refused(0, 2,
+              cli_text("%s is an HDF5 file: give --layout encoded or --layout pixels to convert its images", data),
               cli_text("import %s --target y -o %s", data, io_file("t.h5")));
 }
 

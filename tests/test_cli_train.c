@@ -146,10 +146,11 @@ Test(cli_train, initial_parameters_that_are_missing_or_of_another_shape) {
   cli_refused(RANKS, 1, cli_text("cannot open %s: No such file or directory; check the path", io_file("none.h5")),
               cli_text("train %s -o %s --init %s", data, run, io_file("none.h5")));
   cli_accepted(0, cli_text("train %s -o %s --epochs 1 --hidden 8", data, start));
-  cli_refused(RANKS, 1,
-              cli_text("\"layer0.weight\" is [8, 6] in %s but [4, 6] in the model; give the same --hidden as then",
-                       cli_last(start)),
-              cli_text("train %s -o %s --init %s --hidden 4", data, run, cli_last(start)));
+  cli_refused(
+      RANKS, 1,
+      cli_text("\"layer0.weight\" is [8, 6] in %s but [4, 6] in the model; give the same --model and --hidden as then",
+               cli_last(start)),
+      cli_text("train %s -o %s --init %s --hidden 4", data, run, cli_last(start)));
 }
 
 Test(cli_train, initial_parameters_may_be_of_the_run_that_is_replaced) {
@@ -235,7 +236,7 @@ Test(cli_train, a_checkpoint_is_no_table) {
   const char *data = cli_data("t.h5", 20), *run = io_file("start");
   cli_accepted(0, cli_text("train %s -o %s --epochs 1", data, run));
   data_refused(1, cli_last(run),
-               cli_text("%s is a conr \"checkpoint\" file, not a table; make one with conr import", cli_last(run)));
+               cli_text("%s is a conr \"checkpoint\" file, not a dataset; make one with conr import", cli_last(run)));
 }
 
 Test(cli_train, parts_that_are_missing) {

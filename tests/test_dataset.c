@@ -381,7 +381,7 @@ FILE_TEST(dataset, values_that_cannot_be_used_are_named_with_their_row) {
 FILE_TEST(dataset, files_of_another_kind_are_refused) {
   io_table_attribute(fresh(false), "conr_format", "predictions");
   expect_refused(io_file("table.h5"), ERR_FORMAT,
-                 "%s is a conr \"predictions\" file, not a table; make one with conr import");
+                 "%s is a conr \"predictions\" file, not a dataset; make one with conr import");
   io_table_attribute(fresh(false), "conr_format", "table");
   struct dataset *dataset = open_table(io_file("table.h5"), F32);
   dataset_close(&dataset);

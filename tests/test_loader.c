@@ -39,8 +39,10 @@ static struct sampler sampler_of(const struct dataset *dataset, int64_t batch, i
 static struct loader *start(struct dataset *dataset, const struct sampler *sampler, int views,
                             const struct augment *augment, int64_t epoch, int64_t step) {
   struct loader *loader;
-  cr_assert(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, sampler, views, augment, &loader), 0), "%s",
-            status_message());
+  struct loader_options options = {.views = views, .workers = 3}; /* a table has one all the same */
+  if (augment != NULL)
+    options.augment = *augment;
+  cr_assert(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, sampler, &options, &loader), 0), "%s", status_message());
   cr_assert(eq(int, (int)loader_start(loader, epoch, step), 0));
   return loader;
 }
@@ -204,8 +206,9 @@ FILE_TEST(loader, it_stops_at_any_time_and_starts_again) {
   struct io_table table = io_table_plain(ROWS, FEATURES);
   struct dataset *dataset = open_sample(&table, F32);
   struct sampler sampler = sampler_of(dataset, 8, 0, 1);
+  struct loader_options options = {.views = 2};
   struct loader *loader;
-  cr_assert(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, &sampler, 2, NULL, &loader), 0));
+  cr_assert(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, &sampler, &options, &loader), 0));
   loader_stop(loader);
   for (int round = 0; round < 200; round++) {
     cr_assert(eq(int, (int)loader_start(loader, round, 0), 0));
@@ -267,11 +270,14 @@ FILE_TEST(loader, requests_without_sense_are_refused) {
   struct io_table table = io_table_plain(ROWS, FEATURES);
   struct dataset *dataset = open_sample(&table, F32);
   struct sampler sampler = sampler_of(dataset, 10, 0, 1);
-  struct augment augment = {.noise_std = -1};
+  struct loader_options plain = {.views = 1}, none = {.views = 0}, noise = plain, crowd = plain;
   struct loader *loader;
-  cr_expect(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, &sampler, 0, NULL, &loader), ERR_ARGUMENT));
-  cr_expect(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, &sampler, 1, &augment, &loader), ERR_ARGUMENT));
-  cr_expect(eq(int, (int)loader_create(dataset, SPLIT_VAL, &sampler, 1, NULL, &loader), ERR_BUG));
+  noise.augment.noise_std = -1;
+  crowd.workers = LOADER_MOST_WORKERS + 1;
+  cr_expect(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, &sampler, &none, &loader), ERR_ARGUMENT));
+  cr_expect(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, &sampler, &noise, &loader), ERR_ARGUMENT));
+  cr_expect(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, &sampler, &crowd, &loader), ERR_ARGUMENT));
+  cr_expect(eq(int, (int)loader_create(dataset, SPLIT_VAL, &sampler, &plain, &loader), ERR_BUG));
   cr_expect(loader == NULL);
   dataset_close(&dataset);
 }

@@ -72,6 +72,20 @@ Test(resume, killed_at_ten_random_moments_it_ends_with_the_same_bits) {
   cli_same_runs(whole, run);
 }
 
+/* Between the best checkpoint of the first epoch and the last one: the best one is as good. */
+Test(resume, killed_in_the_middle_of_the_first_save_it_goes_on_from_the_best) {
+  const char *run = io_file("cut"), *whole = undisturbed(2, 4);
+  cli_accepted(2, command_for(run, 1));
+  cr_assert(eq(int, remove(cli_last(run)), 0));
+  remove(cli_text("%s/checkpoint-previous.h5", run));
+  struct run_result result = cli_run(2, cli_text("%s --resume", command_for(run, 4)));
+  cr_assert(eq(int, result.exit_status, 0), "%s", result.output);
+  cr_assert(eq(int, cli_count(result.output, "there is no last checkpoint; going on from the best one, epoch 2"), 1),
+            "%s", result.output);
+  run_result_free(&result);
+  cli_same_runs(whole, run);
+}
+
 /* Before the first checkpoint there is nothing to go on with, and --resume begins. */
 Test(resume, killed_before_the_first_checkpoint_it_begins_again) {
   const char *run = io_file("killed"), *whole = undisturbed(2, 2);

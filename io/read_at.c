@@ -1,0 +1,36 @@
+/* pread until all of it is there. */
+#include "io/read_at.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum status read_at_open(const char *path, int64_t offset, int64_t bytes, int *out) {
+  struct stat entry;
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  REQUIRE(file >= 0, ERR_FILE, "cannot open %s: %s", path, strerror(errno));
+  if (fstat(file, &entry) != 0 || offset < 0 || offset > entry.st_size || bytes > entry.st_size - offset) {
+    close(file);
+    return fail(ERR_FORMAT, "%s is damaged or cut short: %lld bytes from byte %lld on are not all there", path,
+                (long long)bytes, (long long)offset);
+  }
+  *out = file;
+  return STATUS_OK;
+}
+
+enum status read_at(int file, const char *path, int64_t offset, size_t bytes, void *out) {
+  char *next = out;
+  while (bytes > 0) {
+    ssize_t got = pread(file, next, bytes, (off_t)offset);
+    if (got < 0 && errno == EINTR)
+      continue;
+    REQUIRE(got >= 0, ERR_FILE, "cannot read %s: %s", path, strerror(errno));
+    REQUIRE(got > 0, ERR_FILE, "%s was cut short while it was in use: byte %lld is gone", path, (long long)offset);
+    next += got;
+    offset += got;
+    bytes -= (size_t)got;
+  }
+  return STATUS_OK;
+}

@@ -1,0 +1,193 @@
+/* conr bench loss: time of the ConR loss and its gradient, beside the machine's own matrix-product rate.
+ *
+ * Labels are drawn from the age counts of the AgeDB-DIR training split; predictions are labels with Gaussian
+ * errors of mean size 7 years, as those of a trained model are; features are normal.  Each measurement is the best of
+ * --repeat; the matrix product is measured anew beside each. */
+#include "dist/memory.h"
+#include "dist/random.h"
+#include "launch/bench.h"
+#include "loss/conr.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#define MOST_SIZES 32
+
+/* Training samples of each age from 0 on. */
+static const int age_counts[] = {0,   1,   0,   4,   2,   2,   4,   5,   4,   2,   5,   8,   6,   8,   9,   15,  18,
+                                 28,  60,  50,  101, 103, 123, 152, 199, 224, 215, 244, 287, 253, 325, 256, 318, 278,
+                                 302, 353, 287, 310, 322, 261, 326, 260, 296, 265, 221, 282, 227, 229, 251, 207, 257,
+                                 227, 250, 190, 198, 234, 167, 183, 186, 153, 185, 147, 178, 158, 133, 171, 117, 117,
+                                 155, 90,  156, 85,  115, 96,  78,  98,  49,  44,  46,  26,  31,  26,  24,  19,  15,
+                                 20,  13,  10,  7,   7,   7,   7,   5,   5,   3,   3,   2,   1,   2,   1,   2,   1};
+
+struct bench {
+  struct session *session;
+  const struct config *config;
+  float *features, *labels, *predictions, *grad; /* [rows, dim], [rows], [rows], [rows, dim]: this rank's share */
+  int64_t rows, rows_global;
+  int dim;
+};
+
+struct measurement {
+  double seconds, gflops, gemm_gflops, computed_share;
+  size_t extra_bytes;
+  struct conr_result result;
+};
+
+/* An age with the frequencies of the table. */
+static float draw_age(struct random_key key, uint64_t row) {
+  int total = 0, ages = (int)(sizeof age_counts / sizeof *age_counts), age = 0;
+  for (int i = 0; i < ages; i++)
+    total += age_counts[i];
+  double left = random_uniform(key, row, 0) * total;
+  while (age < ages - 1 && left >= age_counts[age])
+    left -= age_counts[age++];
+  return (float)age;
+}
+
+static enum status fill(struct bench *bench) {
+  int rank = comm_rank(bench->session->comm), size = comm_size(bench->session->comm);
+  int64_t first = bench->rows_global * rank / size;
+  struct random_key key = random_key((uint64_t)bench->config->seed, RANDOM_TEST, 0);
+  bench->rows = bench->rows_global * (rank + 1) / size - first;
+  size_t bytes = (size_t)bench->rows * (size_t)bench->dim * sizeof(float);
+  TRY(memory_alloc(bytes, (void **)&bench->features));
+  TRY(memory_alloc(bytes, (void **)&bench->grad));
+  TRY(memory_alloc((size_t)bench->rows * sizeof(float), (void **)&bench->labels));
+  TRY(memory_alloc((size_t)bench->rows * sizeof(float), (void **)&bench->predictions));
+#pragma omp parallel for
+  for (int64_t i = 0; i < bench->rows; i++) {
+    uint64_t row = (uint64_t)(first + i);
+    bench->labels[i] = draw_age(key, row);
+    /* Mean absolute error of a normal deviate: sigma sqrt(2/pi). */
+    bench->predictions[i] = bench->labels[i] + (float)(7 * sqrt(M_PI / 2) * random_normal(key, row, 1));
+    for (int k = 0; k < bench->dim; k++)
+      bench->features[i * bench->dim + k] = (float)random_normal(key, row, 2 + (uint64_t)k);
+  }
+  return STATUS_OK;
+}
+
+static void release(struct bench *bench) {
+  memory_free((void **)&bench->features);
+  memory_free((void **)&bench->grad);
+  memory_free((void **)&bench->labels);
+  memory_free((void **)&bench->predictions);
+}
+
+static enum status time_loss(struct bench *bench, struct conr *conr, struct measurement *out) {
+  struct conr_batch batch = {
+      .rows = bench->rows, .features = bench->features, .labels = bench->labels, .predictions = bench->predictions};
+  out->seconds = INFINITY;
+  for (int64_t repeat = 0; repeat < bench->config->repeat; repeat++) {
+    TRY(comm_barrier(bench->session->comm));
+    double began = log_seconds();
+    TRY((enum status)conr_loss(conr, &batch, bench->grad, &out->result));
+    double seconds = log_seconds() - began;
+    TRY(comm_max_f64(bench->session->comm, &seconds, 1)); /* the slowest rank is the time */
+    out->seconds = fmin(out->seconds, seconds);
+  }
+  return STATUS_OK;
+}
+
+/* One path at one size.  Extra memory: the most held during the calls beyond the caller's own arrays. */
+static enum status measure(struct bench *bench, const struct conr_options *options, struct measurement *out) {
+  struct comm *comm = bench->session->comm;
+  struct conr *conr = NULL;
+  enum status status;
+  TRY(comm_agree(comm, bench_gemm(&out->gemm_gflops)));
+  memory_peak_reset();
+  size_t before = memory_in_use();
+  TRY_GOTO((enum status)conr_create(bench->session->mpi, bench->dim, 1, CONR_F32, options, &conr), out);
+  TRY_GOTO(time_loss(bench, conr, out), out);
+  out->extra_bytes = memory_peak() - before;
+  out->gflops = out->result.gemm_flops / out->seconds / 1e9;
+  out->computed_share = out->result.computed_share;
+out:
+  if (status == STATUS_OK || status_agreed()) /* collective: not after a failure of this rank alone */
+    conr_destroy(&conr);
+  return status;
+}
+
+static void print_header(void) {
+  printf(
+      "ConR, forward + gradient, float32; gflops counts the matrix products done, gemm is a plain %d^3 product in the "
+      "same run\n",
+      BENCH_GEMM_SIZE);
+  printf("%8s %6s %-9s %-7s %9s %8s %8s %6s %9s %10s %10s\n", "rows", "dim", "variant", "path", "seconds", "gflops",
+         "gemm", "ratio", "computed", "active", "extra/NxD");
+}
+
+static void print_row(const struct bench *bench, const char *path, const struct measurement *m) {
+  double rows = (double)bench->rows_global, pairs = rows * rows;
+  double active = (double)(m->result.positive_pairs + m->result.negative_pairs) / pairs;
+  if (!bench->config->json) {
+    printf("%8lld %6d %-9s %-7s %9.4f %8.1f %8.1f %6.2f %8.1f%% %9.1f%% %10.3f\n", (long long)bench->rows_global,
+           bench->dim, bench->config->conr_variant, path, m->seconds, m->gflops, m->gemm_gflops,
+           m->gflops / m->gemm_gflops, 100 * m->computed_share, 100 * active,
+           (double)m->extra_bytes / (rows * bench->dim * 4));
+    fflush(stdout);
+    return;
+  }
+  json_t *object = json_pack("{s:I, s:i, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:I}", "rows",
+                             (json_int_t)bench->rows_global, "dim", bench->dim, "variant", bench->config->conr_variant,
+                             "path", path, "threads", bench->session->threads, "ranks", comm_size(bench->session->comm),
+                             "seconds", m->seconds, "gflops", m->gflops, "gemm_gflops", m->gemm_gflops, "active_share",
+                             active, "computed_share", m->computed_share, "extra_bytes", (json_int_t)m->extra_bytes);
+  json_dumpf(object, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
+  putchar('\n');
+  fflush(stdout);
+  json_decref(object);
+}
+
+static enum status bench_size(struct bench *bench, bool *warm) {
+  static const struct {
+    enum conr_path path;
+    const char *name;
+  } paths[] = {{CONR_BANDED, "banded"}, {CONR_DENSE, "dense"}};
+  struct conr_options options;
+  const char *variant = bench->config->conr_variant;
+  conr_options_default(&options);
+  options.variant = strcmp(variant, "paper") == 0   ? CONR_PAPER
+                    : strcmp(variant, "depth") == 0 ? CONR_DEPTH
+                                                    : CONR_REFERENCE;
+  TRY(comm_agree(bench->session->comm, fill(bench)));
+  if (!*warm) { /* the first product of a process generates code */
+    double ignored;
+    TRY(comm_agree(bench->session->comm, bench_gemm(&ignored)));
+    *warm = true;
+  }
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+    struct measurement measurement = {0};
+    options.path = paths[i].path;
+    TRY(measure(bench, &options, &measurement));
+    if (comm_rank(bench->session->comm) == 0)
+      print_row(bench, paths[i].name, &measurement);
+  }
+  return STATUS_OK;
+}
+
+static enum status read_sizes(const struct config *config, int64_t *rows, int *row_count, int64_t *dims,
+                              int *dim_count) {
+  TRY(config_integers("rows", config->rows ? config->rows : "512,1024,2048,4096,8192,16384", 2, 1 << 30, MOST_SIZES,
+                      rows, row_count));
+  return config_integers("dim", config->dim ? config->dim : "128,512,2048", 1, 1 << 24, MOST_SIZES, dims, dim_count);
+}
+
+enum status bench_loss(struct session *session, const struct config *config) {
+  int64_t rows[MOST_SIZES], dims[MOST_SIZES];
+  int row_count = 0, dim_count = 0;
+  bool warm = false;
+  TRY(comm_agree(session->comm, read_sizes(config, rows, &row_count, dims, &dim_count)));
+  if (!config->json && comm_rank(session->comm) == 0)
+    print_header();
+  for (int d = 0; d < dim_count; d++)
+    for (int r = 0; r < row_count; r++) {
+      struct bench bench = {.session = session, .config = config, .rows_global = rows[r], .dim = (int)dims[d]};
+      enum status status = bench_size(&bench, &warm);
+      release(&bench);
+      TRY(status);
+    }
+  return STATUS_OK;
+}

@@ -1,0 +1,188 @@
+/* conr bench step: time of a whole training step, beside the machine's own matrix-product rate.
+ *
+ * What is measured is what training does (gradients.h, optim.h): forward, L1 loss, backward with the sums over ranks,
+ * update by SGD with momentum, on drawn pixels and labels; loading is left out (see conr bench loader).  The product is
+ * measured in the same run, before and after; the best of --repeat steps counts, as does the best product. */
+#include "dist/memory.h"
+#include "dist/random.h"
+#include "launch/bench.h"
+#include "launch/gradients.h"
+#include "launch/model.h"
+#include "model/optim.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+#include <sys/resource.h>
+
+struct bench {
+  struct session *session;
+  const struct config *config;
+  struct model_description model;
+  struct sampler sampler;
+  const struct ops *ops;
+  struct net *net;
+  struct objective *objective;
+  struct optim *optim;
+  struct buckets *buckets;
+  struct gradients *gradients;
+  struct batch batch;
+};
+
+struct measurement {
+  double seconds, gflops, gemm_gflops;
+};
+
+/* --- parts -------------------------------------------------------------------------------------------------- */
+
+static enum status describe(struct bench *bench) {
+  const struct config *config = bench->config;
+  bool any = strcmp(config->model, "auto") == 0;
+  bench->model = (struct model_description){
+      .name = any ? "resnet18" : config->model, .outputs = 1, .precision = config->precision, .normalise = "half"};
+  REQUIRE(model_is_for_images(&bench->model), ERR_ARGUMENT,
+          "conr bench step measures networks for images: give --model cnn, resnet18 or resnet50");
+  bench->sampler = (struct sampler){.rows = config->batch,
+                                    .batch = config->batch,
+                                    .rank = comm_rank(bench->session->comm),
+                                    .size = comm_size(bench->session->comm)};
+  return config_size(config->size, &bench->model.height, &bench->model.width);
+}
+
+/* Drawn pixels and labels. */
+static enum status fill_batch(struct bench *bench) {
+  struct batch *batch = &bench->batch;
+  int64_t rows = sampler_most_rows(&bench->sampler), pixels = rows * net_input_width(bench->net);
+  struct random_key key = random_key((uint64_t)bench->config->seed, RANDOM_TEST, 0);
+  size_t real = dtype_size(bench->ops->dtype);
+  *batch =
+      (struct batch){.rows = sampler_shard(&bench->sampler, 0).rows, .rows_global = bench->config->batch, .views = 1};
+  TRY(memory_alloc((size_t)pixels, &batch->inputs));
+  TRY(memory_alloc((size_t)rows * real, &batch->targets));
+  TRY(memory_alloc((size_t)rows * real, &batch->weights));
+  TRY(memory_alloc_zero((size_t)rows * sizeof *batch->samples, (void **)&batch->samples));
+  for (int64_t i = 0; i < pixels; i += 16) {
+    uint32_t bits[4];
+    random_bits(key, (uint64_t)i, (uint64_t)bench->sampler.rank, bits);
+    memcpy((char *)batch->inputs + i, bits, pixels - i < 16 ? (size_t)(pixels - i) : 16);
+  }
+  TRY(bench->ops->uniform((size_t)rows, key, 10, batch->targets));
+  return bench->ops->fill((size_t)rows, 1, batch->weights);
+}
+
+static enum status build(struct bench *bench) {
+  struct optim_spec spec = optim_defaults(OPTIM_SGD);
+  TRY(describe(bench));
+  TRY(model_build(&bench->model, 0, sampler_most_rows(&bench->sampler), &bench->ops, &bench->net));
+  struct parameters own = net_parameters(bench->net);
+  if (comm_size(bench->session->comm) > 1)
+    net_synchronise(bench->net, bench->session->comm);
+  TRY(net_initialise(bench->net, (uint64_t)bench->config->seed));
+  spec.momentum = 0.9;
+  TRY(optim_create(bench->ops, &spec, own.elements, &bench->optim));
+  size_t *offsets;
+  TRY(memory_alloc((size_t)own.count * sizeof *offsets, (void **)&offsets));
+  for (int i = 0; i < own.count; i++)
+    offsets[i] = own.list[i].offset;
+  enum status status = buckets_create(bench->session->comm, bench->ops->dtype, own.gradients, offsets,
+                                      (size_t)own.count, own.elements, (size_t)4 << 20, &bench->buckets);
+  memory_free((void **)&offsets);
+  TRY(status);
+  return fill_batch(bench);
+}
+
+static enum status build_objective(struct bench *bench) {
+  struct objective_options options = {.regression = regression_default(REGRESSION_L1)};
+  struct gradients_parts parts = {
+      .comm = bench->session->comm, .net = bench->net, .sampler = &bench->sampler, .views = 1};
+  TRY(objective_create(bench->session->mpi, bench->ops, &options, (int)net_feature_width(bench->net), 1,
+                       &bench->objective));
+  parts.objective = bench->objective;
+  parts.buckets = bench->buckets;
+  return gradients_create(&parts, &bench->gradients);
+}
+
+static void release(struct bench *bench) {
+  gradients_destroy(&bench->gradients);
+  buckets_destroy(&bench->buckets);
+  optim_destroy(&bench->optim);
+  objective_destroy(&bench->objective);
+  net_destroy(&bench->net);
+  memory_free((void **)&bench->batch.samples);
+  memory_free(&bench->batch.weights);
+  memory_free(&bench->batch.targets);
+  memory_free(&bench->batch.inputs);
+}
+
+/* --- measuring ---------------------------------------------------------------------------------------------- */
+
+static enum status step(struct bench *bench) {
+  struct gradients_value value;
+  struct parameters own = net_parameters(bench->net);
+  TRY(gradients_compute(bench->gradients, &bench->batch, &value));
+  return optim_step(bench->optim, own.data, own.gradients, 1e-3, 1);
+}
+
+static enum status measure(struct bench *bench, struct measurement *out) {
+  struct comm *comm = bench->session->comm;
+  double gemm;
+  TRY(comm_agree(comm, bench_gemm(&out->gemm_gflops)));
+  TRY(step(bench)); /* makes primitives and takes scratch memory */
+  out->seconds = INFINITY;
+  for (int64_t repeat = 0; repeat < bench->config->repeat; repeat++) {
+    TRY(comm_barrier(comm));
+    double began = log_seconds();
+    TRY(step(bench));
+    double seconds = log_seconds() - began;
+    TRY(comm_max_f64(comm, &seconds, 1)); /* the slowest rank is the time */
+    out->seconds = fmin(out->seconds, seconds);
+  }
+  TRY(comm_agree(comm, bench_gemm(&gemm)));
+  out->gemm_gflops = fmax(out->gemm_gflops, gemm);
+  out->gflops = net_flops_per_row(bench->net, true) * (double)bench->batch.rows / out->seconds / 1e9;
+  return STATUS_OK;
+}
+
+/* The most memory this process ever held, libraries and all. */
+static double peak_bytes(void) {
+  struct rusage usage = {0};
+  getrusage(RUSAGE_SELF, &usage);
+  return (double)usage.ru_maxrss * 1024;
+}
+
+static void print(const struct bench *bench, const struct measurement *m) {
+  const struct config *config = bench->config;
+  double images = (double)config->batch / m->seconds;
+  if (!config->json) {
+    printf("%s, %s x %d images, %d rank%s x %d thread%s, cpu, %s: forward, backward, update in %.4f s, %.2f images/s\n",
+           bench->model.name, config->size, (int)config->batch, comm_size(bench->session->comm),
+           comm_size(bench->session->comm) > 1 ? "s" : "", bench->session->threads,
+           bench->session->threads > 1 ? "s" : "", bench->model.precision, m->seconds, images);
+    printf("  %.1f GFLOP/s of a rank = %.0f %% of a plain %d^3 product (%.1f); peak memory of a rank %.0f MB\n",
+           m->gflops, 100 * m->gflops / m->gemm_gflops, BENCH_GEMM_SIZE, m->gemm_gflops, peak_bytes() / 1e6);
+    return;
+  }
+  json_t *object = json_pack(
+      "{s:s, s:s, s:I, s:i, s:i, s:s, s:s, s:f, s:f, s:f, s:f, s:I}", "model", bench->model.name, "size", config->size,
+      "batch", (json_int_t)config->batch, "threads", bench->session->threads, "ranks", comm_size(bench->session->comm),
+      "device", "cpu", "precision", bench->model.precision, "seconds", m->seconds, "images_per_second", images,
+      "gflops", m->gflops, "gemm_gflops", m->gemm_gflops, "peak_bytes", (json_int_t)peak_bytes());
+  json_dumpf(object, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
+  putchar('\n');
+  json_decref(object);
+}
+
+enum status bench_step(struct session *session, const struct config *config) {
+  struct bench bench = {.session = session, .config = config};
+  struct measurement measurement = {0};
+  enum status status;
+  TRY_GOTO(comm_agree(session->comm, build(&bench)), out);
+  TRY_GOTO(build_objective(&bench), out);
+  TRY_GOTO(measure(&bench, &measurement), out);
+  if (comm_rank(session->comm) == 0)
+    print(&bench, &measurement);
+out:
+  if (status == STATUS_OK || status_agreed() || comm_size(session->comm) == 1)
+    release(&bench);
+  return status;
+}

@@ -1,0 +1,83 @@
+/* From descriptions to networks. */
+#include "launch/model.h"
+
+#include "launch/config.h"
+#include "model/cnn.h"
+#include "model/mlp.h"
+#include "model/resnet.h"
+
+#include <string.h>
+
+/* What pixels in 0 to 1 are normalised by; imagenet: the figures everybody uses for that set. */
+static const struct scaling {
+  const char *name;
+  double mean[3], std[3];
+} scalings[] = {{"half", {0.5, 0.5, 0.5}, {0.5, 0.5, 0.5}},
+                {"imagenet", {0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}},
+                {"none", {0, 0, 0}, {1, 1, 1}}};
+
+bool model_is_for_images(const struct model_description *description) {
+  return strcmp(description->name, "mlp") != 0;
+}
+
+static enum status build_mlp(const struct model_description *description, double dropout, int64_t capacity,
+                             const struct ops *ops, struct net **out) {
+  int64_t hidden[MOST_LAYERS];
+  struct mlp_spec spec = {
+      .inputs = description->inputs, .hidden = hidden, .dropout = dropout, .outputs = description->outputs};
+  TRY(config_integers("hidden", description->hidden, 1, 1 << 20, MOST_LAYERS, hidden, &spec.hidden_count));
+  TRY(activation_parse(description->activation, &spec.activation));
+  return mlp_create(ops, &spec, capacity, out);
+}
+
+static enum status find_scaling(const char *name, const struct scaling **out) {
+  for (size_t i = 0; i < sizeof scalings / sizeof *scalings; i++) {
+    *out = &scalings[i];
+    if (strcmp(scalings[i].name, name) == 0)
+      return STATUS_OK;
+  }
+  return fail(ERR_ARGUMENT, "pixels cannot be normalised by \"%s\"; use half, imagenet or none", name);
+}
+
+static enum status build_resnet(const struct model_description *description, int depth, double dropout,
+                                int64_t capacity, const struct ops *ops, struct net **out) {
+  const struct scaling *scaling;
+  TRY(find_scaling(description->normalise, &scaling));
+  struct resnet_spec spec = {.depth = depth,
+                             .height = description->height,
+                             .width = description->width,
+                             .pixels = true,
+                             .dropout = dropout,
+                             .outputs = description->outputs};
+  memcpy(spec.mean, scaling->mean, sizeof spec.mean);
+  memcpy(spec.std, scaling->std, sizeof spec.std);
+  return resnet_create(ops, &spec, capacity, out);
+}
+
+static enum status build_cnn(const struct model_description *description, double dropout, int64_t capacity,
+                             const struct ops *ops, struct net **out) {
+  const struct scaling *scaling;
+  TRY(find_scaling(description->normalise, &scaling));
+  struct cnn_spec spec = {.height = description->height,
+                          .width = description->width,
+                          .pixels = true,
+                          .dropout = dropout,
+                          .outputs = description->outputs};
+  memcpy(spec.mean, scaling->mean, sizeof spec.mean);
+  memcpy(spec.std, scaling->std, sizeof spec.std);
+  return cnn_create(ops, &spec, capacity, out);
+}
+
+enum status model_build(const struct model_description *description, double dropout, int64_t capacity,
+                        const struct ops **ops, struct net **out) {
+  const char *name = description->name;
+  *out = NULL;
+  *ops = ops_get("cpu", strcmp(description->precision, "f64") == 0 ? F64 : F32);
+  if (strcmp(name, "mlp") == 0)
+    return build_mlp(description, dropout, capacity, *ops, out);
+  if (strcmp(name, "resnet18") == 0 || strcmp(name, "resnet50") == 0)
+    return build_resnet(description, name[6] == '1' ? 18 : 50, dropout, capacity, *ops, out);
+  if (strcmp(name, "cnn") == 0)
+    return build_cnn(description, dropout, capacity, *ops, out);
+  return fail(ERR_ARGUMENT, "there is no model \"%s\"; use mlp, cnn, resnet18 or resnet50", name);
+}

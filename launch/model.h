@@ -1,0 +1,17 @@
+/* A network from the texts that describe it: options, or what a checkpoint remembers. */
+#ifndef CONR_LAUNCH_MODEL_H
+#define CONR_LAUNCH_MODEL_H
+
+#include "model/checkpoint.h"
+
+#define MOST_LAYERS 64
+
+/* Build the network of a description.  capacity: rows of one pass on this rank.
+ * ERR_ARGUMENT: an unknown name, or a value out of range.  Local. */
+enum status model_build(const struct model_description *description, double dropout, int64_t capacity,
+                        const struct ops **ops, struct net **out);
+
+/* Does the description stand for a network of images? */
+bool model_is_for_images(const struct model_description *description);
+
+#endif

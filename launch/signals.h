@@ -1,0 +1,15 @@
+/* Being asked to stop: SIGINT and SIGTERM are blocked and looked at when it suits.  No handler: oneDNN's products (seen
+ * in 2.6) keep their stack pointer in the heap, where a handler's frame would overwrite numbers and malloc's own tables.
+ * Local. */
+#ifndef CONR_LAUNCH_SIGNALS_H
+#define CONR_LAUNCH_SIGNALS_H
+
+#include <stdbool.h>
+
+/* Before MPI and OpenMP start threads, which inherit it.  It stays so. */
+void signals_block(void);
+
+/* Has a stop been asked for?  A signal that waits is taken. */
+bool signals_stop_asked(void);
+
+#endif

@@ -1,0 +1,63 @@
+/* Faults of MPI test programs. */
+#include "tests/rank_record.h"
+
+#include <mpi.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#define MOST_LINES 20 /* the first faults tell enough */
+
+static struct {
+  int rank, size;
+  const char *name; /* of the case that runs */
+  int faults;
+} record;
+
+void rank_record_begin(int *argc, char ***argv) {
+  int provided;
+  MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
+  MPI_Comm_rank(MPI_COMM_WORLD, &record.rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &record.size);
+  record.name = "begin";
+}
+
+void rank_record_case(const char *name) {
+  record.name = name;
+}
+
+int rank_record_end(void) {
+  int faults = 0;
+  MPI_Allreduce(&record.faults, &faults, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+  MPI_Finalize();
+  return faults > 0;
+}
+
+int record_rank(void) {
+  return record.rank;
+}
+
+int record_size(void) {
+  return record.size;
+}
+
+void rank_record_expect(bool holds, int line, const char *format, ...) {
+  char text[600];
+  va_list arguments;
+  if (holds || record.faults++ >= MOST_LINES)
+    return;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  fprintf(stderr, "rank %d/%d %s (line %d): %s\n", record.rank, record.size, record.name, line, text);
+}
+
+void rank_record_expect_ok(enum status status, int line, const char *call) {
+  rank_record_expect(status == STATUS_OK, line, "%s: %s: %s", call, status_name(status), status_message());
+}
+
+void rank_record_must(enum status status, int line, const char *call) {
+  if (status == STATUS_OK)
+    return;
+  fprintf(stderr, "rank %d (line %d): %s: %s\n", record.rank, line, call, status_message());
+  MPI_Abort(MPI_COMM_WORLD, 3);
+}

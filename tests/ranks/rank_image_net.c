@@ -1,0 +1,349 @@
+/* Training steps of networks with batch norm: N ranks equal one rank, passes, micro-batches, running statistics.
+ *
+ *   rank_image_net [case]   all cases, or one; ends non-zero and says what was wrong
+ *
+ * Every process also runs the step alone (MPI_COMM_SELF) on the whole batch, and compares. */
+#include "dist/memory.h"
+#include "dist/random.h"
+#include "launch/gradients.h"
+#include "model/cnn.h"
+#include "model/mlp.h"
+#include "model/optim.h"
+#include "model/resnet.h"
+
+#include "tests/rank_record.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MLP_INPUTS 12
+
+enum kind { KIND_MLP, KIND_CNN, KIND_RESNET18 };
+
+struct setting {
+  enum kind kind;
+  enum dtype dtype;
+  int64_t samples; /* of the global batch; one step is the whole epoch */
+  int views;
+  bool conr, shared; /* batch norm over all ranks */
+  int64_t micro_batch;
+  int64_t side; /* pixels, KIND_CNN and KIND_RESNET18 */
+};
+
+/* One way to run a setting: on all ranks, or alone. */
+struct side {
+  const struct setting *setting;
+  struct comm *comm;
+  struct sampler sampler;
+  struct net *net;
+  struct objective *objective;
+  struct optim *optim;
+  struct buckets *buckets;
+  struct gradients *gradients;
+  struct batch batch;
+};
+
+static void make_net(struct side *side, const struct ops *ops, int64_t capacity) {
+  struct resnet_spec resnet = {.depth = 18,
+                               .height = side->setting->side,
+                               .width = side->setting->side,
+                               .pixels = true,
+                               .mean = {.5, .5, .5},
+                               .std = {.5, .5, .5},
+                               .outputs = 1};
+  struct cnn_spec cnn = {.height = side->setting->side,
+                         .width = side->setting->side,
+                         .pixels = true,
+                         .mean = {.5, .5, .5},
+                         .std = {.5, .5, .5},
+                         .outputs = 1};
+  struct mlp_spec mlp = {.inputs = MLP_INPUTS,
+                         .hidden_count = 2,
+                         .hidden = (int64_t[]){16, 8},
+                         .activation = ACTIVATION_TANH,
+                         .dropout = 0.3,
+                         .outputs = 1};
+  if (side->setting->kind == KIND_RESNET18)
+    MUST(resnet_create(ops, &resnet, capacity, &side->net));
+  else if (side->setting->kind == KIND_CNN)
+    MUST(cnn_create(ops, &cnn, capacity, &side->net));
+  else
+    MUST(mlp_create(ops, &mlp, capacity, &side->net));
+  MUST(net_initialise(side->net, 5));
+}
+
+static void make_buckets(struct side *side, enum dtype dtype) {
+  struct parameters own = net_parameters(side->net);
+  size_t *offsets = malloc((size_t)own.count * sizeof *offsets);
+  for (int i = 0; i < own.count; i++)
+    offsets[i] = own.list[i].offset;
+  MUST(buckets_create(side->comm, dtype, own.gradients, offsets, (size_t)own.count, own.elements, 1 << 18,
+                      &side->buckets));
+  free(offsets);
+}
+
+static void make_objective(struct side *side, MPI_Comm mpi, const struct ops *ops) {
+  struct objective_options options = {
+      .regression = regression_default(REGRESSION_L1), .conr = side->setting->conr, .conr_beta = 0.5};
+  conr_options_default(&options.conr_options);
+  options.conr_options.t = 0.2;
+  MUST(objective_create(mpi, ops, &options, (int)net_feature_width(side->net), 1, &side->objective));
+}
+
+/* The rows of this rank; what a sample shows depends on its number and the view alone. */
+static void make_batch(struct side *side, enum dtype dtype) {
+  struct batch *batch = &side->batch;
+  struct shard shard = sampler_shard(&side->sampler, 0);
+  int64_t rows = shard.rows * side->setting->views, width = net_input_width(side->net);
+  *batch = (struct batch){.rows = shard.rows, .rows_global = side->sampler.batch, .views = side->setting->views};
+  bool pixels = net_input(side->net).pixels;
+  batch->inputs = malloc((size_t)(rows * width + 1) * sizeof(double));
+  batch->targets = malloc((size_t)(rows + 1) * sizeof(double));
+  batch->weights = malloc((size_t)(rows + 1) * sizeof(double));
+  batch->samples = malloc((size_t)(rows + 1) * sizeof(int64_t));
+  struct random_key key = random_key(3, RANDOM_TEST, 0);
+  for (int64_t row = 0; row < rows; row++) {
+    int64_t sample = shard.first + row % shard.rows, view = row / shard.rows;
+    double label = (double)(sample % 5) * 0.9;
+    batch->samples[row] = sample;
+    for (int64_t i = 0; i < width; i++) {
+      double value = random_uniform(key, (uint64_t)(sample * 4 + view), (uint64_t)i) * (0.5 + 0.1 * label);
+      if (pixels)
+        ((uint8_t *)batch->inputs)[row * width + i] = (uint8_t)(255 * value);
+      else if (dtype == F32)
+        ((float *)batch->inputs)[row * width + i] = (float)value;
+      else
+        ((double *)batch->inputs)[row * width + i] = value;
+    }
+    for (int which = 0; which < 2; which++) {
+      void *out = which == 0 ? batch->targets : batch->weights;
+      double value = which == 0 ? label : 1;
+      if (dtype == F32)
+        ((float *)out)[row] = (float)value;
+      else
+        ((double *)out)[row] = value;
+    }
+  }
+}
+
+static void begin(struct side *side, const struct setting *setting, MPI_Comm mpi) {
+  const struct ops *ops = ops_get("cpu", setting->dtype);
+  struct optim_spec spec = optim_defaults(OPTIM_SGD);
+  *side = (struct side){.setting = setting};
+  MUST(comm_create(mpi, &side->comm));
+  side->sampler = (struct sampler){.rows = setting->samples,
+                                   .batch = setting->samples,
+                                   .rank = comm_rank(side->comm),
+                                   .size = comm_size(side->comm)};
+  make_net(side, ops, gradients_capacity(&side->sampler, setting->views, setting->micro_batch));
+  if (setting->shared)
+    net_synchronise(side->net, side->comm);
+  make_buckets(side, setting->dtype);
+  make_objective(side, mpi, ops);
+  MUST(optim_create(ops, &spec, net_parameters(side->net).elements, &side->optim));
+  make_batch(side, setting->dtype);
+  struct gradients_parts parts = {.comm = side->comm,
+                                  .net = side->net,
+                                  .objective = side->objective,
+                                  .buckets = side->buckets,
+                                  .sampler = &side->sampler,
+                                  .views = setting->views,
+                                  .micro_batch = setting->micro_batch,
+                                  .seed = 9,
+                                  .table = setting->kind == KIND_MLP};
+  MUST(gradients_create(&parts, &side->gradients));
+}
+
+static void end(struct side *side) {
+  free(side->batch.samples);
+  free(side->batch.weights);
+  free(side->batch.targets);
+  free(side->batch.inputs);
+  gradients_destroy(&side->gradients);
+  optim_destroy(&side->optim);
+  objective_destroy(&side->objective);
+  buckets_destroy(&side->buckets);
+  net_destroy(&side->net);
+  comm_destroy(&side->comm);
+}
+
+/* One update; the loss of the global batch. */
+static double step(struct side *side, double lr) {
+  struct gradients_value value;
+  struct parameters own = net_parameters(side->net);
+  EXPECT_OK(gradients_compute(side->gradients, &side->batch, &value));
+  EXPECT(value.nonfinite == NULL, "%s is not finite", value.nonfinite);
+  double loss = value.regression_local;
+  MUST(comm_sum(side->comm, F64, &loss, 1));
+  MUST(optim_step(side->optim, own.data, own.gradients, lr, 1));
+  return loss + 0.5 * value.conr;
+}
+
+static double number(enum dtype dtype, const void *data, size_t i) {
+  return dtype == F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
+}
+
+/* Largest difference over the largest value. */
+static double difference(enum dtype dtype, size_t count, const void *a, const void *b) {
+  double apart = 0, largest = 0;
+  for (size_t i = 0; i < count; i++) {
+    apart = fmax(apart, fabs(number(dtype, a, i) - number(dtype, b, i)));
+    largest = fmax(largest, fabs(number(dtype, b, i)));
+  }
+  return largest > 0 ? apart / largest : apart;
+}
+
+/* All ranks together against one, after each of some steps. */
+static void compare(const struct setting *setting, int steps, double lr, double tolerance) {
+  struct side all, alone;
+  begin(&all, setting, MPI_COMM_WORLD);
+  begin(&alone, setting, MPI_COMM_SELF);
+  for (int i = 0; i < steps; i++) {
+    double joint = step(&all, lr), single = step(&alone, lr);
+    struct parameters a = net_parameters(all.net), b = net_parameters(alone.net);
+    struct parameters c = net_buffers(all.net), d = net_buffers(alone.net);
+    double losses = fabs(joint - single) / fabs(single);
+    double gradients = difference(setting->dtype, a.elements, a.gradients, b.gradients);
+    double parameters = difference(setting->dtype, a.elements, a.data, b.data);
+    double buffers = difference(setting->dtype, c.elements, c.data, d.data);
+    if (record_rank() == 0 && getenv("RANK_IMAGE_NET_PRINT") != NULL)
+      printf("step %d: loss %.3g, off by %.2g; gradients %.2g, parameters %.2g, statistics %.2g\n", i, single, losses,
+             gradients, parameters, buffers);
+    EXPECT(losses <= tolerance, "step %d: loss %.12g, but %.12g alone", i, joint, single);
+    EXPECT(setting->dtype == F32 || gradients <= tolerance, "step %d: gradients differ by %g", i, gradients);
+    EXPECT(parameters <= tolerance, "step %d: parameters differ by %g", i, parameters);
+    EXPECT(buffers <= tolerance, "step %d: running statistics differ by %g", i, buffers);
+  }
+  end(&alone);
+  end(&all);
+}
+
+static void case_equal_f64(void) {
+  static const int64_t samples[] = {7, 3};
+  for (size_t i = 0; i < 2; i++) {
+    compare(&(struct setting){KIND_CNN, F64, samples[i], 2, true, true, 0, 32}, 3, 0.01, 1e-10);
+    compare(&(struct setting){KIND_CNN, F64, samples[i], 1, false, true, 0, 32}, 3, 0.01, 1e-10);
+    compare(&(struct setting){KIND_CNN, F64, samples[i], 3, true, true, 0, 32}, 3, 0.01, 1e-10);
+  }
+}
+
+/* In float32 a relu whose input is within rounding of 0 now and then decides otherwise, which changes gradients by a
+ * percent: exactness of gradients is shown in float64, float32 shows that five steps stay together. */
+static void case_resnet18(void) {
+  compare(&(struct setting){KIND_RESNET18, F64, 5, 1, true, true, 0, 32}, 1, 0.01, 1e-10);
+  compare(&(struct setting){KIND_RESNET18, F32, 14, 1, false, true, 0, 64}, 5, 5e-5, 1e-5);
+}
+
+/* Without batch norm, pieces are as good as the whole; dropout draws the same in both rounds. */
+static void case_micro_batch_is_exact_without_batch_norm(void) {
+  for (int views = 1; views <= 3; views++) {
+    for (int conr = views == 3; conr < 2; conr++) {
+      struct setting pieces = {KIND_MLP, F64, 11, views, conr, false, 2, 0}, whole = pieces;
+      struct side cut, alone;
+      whole.micro_batch = 0;
+      begin(&cut, &pieces, MPI_COMM_WORLD);
+      begin(&alone, &whole, MPI_COMM_SELF);
+      double joint = step(&cut, 0.01), single = step(&alone, 0.01);
+      struct parameters a = net_parameters(cut.net), b = net_parameters(alone.net);
+      double off = difference(F64, a.elements, a.gradients, b.gradients);
+      EXPECT(fabs(joint - single) <= 1e-12 * fabs(single), "%d views: loss %.15g, but %.15g whole", views, joint,
+             single);
+      EXPECT(off <= 1e-12, "%d views, conr %d: gradients differ by %g", views, conr, off);
+      end(&alone);
+      end(&cut);
+    }
+  }
+}
+
+/* The first batch norm sees the same rows however they are cut and shared: its running statistics must not care. */
+static void case_running_statistics_of_pieces_and_of_ranks(void) {
+  struct setting pieces = {KIND_CNN, F64, 9, 2, true, true, 2, 32}, own = pieces, whole = pieces;
+  own.shared = false;
+  whole.micro_batch = 0;
+  struct side cut, apart, alone;
+  begin(&cut, &pieces, MPI_COMM_WORLD);
+  begin(&apart, &own, MPI_COMM_WORLD);
+  begin(&alone, &whole, MPI_COMM_SELF);
+  step(&cut, 0.01);
+  step(&apart, 0.01);
+  step(&alone, 0.01);
+  struct parameters a = net_buffers(cut.net), b = net_buffers(apart.net), c = net_buffers(alone.net);
+  size_t first = c.list[2].offset; /* running mean and variance of bn1 */
+  EXPECT(difference(F64, first, a.data, c.data) <= 1e-12, "pieces: bn1 off by %g",
+         difference(F64, first, a.data, c.data));
+  EXPECT(difference(F64, first, b.data, c.data) <= 1e-12, "ranks: bn1 off by %g",
+         difference(F64, first, b.data, c.data));
+  double *everywhere = malloc(b.elements * sizeof *everywhere);
+  memcpy(everywhere, b.data, b.elements * sizeof *everywhere);
+  MUST(comm_broadcast(apart.comm, everywhere, b.elements * sizeof *everywhere, 0));
+  EXPECT(memcmp(everywhere, b.data, b.elements * sizeof *everywhere) == 0,
+         "running statistics are not the same on all ranks");
+  free(everywhere);
+  end(&alone);
+  end(&apart);
+  end(&cut);
+}
+
+/* Three views: the two of ConR first, then the third, each with its step of the running statistics. */
+static void case_published_order_of_batch_norm(void) {
+  struct setting setting = {KIND_CNN, F64, 6, 3, true, false, 0, 32};
+  struct side recipe, manual;
+  begin(&recipe, &setting, MPI_COMM_SELF);
+  begin(&manual, &setting, MPI_COMM_SELF);
+  int64_t width = net_input_width(manual.net);
+  struct pass pass = {.training = true, .views = 2};
+  step(&recipe, 0);
+  MUST(net_forward(manual.net, manual.batch.inputs, 12, &pass));
+  MUST(net_update_statistics(manual.net, NULL));
+  pass.views = 1;
+  MUST(net_forward(manual.net, (uint8_t *)manual.batch.inputs + 12 * width, 6, &pass));
+  MUST(net_update_statistics(manual.net, NULL));
+  struct parameters a = net_buffers(recipe.net), b = net_buffers(manual.net);
+  EXPECT(memcmp(a.data, b.data, a.elements * sizeof(double)) == 0, "running statistics are off by %g",
+         difference(F64, a.elements, a.data, b.data));
+  end(&manual);
+  end(&recipe);
+}
+
+/* The same step again gives the same bits. */
+static void case_repeatable(void) {
+  struct setting setting = {KIND_CNN, F32, 7, 2, true, true, 0, 32};
+  struct side first, second;
+  begin(&first, &setting, MPI_COMM_WORLD);
+  begin(&second, &setting, MPI_COMM_WORLD);
+  for (int i = 0; i < 3; i++) {
+    step(&first, 0.01);
+    step(&second, 0.01);
+  }
+  struct parameters a = net_parameters(first.net), b = net_parameters(second.net);
+  EXPECT(memcmp(a.data, b.data, a.elements * sizeof(float)) == 0, "parameters differ");
+  end(&second);
+  end(&first);
+}
+
+static const struct {
+  const char *name;
+  void (*run)(void);
+} cases[] = {{"equal_f64", case_equal_f64},
+             {"resnet18", case_resnet18},
+             {"micro_batch", case_micro_batch_is_exact_without_batch_norm},
+             {"statistics", case_running_statistics_of_pieces_and_of_ranks},
+             {"order", case_published_order_of_batch_norm},
+             {"repeatable", case_repeatable}};
+
+int main(int argc, char **argv) {
+  bool ran = false;
+  rank_record_begin(&argc, &argv);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    if (argc > 1 && strcmp(argv[1], cases[i].name) != 0)
+      continue;
+    rank_record_case(cases[i].name);
+    cases[i].run();
+    ran = true;
+  }
+  EXPECT(ran, "there is no case %s", argc > 1 ? argv[1] : "");
+  EXPECT(memory_in_use() == 0, "%zu bytes are left", memory_in_use());
+  return rank_record_end();
+}
