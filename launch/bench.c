@@ -53,7 +53,7 @@ static enum status find_subject(const struct config *config, const struct subjec
 }
 
 enum status command_bench(struct session *session, const struct config *config) {
-  const struct subject *subject = NULL;
+  const struct subject *subject = &subjects[0];
   TRY(comm_agree(session->comm, find_subject(config, &subject)));
   return subject->run(session, config);
 }

@@ -154,7 +154,7 @@ static void look_for_nonfinite(const struct gradients *own, const int64_t *sampl
   } arrays[] = {{"an input", inputs, own->parts.table ? net_input_width(own->parts.net) : 0},
                 {"a feature", net_features(own->parts.net), own->features},
                 {"a prediction", net_predictions(own->parts.net), own->targets}};
-  if (value->nonfinite != NULL)
+  if (value->nonfinite != NULL || count == 0)
     return;
   /* Most steps are sound: one look at the end tells. */
   if (regression_first_nonfinite(own->dtype, rows * own->targets, net_predictions(own->parts.net)) < 0 &&
@@ -162,6 +162,8 @@ static void look_for_nonfinite(const struct gradients *own, const int64_t *sampl
        regression_first_nonfinite(own->dtype, rows * own->features, net_features(own->parts.net)) < 0))
     return;
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays && value->nonfinite == NULL; i++) {
+    if (arrays[i].width == 0) /* pixels are always finite */
+      continue;
     int64_t at = regression_first_nonfinite(own->dtype, rows * arrays[i].width, arrays[i].values);
     if (at < 0)
       continue;
