@@ -36,6 +36,22 @@ enum status bench_gemm(double *gflops) {
   return status;
 }
 
+/* Which subjects read an option; those that are not here serve all. */
+static const struct reader {
+  const char *option, *subjects;
+} readers[] = {
+    {"rows", "loss"},          {"dim", "loss"},       {"conr-variant", "loss"},   {"model", "step"},
+    {"precision", "step"},     {"augment", "loader"}, {"pad", "loader"},          {"flip", "loader"},
+    {"full-decode", "loader"}, {"workers", "loader"}, {"size", "step or loader"}, {"batch", "step or loader"}};
+
+static enum status refuse_unread(const struct config *config) {
+  for (size_t i = 0; i < sizeof readers / sizeof *readers; i++)
+    REQUIRE(!config_given(config, readers[i].option) || strstr(readers[i].subjects, config->word[0]) != NULL,
+            ERR_ARGUMENT, "--%s has no effect on conr bench %s; it is for conr bench %s", readers[i].option,
+            config->word[0], readers[i].subjects);
+  return STATUS_OK;
+}
+
 static enum status find_subject(const struct config *config, const struct subject **out) {
   const char *names[SUBJECTS], *given = config->word[0];
   for (size_t i = 0; i < SUBJECTS; i++) {
@@ -45,7 +61,7 @@ static enum status find_subject(const struct config *config, const struct subjec
     *out = &subjects[i];
     REQUIRE(config->words == 1 + subjects[i].words, ERR_ARGUMENT, "conr bench %s wants %s", given,
             subjects[i].words > 0 ? "a data file" : "no file");
-    return STATUS_OK;
+    return refuse_unread(config);
   }
   const char *nearest = nearest_name(given, names, SUBJECTS);
   return fail(ERR_ARGUMENT, "conr bench knows loss, step and loader, not \"%s\"%s%s%s", given,

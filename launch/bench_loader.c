@@ -5,8 +5,8 @@
  * takes away.  The share of waiting is measured with a caller that spends on each batch what the bare loop took for it,
  * without using a core, as a step on a GPU does: what it still waits for is what the loader costs it. */
 #include "dist/memory.h"
-#include "io/loader.h"
 #include "launch/bench.h"
+#include "launch/loading.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -36,35 +36,16 @@ struct measurement {
 
 /* ---- setting up ---------------------------------------------------------------------------- */
 
-static enum status read_options(const struct session *session, const struct config *config,
-                                struct loader_options *out) {
-  int64_t height, width;
-  TRY(config_size(config->size, &height, &width));
-  int64_t shorter = height < width ? height : width;
-  *out = (struct loader_options){
-      .views = 1,
-      .workers = config->workers > 0 ? (int)config->workers : session->threads,
-      .no_decode_scaling = config->full_decode,
-      .transform = {.height = (int)height,
-                    .width = (int)width,
-                    .set = strcmp(config->augment, "none") == 0   ? TRANSFORM_PLAIN
-                           : strcmp(config->augment, "crop") == 0 ? TRANSFORM_CROP
-                                                                  : TRANSFORM_STRONG,
-                    .padding = config_given(config, "pad") ? (int)config->pad : (int)((shorter + 7) / 14),
-                    .flip = config->flip,
-                    .scale_low = 0.2,
-                    .seed = (uint64_t)config->seed}};
-  return STATUS_OK;
-}
-
-static enum status open_data(struct bench *bench) {
+/* Local, once the data are open. */
+static enum status prepare(struct bench *bench) {
   const struct config *config = bench->config;
   struct comm *comm = bench->session->comm;
-  TRY(comm_agree(comm, read_options(bench->session, config, &bench->options)));
-  TRY(dataset_open(config->word[1], comm, F32, &bench->dataset));
+  int64_t height, width;
   REQUIRE(dataset_kind(bench->dataset) == DATASET_IMAGES, ERR_ARGUMENT,
           "%s holds a table, which needs no decoding; conr bench loader wants images", config->word[1]);
   TRY(dataset_require_split(bench->dataset, SPLIT_TRAIN, "conr bench loader"));
+  TRY(config_size(config->size, &height, &width));
+  bench->options = loading_options(config, bench->session->threads, height, width, true);
   bench->sampler = (struct sampler){.rows = dataset_split_rows(bench->dataset, SPLIT_TRAIN),
                                     .batch = config->batch,
                                     .seed = (uint64_t)config->seed,
@@ -72,7 +53,13 @@ static enum status open_data(struct bench *bench) {
                                     .rank = comm_rank(comm),
                                     .size = comm_size(comm)};
   TRY(memory_alloc((size_t)bench->sampler.rows * sizeof *bench->rows, (void **)&bench->rows));
-  return comm_agree(comm, loader_create(bench->dataset, SPLIT_TRAIN, &bench->sampler, &bench->options, &bench->loader));
+  return loader_create(bench->dataset, SPLIT_TRAIN, &bench->sampler, &bench->options, &bench->loader);
+}
+
+static enum status open_data(struct bench *bench) {
+  struct comm *comm = bench->session->comm;
+  TRY(dataset_open(bench->config->word[1], comm, F32, &bench->dataset));
+  return comm_agree(comm, prepare(bench));
 }
 
 /* The rows of a round that begins at this step. */

@@ -3,6 +3,7 @@
 #include "io/predictions.h"
 #include "launch/commands.h"
 #include "launch/evaluate_table.h"
+#include "launch/loading.h"
 #include "launch/run_folder.h"
 #include "launch/trainer.h"
 
@@ -176,11 +177,8 @@ static enum status run_evaluation(struct session *session, const struct config *
   TRY_GOTO(comm_agree(comm, status), out);
   TRY_GOTO(comm_broadcast(comm, own.data, own.elements * real, 0), out);
   TRY_GOTO(comm_broadcast(comm, buffers.data, buffers.elements * real, 0), out);
-  struct loader_options options = {
-      .views = 1,
-      .workers = config->workers > 0 ? (int)config->workers : session->threads,
-      .no_decode_scaling = config->full_decode,
-      .transform = {.height = (int)evaluation->header.height, .width = (int)evaluation->header.width}};
+  struct loader_options options =
+      loading_options(config, session->threads, evaluation->header.height, evaluation->header.width, false);
   TRY_GOTO(inference_create(comm, evaluation->dataset, split_of(config->part), evaluation->net, config->batch, &options,
                             &evaluation->inference),
            out);

@@ -39,33 +39,20 @@ static enum status find_scaling(const char *name, const struct scaling **out) {
   return fail(ERR_ARGUMENT, "pixels cannot be normalised by \"%s\"; use half, imagenet or none", name);
 }
 
-static enum status build_resnet(const struct model_description *description, int depth, double dropout,
-                                int64_t capacity, const struct ops *ops, struct net **out) {
+static enum status build_image_net(const struct model_description *description, double dropout, int64_t capacity,
+                                   const struct ops *ops, struct net **out) {
   const struct scaling *scaling;
   TRY(find_scaling(description->normalise, &scaling));
-  struct resnet_spec spec = {.depth = depth,
-                             .height = description->height,
-                             .width = description->width,
-                             .pixels = true,
-                             .dropout = dropout,
-                             .outputs = description->outputs};
+  struct image_spec spec = {.height = description->height,
+                            .width = description->width,
+                            .pixels = true,
+                            .dropout = dropout,
+                            .outputs = description->outputs};
   memcpy(spec.mean, scaling->mean, sizeof spec.mean);
   memcpy(spec.std, scaling->std, sizeof spec.std);
-  return resnet_create(ops, &spec, capacity, out);
-}
-
-static enum status build_cnn(const struct model_description *description, double dropout, int64_t capacity,
-                             const struct ops *ops, struct net **out) {
-  const struct scaling *scaling;
-  TRY(find_scaling(description->normalise, &scaling));
-  struct cnn_spec spec = {.height = description->height,
-                          .width = description->width,
-                          .pixels = true,
-                          .dropout = dropout,
-                          .outputs = description->outputs};
-  memcpy(spec.mean, scaling->mean, sizeof spec.mean);
-  memcpy(spec.std, scaling->std, sizeof spec.std);
-  return cnn_create(ops, &spec, capacity, out);
+  if (strcmp(description->name, "cnn") == 0)
+    return cnn_create(ops, &spec, capacity, out);
+  return resnet_create(ops, strcmp(description->name, "resnet18") == 0 ? 18 : 50, &spec, capacity, out);
 }
 
 enum status model_build(const struct model_description *description, double dropout, int64_t capacity,
@@ -75,9 +62,7 @@ enum status model_build(const struct model_description *description, double drop
   *ops = ops_get("cpu", strcmp(description->precision, "f64") == 0 ? F64 : F32);
   if (strcmp(name, "mlp") == 0)
     return build_mlp(description, dropout, capacity, *ops, out);
-  if (strcmp(name, "resnet18") == 0 || strcmp(name, "resnet50") == 0)
-    return build_resnet(description, name[6] == '1' ? 18 : 50, dropout, capacity, *ops, out);
-  if (strcmp(name, "cnn") == 0)
-    return build_cnn(description, dropout, capacity, *ops, out);
+  if (strcmp(name, "cnn") == 0 || strcmp(name, "resnet18") == 0 || strcmp(name, "resnet50") == 0)
+    return build_image_net(description, dropout, capacity, *ops, out);
   return fail(ERR_ARGUMENT, "there is no model \"%s\"; use mlp, cnn, resnet18 or resnet50", name);
 }

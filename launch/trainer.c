@@ -2,6 +2,7 @@
 #include "launch/trainer.h"
 
 #include "dist/memory.h"
+#include "launch/loading.h"
 #include "launch/run_folder.h"
 
 #include <stdlib.h>
@@ -9,11 +10,10 @@
 
 /* ---- options that only make sense together ------------------------------------------------ */
 
-/* Error when an option was given that nothing will read.  config.used also gives what was resolved to 0: nothing asked. */
+/* Error when an option was given that nothing will read. */
 static enum status refuse_unread(const struct config *config, bool read, const char *option, const char *needs) {
-  char value[4096];
-  bool asks = config_given(config, option) && strcmp(config_value(config, option, value, sizeof value), "0") != 0;
-  REQUIRE(read || !asks, ERR_ARGUMENT, "--%s has no effect without %s; drop one or add the other", option, needs);
+  REQUIRE(read || !config_given(config, option), ERR_ARGUMENT,
+          "--%s has no effect without %s; drop one or add the other", option, needs);
   return STATUS_OK;
 }
 
@@ -43,20 +43,23 @@ static enum status check_pairs(const struct config *config) {
   return STATUS_OK;
 }
 
-/* Options for what the data are not. */
+/* Options for what the data are not.  Those that are resolved to 0 then may be given as 0: config.used does. */
 static enum status check_kind(const struct config *config, bool images) {
-  static const char *const table_options[] = {"hidden", "activation", "noise", "mask"};
-  static const char *const image_options[] = {"size", "normalise",   "batch-norm", "augment", "pad",
+  static const char *const table_options[] = {"hidden", "activation"};
+  static const char *const image_options[] = {"size", "normalise",   "batch-norm", "augment",
                                               "flip", "full-decode", "cache",      "workers"};
   for (size_t i = 0; i < sizeof table_options / sizeof *table_options; i++)
     TRY(refuse_unread(config, !images, table_options[i], "a table as data"));
   for (size_t i = 0; i < sizeof image_options / sizeof *image_options; i++)
     TRY(refuse_unread(config, images, image_options[i], "images as data"));
+  TRY(refuse_unread(config, !images || config->noise == 0, "noise", "a table as data"));
+  TRY(refuse_unread(config, !images || config->mask == 0, "mask", "a table as data"));
+  TRY(refuse_unread(config, images || config->pad == 0, "pad", "images as data"));
   bool mlp = strcmp(config->model, "mlp") == 0, any = strcmp(config->model, "auto") == 0;
   REQUIRE(any || mlp != images, ERR_ARGUMENT, "--model %s cannot learn from %s, which holds %s; use %s", config->model,
           config->word[0], images ? "images" : "a table", images ? "cnn, resnet18 or resnet50" : "mlp");
   bool crop = strcmp(config->augment, "crop") == 0, none = strcmp(config->augment, "none") == 0;
-  TRY(refuse_unread(config, crop, "pad", "--augment crop"));
+  TRY(refuse_unread(config, crop || config->pad == 0, "pad", "--augment crop"));
   TRY(refuse_unread(config, !none, "flip", "--augment crop or strong"));
   if (!images && config->hidden[0] == '\0') {
     TRY(refuse_unread(config, false, "dropout", "a hidden layer"));
@@ -80,8 +83,8 @@ static enum status resolve_defaults(struct config *config, bool images) {
   if (strcmp(config->model, "auto") == 0)
     config->model = images ? "resnet18" : "mlp";
   TRY(config_size(config->size, &height, &width));
-  if (!config_given(config, "pad") && images && strcmp(config->augment, "crop") == 0)
-    config->pad = ((height < width ? height : width) + 7) / 14;
+  if (images && strcmp(config->augment, "crop") == 0)
+    config->pad = loading_padding(config, height, width);
   return STATUS_OK;
 }
 
@@ -120,32 +123,11 @@ static struct conr_options conr_options_of(const struct config *config) {
   return options;
 }
 
-static enum transform_set set_of(const char *name) {
-  return strcmp(name, "none") == 0 ? TRANSFORM_PLAIN : strcmp(name, "crop") == 0 ? TRANSFORM_CROP : TRANSFORM_STRONG;
-}
-
-/* What the loaders of training and validation do with a sample. */
 static struct loader_options loader_options_of(const struct trainer *trainer, bool training) {
-  const struct config *config = &trainer->config;
-  uint64_t seed = (uint64_t)config->seed;
-  struct loader_options options = {.views = 1,
-                                   .workers = (int)config->workers,
-                                   .cache = trainer->cache,
-                                   .no_decode_scaling = config->full_decode,
-                                   .transform = {.height = (int)trainer->model.height,
-                                                 .width = (int)trainer->model.width,
-                                                 .set = TRANSFORM_PLAIN,
-                                                 .seed = seed}};
-  if (options.workers == 0)
-    options.workers = trainer->session->threads;
-  if (!training)
-    return options;
-  options.views = (int)config->views;
-  options.augment = (struct augment){.noise_std = config->noise, .mask_probability = config->mask, .seed = seed};
-  options.transform.set = set_of(config->augment);
-  options.transform.padding = (int)config->pad;
-  options.transform.flip = config->flip;
-  options.transform.scale_low = 0.2;
+  struct loader_options options = loading_options(&trainer->config, trainer->session->threads, trainer->model.height,
+                                                  trainer->model.width, training);
+  options.transform.padding = (int)trainer->config.pad; /* resolved */
+  options.cache = trainer->cache;
   return options;
 }
 
@@ -183,7 +165,7 @@ static enum status open_data(struct trainer *trainer) {
   return joined_names(trainer->dataset, false, &trainer->target_names);
 }
 
-/* Collective. */
+/* Collective; what fails, fails on all ranks alike. */
 static enum status build_cache(struct trainer *trainer) {
   const char *wanted = trainer->config.cache;
   enum image_cache_mode mode = strcmp(wanted, "auto") == 0 ? IMAGE_CACHE_AUTO
@@ -320,7 +302,7 @@ enum status trainer_create(struct session *session, const struct config *config,
   trainer->config = *config;
   TRY_GOTO(comm_agree(session->comm, check_options(trainer)), failed);
   TRY_GOTO(comm_agree(session->comm, open_data(trainer)), failed);
-  TRY_GOTO(build_cache(trainer), failed);
+  TRY_GOTO(comm_agree(session->comm, build_cache(trainer)), failed);
   TRY_GOTO(comm_agree(session->comm, build(trainer)), failed);
   TRY_GOTO(comm_agree(session->comm, build_objective(trainer)), failed);
   TRY_GOTO(comm_agree(session->comm, build_gradients(trainer)), failed);

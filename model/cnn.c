@@ -17,27 +17,17 @@ static enum status add_layer(struct net *net, int index, int stride) {
   return net_add_norm(net, name, NO_VALUE, true);
 }
 
-static enum status add_all(struct net *net, const struct cnn_spec *spec) {
+static enum status add_all(struct net *net, const struct image_spec *spec) {
   bool large = spec->height >= LARGE && spec->width >= LARGE;
-  if (spec->pixels)
-    TRY(net_add_pixels(net, spec->mean, spec->std));
   for (int i = 0; i < CONVOLUTIONS; i++)
     TRY(add_layer(net, i, i > 0 || large ? 2 : 1));
-  TRY(net_add_average_pool(net));
-  TRY(net_add_dropout(net, spec->dropout));
-  TRY(net_begin_head(net));
-  TRY(net_add_linear(net, "fc", spec->outputs));
-  return net_plan(net);
+  return image_net_end(net, spec);
 }
 
-enum status cnn_create(const struct ops *ops, const struct cnn_spec *spec, int64_t capacity_rows, struct net **out) {
-  struct net_input input = {.pixels = spec->pixels, .height = spec->height, .width = spec->width, .channels = 3};
-  struct net *net;
-  *out = NULL;
-  TRY(net_begin(ops, &input, capacity_rows, &net));
-  enum status status = add_all(net, spec);
+enum status cnn_create(const struct ops *ops, const struct image_spec *spec, int64_t capacity_rows, struct net **out) {
+  TRY(image_net_begin(ops, spec, capacity_rows, out));
+  enum status status = add_all(*out, spec);
   if (status != STATUS_OK)
-    net_destroy(&net);
-  *out = net;
+    net_destroy(out);
   return status;
 }

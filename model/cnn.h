@@ -5,17 +5,10 @@
 #ifndef CONR_MODEL_CNN_H
 #define CONR_MODEL_CNN_H
 
-#include "model/net.h"
+#include "model/image_net.h"
 
-struct cnn_spec {
-  int64_t height, width; /* of the images, three channels                                         */
-  bool pixels;           /* inputs are 8-bit pixels, scaled by (x / 255 - mean) / std; else numbers as they are */
-  double mean[3], std[3];
-  double dropout;  /* share of the features dropped, 0 <= dropout < 1 */
-  int64_t outputs; /* numbers in a label                              */
-};
-
-/* As resnet_create(). */
-enum status cnn_create(const struct ops *ops, const struct cnn_spec *spec, int64_t capacity_rows, struct net **out);
+/* Build the net for at most capacity_rows images in a pass.  ERR_ARGUMENT names the value that is out of range;
+ * ERR_MEMORY.  Local. */
+enum status cnn_create(const struct ops *ops, const struct image_spec *spec, int64_t capacity_rows, struct net **out);
 
 #endif

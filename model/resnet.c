@@ -12,9 +12,8 @@ struct plan {
   bool bottleneck;
 };
 
-/* "PREFIX.name"; the last two are the block's and the layer's. */
 struct block {
-  char prefix[32];
+  char prefix[32];  /* "layer1.0" */
   int64_t channels; /* of the 3x3 convolution */
   int stride;
 };
@@ -83,33 +82,23 @@ static enum status add_stage(struct net *net, const struct plan *plan, int stage
   return STATUS_OK;
 }
 
-static enum status add_all(struct net *net, const struct resnet_spec *spec, const struct plan *plan) {
-  if (spec->pixels)
-    TRY(net_add_pixels(net, spec->mean, spec->std));
+static enum status add_all(struct net *net, const struct image_spec *spec, const struct plan *plan) {
   TRY(net_add_conv(net, "conv1", 64, 7, 2, 3, false));
   TRY(net_add_norm(net, "bn1", NO_VALUE, true));
   TRY(net_add_max_pool(net, 3, 2, 1));
   for (int stage = 0; stage < STAGES; stage++)
     TRY(add_stage(net, plan, stage));
-  TRY(net_add_average_pool(net));
-  TRY(net_add_dropout(net, spec->dropout));
-  TRY(net_begin_head(net));
-  TRY(net_add_linear(net, "fc", spec->outputs));
-  return net_plan(net);
+  return image_net_end(net, spec);
 }
 
-enum status resnet_create(const struct ops *ops, const struct resnet_spec *spec, int64_t capacity_rows,
+enum status resnet_create(const struct ops *ops, int depth, const struct image_spec *spec, int64_t capacity_rows,
                           struct net **out) {
   static const struct plan small = {.blocks = {2, 2, 2, 2}}, large = {.blocks = {3, 4, 6, 3}, .bottleneck = true};
-  struct net_input input = {.pixels = spec->pixels, .height = spec->height, .width = spec->width, .channels = 3};
-  struct net *net;
   *out = NULL;
-  REQUIRE(spec->depth == 18 || spec->depth == 50, ERR_ARGUMENT, "there is no ResNet-%d here; use 18 or 50",
-          spec->depth);
-  TRY(net_begin(ops, &input, capacity_rows, &net));
-  enum status status = add_all(net, spec, spec->depth == 18 ? &small : &large);
+  REQUIRE(depth == 18 || depth == 50, ERR_ARGUMENT, "there is no ResNet-%d here; use 18 or 50", depth);
+  TRY(image_net_begin(ops, spec, capacity_rows, out));
+  enum status status = add_all(*out, spec, depth == 18 ? &small : &large);
   if (status != STATUS_OK)
-    net_destroy(&net);
-  *out = net;
+    net_destroy(out);
   return status;
 }

@@ -18,7 +18,7 @@ TestSuite(checkpoint, .init = io_files_begin, .fini = io_files_end, .timeout = 1
 enum { SIDE = 16 };
 
 static struct net *make_cnn(uint64_t seed) {
-  struct cnn_spec spec = {.height = SIDE, .width = SIDE, .std = {1, 1, 1}, .outputs = 2};
+  struct image_spec spec = {.height = SIDE, .width = SIDE, .std = {1, 1, 1}, .outputs = 2};
   struct net *net;
   OK(cnn_create(ops_get("cpu", F32), &spec, 1, &net));
   OK(net_initialise(net, seed));

@@ -67,6 +67,13 @@ Test(cli_bench, what_cannot_be_measured_is_refused) {
   cli_refused(0, 2, "conr bench knows loss, step and loader, not \"setp\"; did you mean step?", "bench setp");
   cli_refused(0, 2, "conr bench loader wants a data file", "bench loader");
   cli_refused(0, 2, "conr bench step wants no file", cli_text("bench step %s", table));
+  cli_refused(2, 2, cli_text("%s holds a table, which needs no decoding; conr bench loader wants images", table),
+              cli_text("bench loader %s", table));
+  cli_refused(0, 2, "--augment has no effect on conr bench step; it is for conr bench loader",
+              "bench step --augment strong");
+  cli_refused(0, 2, "--size has no effect on conr bench loss; it is for conr bench step or loader",
+              "bench loss --size 32");
+  cli_refused(0, 2, "--rows has no effect on conr bench step; it is for conr bench loss", "bench step --rows 8");
   cli_refused(2, 2, "conr bench step measures networks for images: give --model cnn, resnet18 or resnet50",
               "bench step --model mlp");
 }

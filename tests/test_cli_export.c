@@ -152,11 +152,11 @@ Test(cli_export, pytorch_predicts_what_conr_predicts) {
 /* A checkpoint of a residual network that has learnt nothing. */
 static void write_resnet(const char *path) {
   const struct ops *ops = ops_get("cpu", F32);
-  struct resnet_spec spec = {.depth = 18, .height = 64, .width = 64, .std = {1, 1, 1}, .outputs = 3};
+  struct image_spec spec = {.height = 64, .width = 64, .std = {1, 1, 1}, .outputs = 3};
   struct optim_spec rule = {.kind = OPTIM_SGD};
   struct net *net;
   struct optim *optim;
-  OK(resnet_create(ops, &spec, 1, &net));
+  OK(resnet_create(ops, 18, &spec, 1, &net));
   OK(net_initialise(net, 1));
   OK(optim_create(ops, &rule, net_parameters(net).elements, &optim));
   struct parameters buffers = net_buffers(net);

@@ -166,6 +166,14 @@ Test(cli_images, options_of_tables_are_refused_and_the_reverse) {
   cli_refused(0, 2, "--size wants 224 or 160x320 (height x width), not \"big\"",
               cli_text("train %s -o %s --size big", images, run));
   cli_refused(0, 2, "--size 0 is out of range; give 1 to 65536", cli_text("train %s -o %s --size 0", images, run));
+  cli_refused(3, 2,
+              "the cache keeps resized images, but the strong augmentation cuts windows out of whole ones; use "
+              "--cache auto or off",
+              cli_text("train %s -o %s --augment strong --cache on", images, run));
+  cli_refused(0, 2, "--flip has no effect without images as data; drop one or add the other",
+              cli_text("train %s -o %s --flip 0", table, run));
+  cli_refused(0, 2, "--momentum has no effect without --optimiser sgd; drop one or add the other",
+              cli_text("train %s -o %s --momentum 0", table, run));
   cli_refused(0, 2, "--pad has no effect without --augment crop; drop one or add the other",
               cli_text("train %s -o %s --augment strong --pad 3", images, run));
   cli_refused(3, 2,

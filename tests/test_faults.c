@@ -88,7 +88,8 @@ Test(faults, run_folder_that_is_read_only) {
 
 /* ---- disks that fill up --------------------------------------------------------------------- */
 
-/* Room for two checkpoints and the texts beside them: the third does not fit.  With more room the run ends as if nothing had been. */
+/* Room for two checkpoints and the texts beside them: the third does not fit.  With more room the run ends as if
+ * nothing had been. */
 Test(faults, a_full_disk_ends_the_job_and_loses_nothing) {
   const char *whole = undisturbed(2, 4), *disk = io_file("disk"), *after = io_file("after");
   struct stat checkpoint;

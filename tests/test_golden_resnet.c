@@ -276,17 +276,16 @@ static void compare_loss(const struct run *run, void *gradient) {
 
 static void check_case(struct run *run) {
   int depth = (int)golden_number(run->file, run->name, "depth", 0);
-  struct resnet_spec spec = {.depth = depth,
-                             .height = (int64_t)golden_number(run->file, run->name, "height", 0),
-                             .width = (int64_t)golden_number(run->file, run->name, "width", 0),
-                             .outputs = 1};
+  struct image_spec spec = {.height = (int64_t)golden_number(run->file, run->name, "height", 0),
+                            .width = (int64_t)golden_number(run->file, run->name, "width", 0),
+                            .outputs = 1};
   bool training = golden_number(run->file, run->name, "training", 0) != 0;
   struct pass pass = {.training = training};
   double gradient[64];
   run->batch = (int64_t)golden_number(run->file, run->name, "batch", 0);
   run->salt = (uint32_t)golden_number(run->file, run->name, "hash_salt", 0);
   cr_assert(le(i64, run->batch, 64));
-  OK(resnet_create(ops_get("cpu", run->dtype), &spec, run->batch, &run->net));
+  OK(resnet_create(ops_get("cpu", run->dtype), depth, &spec, run->batch, &run->net));
   struct parameters own = net_parameters(run->net), buffers = net_buffers(run->net);
   cr_assert(eq(i64, (int64_t)own.elements, (int64_t)golden_number(run->file, run->name, "param_count", 0)));
   fill(run, own, depth);

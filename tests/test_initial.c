@@ -20,7 +20,7 @@ TestSuite(initial, .init = io_files_begin, .fini = io_files_end, .timeout = 120)
 enum { MOST_ARRAYS = 64 };
 
 static struct net *make_cnn(enum dtype dtype, int64_t outputs, uint64_t seed) {
-  struct cnn_spec spec = {.height = 16, .width = 16, .std = {1, 1, 1}, .outputs = outputs};
+  struct image_spec spec = {.height = 16, .width = 16, .std = {1, 1, 1}, .outputs = outputs};
   struct net *net;
   OK(cnn_create(ops_get("cpu", dtype), &spec, 1, &net));
   OK(net_initialise(net, seed));

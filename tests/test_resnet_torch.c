@@ -38,9 +38,9 @@ static double drawn(int stream, int64_t i) {
 /* The drawn net, but with norms that are not all alike and statistics that are not those of the start.
  * lift  added to the norms' biases */
 static struct net *make_net(enum dtype dtype, int depth, double lift) {
-  struct resnet_spec spec = {.depth = depth, .height = SIDE, .width = SIDE, .std = {1, 1, 1}, .outputs = OUTPUTS};
+  struct image_spec spec = {.height = SIDE, .width = SIDE, .std = {1, 1, 1}, .outputs = OUTPUTS};
   struct net *net;
-  OK(resnet_create(ops_get("cpu", dtype), &spec, ROWS, &net));
+  OK(resnet_create(ops_get("cpu", dtype), depth, &spec, ROWS, &net));
   OK(net_initialise(net, 5));
   struct parameters own = net_parameters(net), buffers = net_buffers(net);
   for (int k = 0; k < own.head; k++) {

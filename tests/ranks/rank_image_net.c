@@ -46,19 +46,12 @@ struct side {
 };
 
 static void make_net(struct side *side, const struct ops *ops, int64_t capacity) {
-  struct resnet_spec resnet = {.depth = 18,
-                               .height = side->setting->side,
-                               .width = side->setting->side,
-                               .pixels = true,
-                               .mean = {.5, .5, .5},
-                               .std = {.5, .5, .5},
-                               .outputs = 1};
-  struct cnn_spec cnn = {.height = side->setting->side,
-                         .width = side->setting->side,
-                         .pixels = true,
-                         .mean = {.5, .5, .5},
-                         .std = {.5, .5, .5},
-                         .outputs = 1};
+  struct image_spec images = {.height = side->setting->side,
+                              .width = side->setting->side,
+                              .pixels = true,
+                              .mean = {.5, .5, .5},
+                              .std = {.5, .5, .5},
+                              .outputs = 1};
   struct mlp_spec mlp = {.inputs = MLP_INPUTS,
                          .hidden_count = 2,
                          .hidden = (int64_t[]){16, 8},
@@ -66,9 +59,9 @@ static void make_net(struct side *side, const struct ops *ops, int64_t capacity)
                          .dropout = 0.3,
                          .outputs = 1};
   if (side->setting->kind == KIND_RESNET18)
-    MUST(resnet_create(ops, &resnet, capacity, &side->net));
+    MUST(resnet_create(ops, 18, &images, capacity, &side->net));
   else if (side->setting->kind == KIND_CNN)
-    MUST(cnn_create(ops, &cnn, capacity, &side->net));
+    MUST(cnn_create(ops, &images, capacity, &side->net));
   else
     MUST(mlp_create(ops, &mlp, capacity, &side->net));
   MUST(net_initialise(side->net, 5));
