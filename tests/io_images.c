@@ -156,3 +156,15 @@ void io_images_poke(const char *path, int64_t offset, const void *bytes, size_t 
   CHECK(pwrite(file, bytes, count, (off_t)offset) == (ssize_t)count ? 0 : -1);
   close(file);
 }
+
+struct loader_options io_images_options(enum transform_set set, int size, int views, int workers) {
+  return (struct loader_options){.views = views,
+                                 .workers = workers,
+                                 .transform = {.height = size,
+                                               .width = size,
+                                               .set = set,
+                                               .padding = set == TRANSFORM_CROP ? 3 : 0,
+                                               .flip = set == TRANSFORM_PLAIN ? 0 : 0.5,
+                                               .scale_low = set == TRANSFORM_STRONG ? 0.3 : 0,
+                                               .seed = 5}};
+}

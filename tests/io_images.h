@@ -11,6 +11,7 @@
 #ifndef CONR_TESTS_IO_IMAGES_H
 #define CONR_TESTS_IO_IMAGES_H
 
+#include "io/loader.h"
 #include "tests/draw_images.h"
 
 #include <stdint.h>
@@ -34,5 +35,8 @@ void io_images_record(const char *path, int64_t row, int64_t *offset, int64_t *l
 
 /* Change bytes of any file. */
 void io_images_poke(const char *path, int64_t offset, const void *bytes, size_t count);
+
+/* A loader's options for images of size x size: crop pads 3, crop and strong mirror half of them. */
+struct loader_options io_images_options(enum transform_set set, int size, int views, int workers);
 
 #endif

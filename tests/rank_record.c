@@ -7,11 +7,7 @@
 
 #define MOST_LINES 20 /* the first faults tell enough */
 
-static struct {
-  int rank, size;
-  const char *name; /* of the case that runs */
-  int faults;
-} record;
+struct rank_record record;
 
 void rank_record_begin(int *argc, char ***argv) {
   int provided;
@@ -21,10 +17,6 @@ void rank_record_begin(int *argc, char ***argv) {
   record.name = "begin";
 }
 
-void rank_record_case(const char *name) {
-  record.name = name;
-}
-
 int rank_record_end(void) {
   int faults = 0;
   MPI_Allreduce(&record.faults, &faults, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
@@ -32,18 +24,10 @@ int rank_record_end(void) {
   return faults > 0;
 }
 
-int record_rank(void) {
-  return record.rank;
-}
-
-int record_size(void) {
-  return record.size;
-}
-
 void rank_record_expect(bool holds, int line, const char *format, ...) {
   char text[600];
   va_list arguments;
-  if (holds || record.faults++ >= MOST_LINES)
+  if (holds || record.faults++ >= MOST_LINES || record.quiet)
     return;
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
@@ -55,9 +39,9 @@ void rank_record_expect_ok(enum status status, int line, const char *call) {
   rank_record_expect(status == STATUS_OK, line, "%s: %s: %s", call, status_name(status), status_message());
 }
 
-void rank_record_must(enum status status, int line, const char *call) {
-  if (status == STATUS_OK)
+void rank_record_must(bool holds, int line, const char *what) {
+  if (holds)
     return;
-  fprintf(stderr, "rank %d (line %d): %s: %s\n", record.rank, line, call, status_message());
+  fprintf(stderr, "rank %d/%d (line %d): %s (%s)\n", record.rank, record.size, line, what, status_message());
   MPI_Abort(MPI_COMM_WORLD, 3);
 }

@@ -2,7 +2,7 @@
  * left; the program ends non-zero on all ranks when any of them found one.
  *
  *     rank_record_begin(&argc, &argv);
- *     rank_record_case("sums");
+ *     record.name = "sums";
  *     EXPECT(x == 3, "x is %d", x);
  *     EXPECT_OK(comm_barrier(comm));
  *     return rank_record_end();                        finalises MPI */
@@ -13,20 +13,25 @@
 
 #include <stdbool.h>
 
-void rank_record_begin(int *argc, char ***argv);
-void rank_record_case(const char *name);
-int rank_record_end(void);
+/* Of this process. */
+extern struct rank_record {
+  int rank, size;   /* in MPI_COMM_WORLD                         */
+  const char *name; /* of the case that runs                     */
+  bool quiet;       /* faults are wanted: they are counted only  */
+  int faults;
+} record;
 
-int record_rank(void);
-int record_size(void);
+void rank_record_begin(int *argc, char ***argv);
+int rank_record_end(void); /* 0 when no rank found a fault */
 
 #define EXPECT(holds, ...) rank_record_expect((holds), __LINE__, __VA_ARGS__)
 #define EXPECT_OK(call) rank_record_expect_ok((call), __LINE__, #call)
-/* Where going on would be of no use: aborts the job. */
-#define MUST(call) rank_record_must((call), __LINE__, #call)
+/* Where going on would be of no use: these abort the job. */
+#define MUST(call) rank_record_must((call) == STATUS_OK, __LINE__, #call)
+#define MUST_HOLD(condition) rank_record_must((condition), __LINE__, #condition)
 
 void rank_record_expect(bool holds, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void rank_record_expect_ok(enum status status, int line, const char *call);
-void rank_record_must(enum status status, int line, const char *call);
+void rank_record_must(bool holds, int line, const char *what);
 
 #endif

@@ -35,18 +35,6 @@ static struct dataset *open_images(const struct io_images *images) {
   return dataset;
 }
 
-static struct loader_options options_of(enum transform_set set, int views, int workers) {
-  return (struct loader_options){.views = views,
-                                 .workers = workers,
-                                 .transform = {.height = SIZE,
-                                               .width = SIZE,
-                                               .set = set,
-                                               .padding = set == TRANSFORM_CROP ? 3 : 0,
-                                               .flip = set == TRANSFORM_PLAIN ? 0 : 0.5,
-                                               .scale_low = set == TRANSFORM_STRONG ? 0.3 : 0,
-                                               .seed = 5}};
-}
-
 static struct sampler sampler_of(int rank, int size) {
   return (struct sampler){.rows = TRAIN_ROWS, .batch = BATCH, .seed = 7, .shuffle = true, .rank = rank, .size = size};
 }
@@ -86,7 +74,7 @@ static uint8_t *epoch_of(struct dataset *dataset, int ranks, const struct loader
 /* Each sample by itself, from a decoder and a transform of its own. */
 static void expect_one_by_one(const struct io_images *images, enum transform_set set, int views, bool full) {
   struct dataset *dataset = open_images(images);
-  struct loader_options options = options_of(set, views, 2);
+  struct loader_options options = io_images_options(set, SIZE, views, 2);
   struct image_reader *reader;
   struct transform_worker *transformer;
   struct sampler sampler = sampler_of(0, 1);
@@ -130,7 +118,7 @@ FILE_TEST(image_loader, views_are_what_one_decode_and_one_transform_give) {
 
 FILE_TEST(image_loader, views_of_a_sample_differ_by_their_draws) {
   struct dataset *dataset = open_images(&encoded);
-  struct loader_options options = options_of(TRANSFORM_CROP, 2, 1);
+  struct loader_options options = io_images_options(TRANSFORM_CROP, SIZE, 2, 1);
   uint8_t *epoch = epoch_of(dataset, 1, &options, 0), *other = epoch_of(dataset, 1, &options, 1);
   int differ = 0;
   for (size_t i = 0; i < TRAIN_ROWS; i++)
@@ -145,7 +133,7 @@ FILE_TEST(image_loader, views_of_a_sample_differ_by_their_draws) {
 FILE_TEST(image_loader, any_number_of_workers_and_ranks_gives_the_same_pixels) {
   struct dataset *dataset = open_images(&encoded);
   for (int set = TRANSFORM_PLAIN; set <= TRANSFORM_STRONG; set++) {
-    struct loader_options options = options_of(set, 2, 1);
+    struct loader_options options = io_images_options(set, SIZE, 2, 1);
     uint8_t *wanted = epoch_of(dataset, 1, &options, 4);
     for (int workers = 1; workers <= 9; workers += workers < 3 ? 1 : 6)
       for (int ranks = 1; ranks <= 9; ranks += ranks < 4 ? 1 : 5) { /* beyond 7 ranks some have no rows */
@@ -163,7 +151,7 @@ FILE_TEST(image_loader, any_number_of_workers_and_ranks_gives_the_same_pixels) {
 FILE_TEST(image_loader, labels_weights_and_ids_stand_beside_every_view) {
   struct dataset *dataset = open_images(&encoded);
   struct sampler sampler = sampler_of(0, 1);
-  struct loader_options options = options_of(TRANSFORM_CROP, 3, 2);
+  struct loader_options options = io_images_options(TRANSFORM_CROP, SIZE, 3, 2);
   struct loader *loader = create(dataset, &sampler, &options);
   struct batch *batch;
   cr_assert(eq(int, (int)loader_start(loader, 1, 2), 0));
@@ -188,7 +176,7 @@ FILE_TEST(image_loader, labels_weights_and_ids_stand_beside_every_view) {
 FILE_TEST(image_loader, a_batch_stays_untouched_while_it_is_used) {
   struct dataset *dataset = open_images(&encoded);
   struct sampler sampler = sampler_of(0, 1);
-  struct loader_options options = options_of(TRANSFORM_PLAIN, 1, 4);
+  struct loader_options options = io_images_options(TRANSFORM_PLAIN, SIZE, 1, 4);
   struct loader *loader = create(dataset, &sampler, &options);
   struct batch *batch;
   static uint8_t before[BATCH * BYTES];
@@ -205,7 +193,7 @@ FILE_TEST(image_loader, a_batch_stays_untouched_while_it_is_used) {
 FILE_TEST(image_loader, it_stops_at_any_time_and_starts_again) {
   struct dataset *dataset = open_images(&encoded);
   struct sampler sampler = sampler_of(0, 1);
-  struct loader_options options = options_of(TRANSFORM_CROP, 2, 3);
+  struct loader_options options = io_images_options(TRANSFORM_CROP, SIZE, 2, 3);
   struct loader *loader = create(dataset, &sampler, &options);
   for (int round = 0; round < 100; round++) {
     cr_assert(eq(int, (int)loader_start(loader, round, 0), 0));
@@ -243,7 +231,7 @@ FILE_TEST(image_loader, the_first_broken_image_of_an_epoch_is_the_one_that_is_na
   snprintf(begin, sizeof begin, "the image of row %d (folder/%d.jpg) in %s cannot be used: its checksum is ", (int)row,
            (int)row, io_file("images.h5"));
   for (int round = 0; round < 40; round++) {
-    struct loader_options options = options_of(TRANSFORM_CROP, 2, 1 + round % 4);
+    struct loader_options options = io_images_options(TRANSFORM_CROP, SIZE, 2, 1 + round % 4);
     struct loader *loader = create(dataset, &sampler, &options);
     struct batch *batch;
     cr_assert(eq(int, (int)loader_start(loader, 0, 0), 0));
@@ -263,12 +251,12 @@ FILE_TEST(image_loader, the_first_broken_image_of_an_epoch_is_the_one_that_is_na
 FILE_TEST(image_loader, requests_without_sense_are_refused) {
   struct dataset *dataset = open_images(&encoded);
   struct sampler sampler = sampler_of(0, 1);
-  struct loader_options options = options_of(TRANSFORM_CROP, 1, 1);
+  struct loader_options options = io_images_options(TRANSFORM_CROP, SIZE, 1, 1);
   struct image_cache *cache;
   struct loader *loader;
   options.transform.flip = 2;
   cr_expect(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, &sampler, &options, &loader), ERR_ARGUMENT));
-  options = options_of(TRANSFORM_CROP, 1, 1);
+  options = io_images_options(TRANSFORM_CROP, SIZE, 1, 1);
   cr_assert(eq(int, (int)image_cache_create(dataset, NULL, &options.transform, false, IMAGE_CACHE_ON, &cache), 0));
   options.cache = cache;
   options.transform.height++;
@@ -292,7 +280,7 @@ FILE_TEST(image_loader, ranks_share_files_and_cache_and_give_the_same_pixels) {
 FILE_TEST(image_cache, gives_the_same_pixels_and_is_filled_once) {
   struct dataset *dataset = open_images(&encoded);
   for (int set = TRANSFORM_PLAIN; set <= TRANSFORM_CROP; set++) {
-    struct loader_options options = options_of(set, 2, 3), kept = options;
+    struct loader_options options = io_images_options(set, SIZE, 2, 3), kept = options;
     struct image_cache *cache;
     cr_assert(eq(int, (int)image_cache_create(dataset, NULL, &options.transform, false, IMAGE_CACHE_AUTO, &cache), 0));
     cr_assert(cache != NULL, "40 small images fit");
@@ -314,7 +302,7 @@ FILE_TEST(image_cache, gives_the_same_pixels_and_is_filled_once) {
 
 FILE_TEST(image_cache, is_what_is_read_once_it_is_filled) {
   struct dataset *dataset = open_images(&encoded);
-  struct loader_options options = options_of(TRANSFORM_CROP, 1, 2);
+  struct loader_options options = io_images_options(TRANSFORM_CROP, SIZE, 1, 2);
   struct sampler sampler = sampler_of(0, 1);
   cr_assert(
       eq(int, (int)image_cache_create(dataset, NULL, &options.transform, false, IMAGE_CACHE_ON, &options.cache), 0));
@@ -332,7 +320,7 @@ FILE_TEST(image_cache, is_what_is_read_once_it_is_filled) {
 
 FILE_TEST(image_cache, a_row_that_somebody_never_finishes_stops_nobody) {
   struct dataset *dataset = open_images(&encoded);
-  struct loader_options options = options_of(TRANSFORM_CROP, 2, 2), kept = options;
+  struct loader_options options = io_images_options(TRANSFORM_CROP, SIZE, 2, 2), kept = options;
   cr_assert(eq(int, (int)image_cache_create(dataset, NULL, &options.transform, false, IMAGE_CACHE_ON, &kept.cache), 0));
   cr_assert(image_cache_claim(kept.cache, 5) != NULL);
   cr_expect(image_cache_claim(kept.cache, 5) == NULL, "claimed twice");
@@ -348,7 +336,7 @@ FILE_TEST(image_cache, a_row_that_somebody_never_finishes_stops_nobody) {
 
 FILE_TEST(image_cache, a_broken_image_is_not_kept) {
   struct dataset *dataset = open_images(&encoded);
-  struct loader_options options = options_of(TRANSFORM_CROP, 1, 2);
+  struct loader_options options = io_images_options(TRANSFORM_CROP, SIZE, 1, 2);
   struct sampler sampler = sampler_of(0, 1);
   struct batch *batch = NULL;
   break_image(dataset, &sampler, 0, 10);
@@ -370,7 +358,8 @@ FILE_TEST(image_cache, a_broken_image_is_not_kept) {
 
 FILE_TEST(image_cache, is_made_only_where_it_is_of_use) {
   struct io_images stored = {.rows = 5, .height = SIZE, .width = SIZE, .pixels = true};
-  struct loader_options crop = options_of(TRANSFORM_CROP, 1, 1), strong = options_of(TRANSFORM_STRONG, 1, 1);
+  struct loader_options crop = io_images_options(TRANSFORM_CROP, SIZE, 1, 1),
+                        strong = io_images_options(TRANSFORM_STRONG, SIZE, 1, 1);
   struct dataset *dataset = open_images(&encoded);
   struct image_cache *cache;
   cr_expect(eq(int, (int)image_cache_create(dataset, NULL, &crop.transform, false, IMAGE_CACHE_OFF, &cache), 0));
@@ -387,7 +376,7 @@ FILE_TEST(image_cache, is_made_only_where_it_is_of_use) {
       eq(int, (int)image_cache_create(dataset, NULL, &crop.transform, false, IMAGE_CACHE_ON, &cache), ERR_ARGUMENT));
   cr_expect(strstr(status_message(), "needs 515.4 GB a host, but ") != NULL, "%s", status_message());
   dataset_close(&dataset);
-  crop = options_of(TRANSFORM_CROP, 1, 1);
+  crop = io_images_options(TRANSFORM_CROP, SIZE, 1, 1);
   dataset = open_images(&stored);
   cr_expect(eq(int, (int)image_cache_create(dataset, NULL, &crop.transform, false, IMAGE_CACHE_ON, &cache), 0));
   cr_expect(cache == NULL, "the file has these pixels");

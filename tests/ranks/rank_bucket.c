@@ -9,44 +9,11 @@
 #include "dist/comm_ops.h"
 #include "dist/log.h"
 #include "dist/memory.h"
+#include "tests/rank_record.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static struct {
-  int rank, size;
-  const char *name; /* of the case that runs */
-  int faults;
-} record;
-
-static void expect(bool holds, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static void expect(bool holds, int line, const char *format, ...) {
-  char text[600];
-  va_list arguments;
-  if (holds || record.faults++ >= 20)
-    return;
-  va_start(arguments, format);
-  vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  fprintf(stderr, "rank %d/%d %s (line %d): %s\n", record.rank, record.size, record.name, line, text);
-}
-
-#define EXPECT(holds, ...) expect((holds), __LINE__, __VA_ARGS__)
-#define EXPECT_OK(call) expect_ok((call), __LINE__, #call)
-
-static void expect_ok(enum status status, int line, const char *call) {
-  expect(status == STATUS_OK, line, "%s: %s: %s", call, status_name(status), status_message());
-}
-
-/* Where going on would be of no use. */
-static void must(enum status status, const char *what) {
-  if (status == STATUS_OK)
-    return;
-  fprintf(stderr, "rank %d: %s: %s\n", record.rank, what, status_message());
-  MPI_Abort(MPI_COMM_WORLD, 3);
-}
 
 /* ---------------------------------------------------------------- a transport that counts */
 
@@ -171,7 +138,7 @@ static double get(enum dtype dtype, const void *data, size_t i) {
 
 static void *room_for(const struct layout *layout, enum dtype dtype) {
   void *gradients;
-  must(memory_alloc(layout->elements * dtype_size(dtype), &gradients), "memory");
+  MUST(memory_alloc(layout->elements * dtype_size(dtype), &gradients));
   return gradients;
 }
 
@@ -212,8 +179,7 @@ static void step_through(struct buckets *buckets, const struct layout *layout, e
 static struct buckets *create(struct comm *comm, const struct layout *layout, enum dtype dtype, void *gradients,
                               size_t bytes) {
   struct buckets *buckets;
-  must(buckets_create(comm, dtype, gradients, layout->offsets, layout->slices, layout->elements, bytes, &buckets),
-       "buckets_create");
+  MUST(buckets_create(comm, dtype, gradients, layout->offsets, layout->slices, layout->elements, bytes, &buckets));
   return buckets;
 }
 
@@ -392,9 +358,9 @@ static void what_the_other_ranks_have_not_sent_is_in_flight_at_the_wait(struct c
 /* ---- order ---- */
 
 static void expect_bug(enum status status, const char *first, const char *second, int line) {
-  expect(status == ERR_BUG, line, "%s, not a bug", status_name(status));
-  expect(strstr(status_message(), first) != NULL && strstr(status_message(), second) != NULL, line,
-         "the sentence has no %s and %s: %s", first, second, status_message());
+  rank_record_expect(status == ERR_BUG, line, "%s, not a bug", status_name(status));
+  rank_record_expect(strstr(status_message(), first) != NULL && strstr(status_message(), second) != NULL, line,
+                     "the sentence has no %s and %s: %s", first, second, status_message());
 }
 
 /* The faults are made on all ranks, before anything is sent, and name the slice that came and the one that was due. */
@@ -497,21 +463,18 @@ static const struct {
 
 int main(int argc, char **argv) {
   bool known = argc < 2;
-  MPI_Init(&argc, &argv);
-  MPI_Comm_rank(MPI_COMM_WORLD, &record.rank);
-  MPI_Comm_size(MPI_COMM_WORLD, &record.size);
+  rank_record_begin(&argc, &argv);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct comm *comm;
     if (argc > 1 && strcmp(argv[1], cases[i].name) != 0)
       continue;
     known = true;
     record.name = cases[i].name;
-    must(comm_create(MPI_COMM_WORLD, &comm), "comm_create");
+    MUST(comm_create(MPI_COMM_WORLD, &comm));
     cases[i].run(comm);
     comm_destroy(&comm);
     EXPECT(memory_in_use() == 0, "%zu bytes are left", memory_in_use());
   }
   EXPECT(known, "no case is named \"%s\"", argc > 1 ? argv[1] : "");
-  MPI_Finalize();
-  return record.faults > 0;
+  return rank_record_end();
 }

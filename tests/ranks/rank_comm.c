@@ -12,56 +12,20 @@
 #include "dist/log.h"
 #include "dist/memory.h"
 #include "dist/random.h"
+#include "tests/rank_record.h"
 
 #include <float.h>
 #include <limits.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* ---------------------------------------------------------------- recording faults */
-
-static struct {
-  int rank, size;
-  const char *name; /* of the case that runs          */
-  bool quiet;       /* faults are wanted: only count  */
-  int faults;
-} record;
-
-static void expect(bool holds, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static void expect(bool holds, int line, const char *format, ...) {
-  char text[600];
-  va_list arguments;
-  if (holds || record.faults++ >= 20 || record.quiet)
-    return;
-  va_start(arguments, format);
-  vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  fprintf(stderr, "rank %d/%d %s (line %d): %s\n", record.rank, record.size, record.name, line, text);
-}
-
-#define EXPECT(holds, ...) expect((holds), __LINE__, __VA_ARGS__)
-#define EXPECT_OK(call) expect_ok((call), __LINE__, #call)
-
-static void expect_ok(enum status status, int line, const char *call) {
-  expect(status == STATUS_OK, line, "%s: %s: %s", call, status_name(status), status_message());
-}
-
-/* Where going on would be of no use. */
-static void must(enum status status, const char *what) {
-  if (status == STATUS_OK)
-    return;
-  fprintf(stderr, "rank %d: %s: %s\n", record.rank, what, status_message());
-  MPI_Abort(MPI_COMM_WORLD, 3);
-}
-
 static void *room(size_t bytes) {
   void *block;
-  must(memory_alloc(bytes, &block), "memory");
+  MUST(memory_alloc(bytes, &block));
   return block;
 }
 
@@ -758,7 +722,7 @@ static void run_cases(const struct transport *transport, const char *only, const
       continue;
     record.name = cases[i].name;
     size_t before = memory_in_use(); /* a fault on purpose may have lost some */
-    must(transport->create(MPI_COMM_WORLD, &comm), "create");
+    MUST(transport->create(MPI_COMM_WORLD, &comm));
     if (ops != NULL)
       comm->ops = ops;
     cases[i].run(comm);
@@ -875,7 +839,7 @@ static enum status no_barrier(struct comm *comm) {
 
 static void faults(const struct transport *transport) {
   struct comm *comm;
-  must(transport->create(MPI_COMM_WORLD, &comm), "create");
+  MUST(transport->create(MPI_COMM_WORLD, &comm));
   right = comm->ops;
   comm_destroy(&comm);
   struct {
@@ -925,8 +889,8 @@ static void parts(void) {
   record.name = "parts";
   int parity = record.rank % 2;
   MPI_Comm_split(MPI_COMM_WORLD, parity, -record.rank, &half);
-  must(comm_create(MPI_COMM_WORLD, &all), "create");
-  must(comm_create(half, &comm), "create");
+  MUST(comm_create(MPI_COMM_WORLD, &all));
+  MUST(comm_create(half, &comm));
   MPI_Comm_free(&half); /* ours is a duplicate */
   int size = (record.size + 1 - parity) / 2, highest = record.size - 1 - (record.size - 1 - parity) % 2;
   EXPECT(comm_size(comm) == size, "%d ranks, not %d", comm_size(comm), size);
@@ -962,7 +926,7 @@ static void limits(void) {
   void *block;
   struct comm_request request = {NULL};
   record.name = "limits";
-  must(comm_create(MPI_COMM_WORLD, &comm), "create");
+  MUST(comm_create(MPI_COMM_WORLD, &comm));
   for (int rank = 0; rank < record.size; rank++)
     rows_of_rank[rank] = (int64_t)INT_MAX + 1;
   enum status status = comm_gather_rows(comm, &byte, rows_of_rank, 1, &byte);
@@ -990,7 +954,7 @@ static void beyond(size_t bytes) {
   struct comm *comm;
   void *block = &comm;
   record.name = "beyond";
-  must(comm_create(MPI_COMM_WORLD, &comm), "create");
+  MUST(comm_create(MPI_COMM_WORLD, &comm));
   enum status status = comm_node_alloc(comm, bytes, &block);
   EXPECT(status != STATUS_OK && block == NULL, "%zu bytes: %s", bytes, status_name(status));
   EXPECT_OK(comm_agree(comm, STATUS_OK));
@@ -1009,9 +973,7 @@ static const struct transport *transport_named(const char *name) {
 
 int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "list", *transport = argc > 2 ? argv[2] : "mpi";
-  MPI_Init(&argc, &argv);
-  MPI_Comm_rank(MPI_COMM_WORLD, &record.rank);
-  MPI_Comm_size(MPI_COMM_WORLD, &record.size);
+  rank_record_begin(&argc, &argv);
   record.name = "main";
   if (strcmp(what, "list") == 0)
     list(transport_named(transport), argc > 3 ? argv[3] : NULL);
@@ -1025,6 +987,5 @@ int main(int argc, char **argv) {
     beyond(strtoull(argv[2], NULL, 0));
   else
     EXPECT(false, "no sub-command is named \"%s\"", what);
-  MPI_Finalize();
-  return record.faults > 0;
+  return rank_record_end();
 }

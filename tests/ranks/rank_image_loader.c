@@ -5,23 +5,15 @@
 #include "io/loader.h"
 #include "tests/io_images.h"
 #include "tests/io_table.h"
+#include "tests/rank_record.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define ROWS 40
 #define TRAIN_ROWS 24
 #define SIZE 16
 #define BYTES ((int64_t)SIZE * SIZE * 3)
-
-#define CHECK(condition)                                                                                       \
-  do {                                                                                                         \
-    if (!(condition)) {                                                                                        \
-      fprintf(stderr, "rank %d, line %d: %s (%s)\n", comm_rank(comm), __LINE__, #condition, status_message()); \
-      MPI_Abort(MPI_COMM_WORLD, 1);                                                                            \
-    }                                                                                                          \
-  } while (0)
 
 static const char *folder;
 
@@ -33,22 +25,10 @@ static const char *file_path(const char *name) {
 
 /* Rank 0 writes; all wait. */
 static void write_images(struct comm *comm, const struct io_images *images) {
-  CHECK(comm_barrier(comm) == STATUS_OK);
+  MUST(comm_barrier(comm));
   if (comm_rank(comm) == 0)
     io_images_write(images, file_path("images.h5"));
-  CHECK(comm_barrier(comm) == STATUS_OK);
-}
-
-static struct loader_options options_of(enum transform_set set, int workers) {
-  return (struct loader_options){.views = 2,
-                                 .workers = workers,
-                                 .transform = {.height = SIZE,
-                                               .width = SIZE,
-                                               .set = set,
-                                               .padding = set == TRANSFORM_CROP ? 3 : 0,
-                                               .flip = set == TRANSFORM_PLAIN ? 0 : 0.5,
-                                               .scale_low = set == TRANSFORM_STRONG ? 0.3 : 0,
-                                               .seed = 5}};
+  MUST(comm_barrier(comm));
 }
 
 /* The pixels of an epoch, [TRAIN_ROWS, 2] images in order of position, gathered over `size` ranks. */
@@ -62,12 +42,12 @@ static void epoch_of(struct comm *comm, struct dataset *dataset, int size, const
                             .size = size};
   struct loader *loader;
   struct batch *batch;
-  CHECK(loader_create(dataset, SPLIT_TRAIN, &sampler, options, &loader) == STATUS_OK);
-  CHECK(loader_start(loader, epoch, 0) == STATUS_OK);
+  MUST(loader_create(dataset, SPLIT_TRAIN, &sampler, options, &loader));
+  MUST(loader_start(loader, epoch, 0));
   for (int64_t step = 0; step < sampler_steps(&sampler); step++) {
     int64_t rows_of_rank[8];
     uint8_t own[7 * 2 * SIZE * SIZE * 3];
-    CHECK(loader_next(loader, &batch, NULL) == STATUS_OK);
+    MUST(loader_next(loader, &batch, NULL));
     for (int64_t i = 0; i < 2 * batch->rows; i++) /* view-major -> sample-major */
       memcpy(own + (i % batch->rows * 2 + i / batch->rows) * BYTES, (uint8_t *)batch->inputs + i * BYTES,
              (size_t)BYTES);
@@ -77,7 +57,7 @@ static void epoch_of(struct comm *comm, struct dataset *dataset, int size, const
     if (size == 1)
       memcpy(place, own, (size_t)(batch->rows * 2 * BYTES));
     else
-      CHECK(comm_gather_rows(comm, own, rows_of_rank, (size_t)(2 * BYTES), place) == STATUS_OK);
+      MUST(comm_gather_rows(comm, own, rows_of_rank, (size_t)(2 * BYTES), place));
   }
   loader_destroy(&loader);
 }
@@ -86,29 +66,28 @@ static void all_ranks_make_the_batches_of_one(const struct io_images *images) {
   struct comm *comm = NULL;
   struct dataset *dataset;
   static uint8_t one[TRAIN_ROWS * 2 * BYTES], many[sizeof one];
-  if (comm_create(MPI_COMM_WORLD, &comm) != STATUS_OK)
-    MPI_Abort(MPI_COMM_WORLD, 1);
+  MUST(comm_create(MPI_COMM_WORLD, &comm));
   write_images(comm, images);
   size_t before = memory_in_use();
-  CHECK(dataset_open(file_path("images.h5"), comm, F32, &dataset) == STATUS_OK);
-  CHECK(images->pixels || strcmp(dataset_image_name(dataset, 39), "folder/39.jpg") == 0);
+  MUST(dataset_open(file_path("images.h5"), comm, F32, &dataset));
+  MUST_HOLD(images->pixels || strcmp(dataset_image_name(dataset, 39), "folder/39.jpg") == 0);
   for (int set = TRANSFORM_PLAIN; set <= TRANSFORM_STRONG; set++) {
-    struct loader_options options = options_of(set, 1 + (comm_rank(comm) + 2) % 3), kept = options;
+    struct loader_options options = io_images_options(set, SIZE, 2, 1 + (comm_rank(comm) + 2) % 3), kept = options;
     epoch_of(comm, dataset, 1, &options, 3, one);
     epoch_of(comm, dataset, comm_size(comm), &options, 3, many);
-    CHECK(memcmp(one, many, sizeof one) == 0);
-    CHECK(image_cache_create(dataset, comm, &options.transform, false, IMAGE_CACHE_AUTO, &kept.cache) == STATUS_OK);
-    CHECK((kept.cache != NULL) == (set != TRANSFORM_STRONG && !images->pixels));
+    MUST_HOLD(memcmp(one, many, sizeof one) == 0);
+    MUST(image_cache_create(dataset, comm, &options.transform, false, IMAGE_CACHE_AUTO, &kept.cache));
+    MUST_HOLD((kept.cache != NULL) == (set != TRANSFORM_STRONG && !images->pixels));
     for (int again = 0; again < 2 && kept.cache != NULL; again++) {
       epoch_of(comm, dataset, comm_size(comm), &kept, 3, many);
-      CHECK(memcmp(one, many, sizeof one) == 0);
-      CHECK(comm_barrier(comm) == STATUS_OK);
-      CHECK(image_cache_ready(kept.cache) == TRAIN_ROWS); /* the host's, not this rank's share */
+      MUST_HOLD(memcmp(one, many, sizeof one) == 0);
+      MUST(comm_barrier(comm));
+      MUST_HOLD(image_cache_ready(kept.cache) == TRAIN_ROWS); /* the host's, not this rank's share */
     }
     image_cache_destroy(&kept.cache);
   }
   dataset_close(&dataset);
-  CHECK(memory_in_use() == before);
+  MUST_HOLD(memory_in_use() == before);
   comm_destroy(&comm);
 }
 
@@ -118,16 +97,15 @@ static void a_wrong_place_is_everybodys(void) {
   struct dataset *dataset;
   struct io_images images = {.rows = ROWS, .height = 10, .width = 10};
   char wanted[5000];
-  if (comm_create(MPI_COMM_WORLD, &comm) != STATUS_OK)
-    MPI_Abort(MPI_COMM_WORLD, 1);
+  MUST(comm_create(MPI_COMM_WORLD, &comm));
   write_images(comm, &images);
   if (comm_rank(comm) == 0)
     io_table_put(file_path("images.h5"), "image_length", 30, -4);
-  CHECK(comm_barrier(comm) == STATUS_OK);
-  CHECK(dataset_open(file_path("images.h5"), comm, F32, &dataset) == ERR_FORMAT);
+  MUST(comm_barrier(comm));
+  MUST_HOLD(dataset_open(file_path("images.h5"), comm, F32, &dataset) == ERR_FORMAT);
   snprintf(wanted, sizeof wanted, "\"image_length\" in %s is -4 at row 30; an image has 1 to 1073741824 bytes",
            file_path("images.h5"));
-  CHECK(strcmp(status_message(), wanted) == 0);
+  MUST_HOLD(strcmp(status_message(), wanted) == 0);
   comm_destroy(&comm);
 }
 
@@ -136,18 +114,17 @@ static void different_files_are_noticed(void) {
   struct comm *comm = NULL;
   struct dataset *dataset;
   struct io_images images = {.rows = ROWS, .height = 10, .width = 10, .pixels = true};
-  if (comm_create(MPI_COMM_WORLD, &comm) != STATUS_OK)
-    MPI_Abort(MPI_COMM_WORLD, 1);
+  MUST(comm_create(MPI_COMM_WORLD, &comm));
   write_images(comm, &images);
   images.width++;
   if (comm_rank(comm) == 0)
     io_images_write(&images, file_path("other.h5"));
-  CHECK(comm_barrier(comm) == STATUS_OK);
+  MUST(comm_barrier(comm));
   bool last = comm_size(comm) > 1 && comm_rank(comm) == comm_size(comm) - 1;
   enum status status = dataset_open(file_path(last ? "other.h5" : "images.h5"), comm, F32, &dataset);
   if (comm_size(comm) > 1) {
-    CHECK(status == ERR_FORMAT);
-    CHECK(strstr(status_message(), " is not the same file on all hosts; copy it again or use a shared folder"));
+    MUST_HOLD(status == ERR_FORMAT);
+    MUST_HOLD(strstr(status_message(), " is not the same file on all hosts; copy it again or use a shared folder"));
   } else
     dataset_close(&dataset);
   comm_destroy(&comm);
@@ -157,15 +134,13 @@ int main(int argc, char **argv) {
   struct io_images encoded = {.rows = ROWS, .height = 37, .width = 45, .checksum = true, .paths = true};
   struct io_images pixels = {.rows = ROWS, .height = SIZE, .width = SIZE, .pixels = true};
   struct io_images chunked = {.rows = ROWS, .height = SIZE, .width = SIZE, .pixels = true, .chunked = true};
-  MPI_Init(&argc, &argv);
-  if (argc < 2)
-    MPI_Abort(MPI_COMM_WORLD, 1);
+  rank_record_begin(&argc, &argv);
+  MUST_HOLD(argc == 2);
   folder = argv[1];
   all_ranks_make_the_batches_of_one(&encoded);
   all_ranks_make_the_batches_of_one(&pixels);
   all_ranks_make_the_batches_of_one(&chunked);
   a_wrong_place_is_everybodys();
   different_files_are_noticed();
-  MPI_Finalize();
-  return 0;
+  return rank_record_end();
 }

@@ -201,7 +201,7 @@ static void compare(const struct setting *setting, int steps, double lr, double 
     double gradients = difference(setting->dtype, a.elements, a.gradients, b.gradients);
     double parameters = difference(setting->dtype, a.elements, a.data, b.data);
     double buffers = difference(setting->dtype, c.elements, c.data, d.data);
-    if (record_rank() == 0 && getenv("RANK_IMAGE_NET_PRINT") != NULL)
+    if (record.rank == 0 && getenv("RANK_IMAGE_NET_PRINT") != NULL)
       printf("step %d: loss %.3g, off by %.2g; gradients %.2g, parameters %.2g, statistics %.2g\n", i, single, losses,
              gradients, parameters, buffers);
     EXPECT(losses <= tolerance, "step %d: loss %.12g, but %.12g alone", i, joint, single);
@@ -332,7 +332,7 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     if (argc > 1 && strcmp(argv[1], cases[i].name) != 0)
       continue;
-    rank_record_case(cases[i].name);
+    record.name = cases[i].name;
     cases[i].run();
     ran = true;
   }
