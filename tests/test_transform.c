@@ -1,10 +1,12 @@
 /* Resizing against a plain triangle filter in double, cropping and mirroring against their definition, and draws. */
 #include "dist/memory.h"
 #include "io/transform.h"
+#include "tests/io_files.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,6 +91,47 @@ Test(transform, resizing_is_the_antialiased_triangle_filter) {
     transform_destroy(&worker);
   }
   cr_assert(eq(sz, memory_in_use(), 0));
+}
+
+/* The image library that the published loaders resize with, when there is a Python that has it: to the bit.  One
+ * direction after the other: some of its versions begin with the columns where that is less work. */
+TestSuite(transform_python, .init = io_files_begin, .fini = io_files_end, .timeout = 60);
+
+Test(transform_python, resizing_equals_pillow) {
+  static const char program[] =
+      "import sys, numpy as np\n"
+      "from PIL import Image\n"
+      "folder = sys.argv[1]\n"
+      "for line in open(folder + '/sizes'):\n"
+      "    n, h, w, height, width = map(int, line.split())\n"
+      "    a = np.fromfile(f'{folder}/in{n}', np.uint8).reshape(h, w, 3)\n"
+      "    b = np.fromfile(f'{folder}/out{n}', np.uint8).reshape(height, width, 3)\n"
+      "    c = Image.fromarray(a).resize((width, h), Image.BILINEAR).resize((width, height), Image.BILINEAR)\n"
+      "    off = np.abs(b.astype(int) - np.asarray(c)).max()\n"
+      "    assert off == 0, f'{h}x{w} to {height}x{width}: off by {off}'\n";
+  static const int sizes[][4] = {
+      {256, 256, 224, 224}, {160, 320, 64, 64}, {37, 53, 20, 64}, {10, 10, 33, 7}, {3, 200, 64, 64}};
+  FILE *list = fopen(io_file("sizes"), "w");
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    const int *size = sizes[s];
+    char name[32];
+    struct image image = make_image(size[0], size[1]);
+    struct transform transform = {.height = size[2], .width = size[3], .set = TRANSFORM_PLAIN};
+    struct transform_worker *worker = make_worker(&transform);
+    size_t bytes = (size_t)size[2] * (size_t)size[3] * 3;
+    uint8_t *got = malloc(bytes);
+    OK(transform_apply(worker, &image, &(struct transform_draw){0}, got));
+    snprintf(name, sizeof name, "in%zu", s);
+    io_write(io_file(name), image.pixels, (size_t)size[0] * (size_t)size[1] * 3);
+    snprintf(name, sizeof name, "out%zu", s);
+    io_write(io_file(name), got, bytes);
+    fprintf(list, "%zu %d %d %d %d\n", s, size[0], size[1], size[2], size[3]);
+    free(got);
+    free(image.pixels);
+    transform_destroy(&worker);
+  }
+  fclose(list);
+  io_python_with("numpy, PIL", 50, program, io_file(""));
 }
 
 Test(transform, an_image_that_has_the_size_is_untouched) {
