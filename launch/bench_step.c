@@ -80,14 +80,7 @@ static enum status build(struct bench *bench) {
   TRY(net_initialise(bench->net, (uint64_t)bench->config->seed));
   spec.momentum = 0.9;
   TRY(optim_create(bench->ops, &spec, own.elements, &bench->optim));
-  size_t *offsets;
-  TRY(memory_alloc((size_t)own.count * sizeof *offsets, (void **)&offsets));
-  for (int i = 0; i < own.count; i++)
-    offsets[i] = own.list[i].offset;
-  enum status status = buckets_create(bench->session->comm, bench->ops->dtype, own.gradients, offsets,
-                                      (size_t)own.count, own.elements, (size_t)4 << 20, &bench->buckets);
-  memory_free((void **)&offsets);
-  TRY(status);
+  TRY(gradients_buckets(bench->session->comm, bench->net, (size_t)4 << 20, &bench->buckets));
   return fill_batch(bench);
 }
 

@@ -39,6 +39,18 @@ int64_t gradients_capacity(const struct sampler *sampler, int views, int64_t mic
   return most_views(views) * piece_samples(sampler, micro_batch);
 }
 
+enum status gradients_buckets(struct comm *comm, const struct net *net, size_t bytes, struct buckets **out) {
+  struct parameters own = net_parameters(net);
+  size_t *offsets;
+  TRY(memory_alloc((size_t)own.count * sizeof *offsets, (void **)&offsets));
+  for (int i = 0; i < own.count; i++)
+    offsets[i] = own.list[i].offset;
+  enum status status =
+      buckets_create(comm, net_ops(net)->dtype, own.gradients, offsets, (size_t)own.count, own.elements, bytes, out);
+  memory_free((void **)&offsets);
+  return status;
+}
+
 static enum status alloc_rows(int64_t rows, int64_t row_bytes, void **out) {
   return memory_alloc((size_t)(rows * row_bytes), out);
 }

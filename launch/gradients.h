@@ -51,6 +51,9 @@ struct gradients_value {
 /* Rows of the largest pass of a rank. */
 int64_t gradients_capacity(const struct sampler *sampler, int views, int64_t micro_batch);
 
+/* Buckets of about `bytes` over the gradients of a net, a slice for each parameter (bucket.h).  Local. */
+enum status gradients_buckets(struct comm *comm, const struct net *net, size_t bytes, struct buckets **out);
+
 /* Local. */
 enum status gradients_create(const struct gradients_parts *parts, struct gradients **out);
 void gradients_destroy(struct gradients **gradients);

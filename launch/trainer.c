@@ -235,15 +235,8 @@ static enum status build_optimiser(struct trainer *trainer) {
   struct parameters own = net_parameters(trainer->net);
   TRY(optim_parse(config->optimiser, &spec.kind));
   TRY(optim_create(trainer->ops, &spec, own.elements, &trainer->optim));
-  size_t *offsets;
-  TRY(memory_alloc((size_t)own.count * sizeof *offsets, (void **)&offsets));
-  for (int i = 0; i < own.count; i++)
-    offsets[i] = own.list[i].offset;
-  enum status status =
-      buckets_create(trainer->session->comm, trainer->ops->dtype, own.gradients, offsets, (size_t)own.count,
-                     own.elements, (size_t)(config->bucket_mb * 1048576), &trainer->buckets);
-  memory_free((void **)&offsets);
-  return status;
+  return gradients_buckets(trainer->session->comm, trainer->net, (size_t)(config->bucket_mb * 1048576),
+                           &trainer->buckets);
 }
 
 /* The options as text, for the checkpoint. */

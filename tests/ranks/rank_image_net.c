@@ -67,16 +67,6 @@ static void make_net(struct side *side, const struct ops *ops, int64_t capacity)
   MUST(net_initialise(side->net, 5));
 }
 
-static void make_buckets(struct side *side, enum dtype dtype) {
-  struct parameters own = net_parameters(side->net);
-  size_t *offsets = malloc((size_t)own.count * sizeof *offsets);
-  for (int i = 0; i < own.count; i++)
-    offsets[i] = own.list[i].offset;
-  MUST(buckets_create(side->comm, dtype, own.gradients, offsets, (size_t)own.count, own.elements, 1 << 18,
-                      &side->buckets));
-  free(offsets);
-}
-
 static void make_objective(struct side *side, MPI_Comm mpi, const struct ops *ops) {
   struct objective_options options = {
       .regression = regression_default(REGRESSION_L1), .conr = side->setting->conr, .conr_beta = 0.5};
@@ -133,7 +123,7 @@ static void begin(struct side *side, const struct setting *setting, MPI_Comm mpi
   make_net(side, ops, gradients_capacity(&side->sampler, setting->views, setting->micro_batch));
   if (setting->shared)
     net_synchronise(side->net, side->comm);
-  make_buckets(side, setting->dtype);
+  MUST(gradients_buckets(side->comm, side->net, 1 << 18, &side->buckets));
   make_objective(side, mpi, ops);
   MUST(optim_create(ops, &spec, net_parameters(side->net).elements, &side->optim));
   make_batch(side, setting->dtype);
