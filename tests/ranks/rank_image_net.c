@@ -2,7 +2,7 @@
  *
  *   rank_image_net [case]   all cases, or one; ends non-zero and says what was wrong
  *
- * Every process also runs the step alone (MPI_COMM_SELF) on the whole batch, and compares. */
+ * Rank 0 also runs the step alone (MPI_COMM_SELF) on the whole batch, and compares. */
 #include "dist/memory.h"
 #include "dist/random.h"
 #include "launch/gradients.h"
@@ -178,28 +178,53 @@ static double difference(enum dtype dtype, size_t count, const void *a, const vo
   return largest > 0 ? apart / largest : apart;
 }
 
-/* All ranks together against one, after each of some steps. */
+/* Parameters and running statistics have the same bits on all ranks. */
+static void expect_same_everywhere(const struct side *side, int step_number) {
+  const struct parameters kinds[] = {net_parameters(side->net), net_buffers(side->net)};
+  for (int i = 0; i < 2; i++) {
+    size_t bytes = kinds[i].elements * dtype_size(side->setting->dtype);
+    void *first = malloc(bytes);
+    memcpy(first, kinds[i].data, bytes);
+    MUST(comm_broadcast(side->comm, first, bytes, 0));
+    EXPECT(memcmp(first, kinds[i].data, bytes) == 0, "step %d: %s are not those of rank 0", step_number,
+           i == 0 ? "parameters" : "running statistics");
+    free(first);
+  }
+}
+
+/* All ranks together against rank 0 alone, after a step with these losses. */
+static void expect_equal(const struct side *all, const struct side *alone, double joint, double single, int step_number,
+                         double tolerance) {
+  enum dtype dtype = all->setting->dtype;
+  struct parameters a = net_parameters(all->net), b = net_parameters(alone->net);
+  struct parameters c = net_buffers(all->net), d = net_buffers(alone->net);
+  double losses = fabs(joint - single) / fabs(single);
+  double gradients = difference(dtype, a.elements, a.gradients, b.gradients);
+  double parameters = difference(dtype, a.elements, a.data, b.data);
+  double buffers = difference(dtype, c.elements, c.data, d.data);
+  if (getenv("RANK_IMAGE_NET_PRINT") != NULL)
+    printf("step %d: loss %.3g, off by %.2g; gradients %.2g, parameters %.2g, statistics %.2g\n", step_number, single,
+           losses, gradients, parameters, buffers);
+  EXPECT(losses <= tolerance, "step %d: loss %.12g, but %.12g alone", step_number, joint, single);
+  EXPECT(dtype == F32 || gradients <= tolerance, "step %d: gradients differ by %g", step_number, gradients);
+  EXPECT(parameters <= tolerance, "step %d: parameters differ by %g", step_number, parameters);
+  EXPECT(buffers <= tolerance, "step %d: running statistics differ by %g", step_number, buffers);
+}
+
 static void compare(const struct setting *setting, int steps, double lr, double tolerance) {
   struct side all, alone;
+  bool first = record.rank == 0;
   begin(&all, setting, MPI_COMM_WORLD);
-  begin(&alone, setting, MPI_COMM_SELF);
+  if (first)
+    begin(&alone, setting, MPI_COMM_SELF);
   for (int i = 0; i < steps; i++) {
-    double joint = step(&all, lr), single = step(&alone, lr);
-    struct parameters a = net_parameters(all.net), b = net_parameters(alone.net);
-    struct parameters c = net_buffers(all.net), d = net_buffers(alone.net);
-    double losses = fabs(joint - single) / fabs(single);
-    double gradients = difference(setting->dtype, a.elements, a.gradients, b.gradients);
-    double parameters = difference(setting->dtype, a.elements, a.data, b.data);
-    double buffers = difference(setting->dtype, c.elements, c.data, d.data);
-    if (record.rank == 0 && getenv("RANK_IMAGE_NET_PRINT") != NULL)
-      printf("step %d: loss %.3g, off by %.2g; gradients %.2g, parameters %.2g, statistics %.2g\n", i, single, losses,
-             gradients, parameters, buffers);
-    EXPECT(losses <= tolerance, "step %d: loss %.12g, but %.12g alone", i, joint, single);
-    EXPECT(setting->dtype == F32 || gradients <= tolerance, "step %d: gradients differ by %g", i, gradients);
-    EXPECT(parameters <= tolerance, "step %d: parameters differ by %g", i, parameters);
-    EXPECT(buffers <= tolerance, "step %d: running statistics differ by %g", i, buffers);
+    double joint = step(&all, lr);
+    if (first)
+      expect_equal(&all, &alone, joint, step(&alone, lr), i, tolerance);
+    expect_same_everywhere(&all, i);
   }
-  end(&alone);
+  if (first)
+    end(&alone);
   end(&all);
 }
 
