@@ -82,8 +82,14 @@ DRAW_LIBS    ?= $(or $(shell pkg-config --libs libjpeg 2>/dev/null),-ljpeg)
 CRITERION_CFLAGS ?= $(shell pkg-config --cflags criterion 2>/dev/null)
 CRITERION_LIBS   ?= $(or $(shell pkg-config --libs criterion 2>/dev/null),-lcriterion)
 
-NVCC ?= $(or $(shell command -v nvcc 2>/dev/null),$(firstword $(wildcard $(CUDA_HOME)/bin/nvcc \
+# CUDA with cuDNN and NCCL: all of it, or none.  CUDA_HOME names another place.
+NVCC      ?= $(or $(shell command -v nvcc 2>/dev/null),$(firstword $(wildcard $(CUDA_HOME)/bin/nvcc \
   /usr/local/cuda/bin/nvcc)))
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(NVCC))
+CUDA_HEADERS := cuda_runtime.h cublasLt.h cudnn.h nccl.h nvtx3/nvToolsExt.h
+CUDA_MISSING := $(strip $(if $(NVCC),$(foreach header,$(CUDA_HEADERS),$(if $(wildcard $(CUDA_HOME)/include/$(header) \
+  /usr/include/$(header) /usr/include/x86_64-linux-gnu/$(header)),,$(header))),nvcc))
+CUDA_ARCHS ?= 80 90
 
 COMMIT := $(or $(shell git describe --always --dirty --abbrev=12 2>/dev/null),unknown)
 
@@ -121,7 +127,10 @@ test-run test-golden: export OMP_WAIT_POLICY ?= passive
 # ---------------------------------------------------------------- sources
 
 FOLDERS := dist io model loss launch
-SOURCES := $(filter-out launch/main.c,$(wildcard $(FOLDERS:%=%/*.c)))
+# The CUDA backend is a library of its own: these files see CUDA's headers, no other does.
+CUDA_SOURCES := $(wildcard $(FOLDERS:%=%/*_cuda.c) dist/comm_nccl.c)
+CUDA_KERNELS := $(wildcard $(FOLDERS:%=%/*.cu))
+SOURCES := $(filter-out launch/main.c $(CUDA_SOURCES),$(wildcard $(FOLDERS:%=%/*.c)))
 MAIN    := $(wildcard launch/main.c)
 # The public library: these files, and whatever of the rest the linker finds they need.
 LIBCONR_SOURCES := $(wildcard loss/conr*.c loss/pairwise*.c)
@@ -140,6 +149,7 @@ EXAMPLES := $(if $(LIBCONR_HEADER),$(EXAMPLE_SOURCES:tests/%.c=$(BUILD)/tests/%)
 GOLDEN_TESTS := $(filter $(BUILD)/tests/test_golden% $(BUILD)/tests/test_trajectory%,$(TESTS))
 
 PROGRAM := $(if $(MAIN),$(BUILD)/conr)
+CUDA_LIBRARY := $(if $(CUDA_MISSING)$(if $(CUDA_SOURCES),,none),,$(BUILD)/libconr-cuda.so)
 LIBRARY := $(if $(LIBCONR_HEADER),$(BUILD)/libconr.so $(BUILD)/libconr.a $(BUILD)/conr.pc $(BUILD)/include/conr.h)
 SHARED  := libconr.so.$(VERSION)
 SONAME  := libconr.so.$(SOVERSION)
@@ -149,7 +159,7 @@ C_FILES := $(wildcard $(FOLDERS:%=%/*.[ch]) tests/*.[ch] tests/ranks/*.[ch])
 # ---------------------------------------------------------------- rules
 
 .PHONY: all
-all: $(PROGRAM) $(LIBRARY) ## build the program and the library
+all: $(PROGRAM) $(LIBRARY) $(CUDA_LIBRARY) ## build the program and the library
 	@:
 
 # One short line for each step; V=1 shows the commands.
@@ -187,9 +197,31 @@ $(BUILD)/libconr-all.a: $(OBJECTS) $(BUILD)/objects
 	$(say)AR $@
 	$(Q)ar rcs $@ $(OBJECTS)
 
+# The backend's library calls back into the program that opened it: for these functions.
+EXPORTED := fail status_message memory_alloc memory_alloc_zero memory_free random_key random_bits log_seconds \
+  device_alloc device_alloc_zero device_free device_alloc_pinned device_free_pinned device_copy device_zero device_wait \
+  device_attach device_main event_create event_destroy event_record event_reached event_wait stream_create stream_destroy \
+  stream_copy stream_zero stream_wait stream_wait_event workspace_reserve workspace_free comm_rank comm_size \
+  comm_gather_rows comm_broadcast comm_sum
+EXPORT_FLAGS = $(EXPORTED:%=-Wl,--export-dynamic-symbol=%) $(EXPORTED:%=-Wl,-u,%)
 $(BUILD)/conr: $(BUILD)/launch/main.o $(BUILD)/libconr-all.a
 	$(say)LINK $@
-	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(LIBS) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $(EXPORT_FLAGS) $^ $(LIBS) -o $@
+
+# The CUDA backend.  Host code of nvcc is linked by the C compiler: no C++ library.
+CUDA_CODE = $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
+  -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
+NVCC_FLAGS = -O3 -std=c++17 -lineinfo --Werror all-warnings $(CUDA_CODE) -Xcompiler \
+  -fPIC,-fno-threadsafe-statics,-fno-exceptions,-fno-rtti,-Wall,-Wextra,-Werror
+CUDA_LIBS = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudnn -lnccl -lcudart
+$(CUDA_SOURCES:%.c=$(BUILD)/%.o): EXTRA_CFLAGS = -isystem $(CUDA_HOME)/include -Werror
+$(BUILD)/%.cu.o: %.cu $(BUILD)/flags | $(BUILD)/dependencies
+	@mkdir -p $(@D)
+	$(say)NVCC $<
+	$(Q)$(NVCC) $(NVCC_FLAGS) -I. -MMD -MP -c $< -o $@
+$(BUILD)/libconr-cuda.so: $(CUDA_SOURCES:%.c=$(BUILD)/%.o) $(CUDA_KERNELS:%=$(BUILD)/%.o)
+	$(say)LINK $@
+	$(Q)$(CC) -shared $(ALL_LDFLAGS) -Wl,-soname,libconr-cuda.so $^ $(CUDA_LIBS) -o $@
 
 # The public library: only conr_* leaves it, from the shared and from the static one.
 $(BUILD)/libconr.map: Makefile
@@ -381,7 +413,8 @@ info: ## what was found, what is built, and why something is not
 	@echo 'small      $(SMALL_LIBS)'
 	@echo 'images     $(IMAGE_LIBS) '"$$(pkg-config --modversion libturbojpeg libpng libexif 2>/dev/null | tr '\n' ' ')"
 	@echo 'tests      Criterion '"$$(pkg-config --modversion criterion 2>/dev/null || echo 'not known to pkg-config')"
-	@echo 'CUDA       $(if $(NVCC),$(NVCC) found but not used$(comma) there is no CUDA source yet,no nvcc found): CPU only'
+	@echo 'CUDA       $(if $(CUDA_MISSING),CPU only: no $(CUDA_MISSING),$(CUDA_HOME)$(comma) for sm_$(subst $() ,$(comma) \
+	  sm_,$(CUDA_ARCHS)))'
 	@$(PROBE) launch/install-deps --tests --check && echo 'missing    nothing'
 
 .PHONY: help
@@ -401,4 +434,4 @@ probe:
 .PHONY: FORCE
 FORCE:
 
--include $(OBJECTS:.o=.d) $(patsubst %.c,$(BUILD)/%.d,$(MAIN) $(TEST_SOURCES) $(HELPER_SOURCES) $(RANK_SOURCES))
+-include $(OBJECTS:.o=.d) $(CUDA_SOURCES:%.c=$(BUILD)/%.d) $(CUDA_KERNELS:%=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(MAIN) $(TEST_SOURCES) $(HELPER_SOURCES) $(RANK_SOURCES))

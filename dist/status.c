@@ -47,6 +47,8 @@ const char *status_name(enum status code) {
     return "communication error";
   case ERR_NUMERIC:
     return "not a finite number";
+  case ERR_DEVICE:
+    return "no usable GPU";
   case ERR_BUG:
     return "bug in conr";
   }

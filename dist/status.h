@@ -23,6 +23,7 @@ enum status {
   ERR_MEMORY,   /* an allocation failed                                   */
   ERR_COMM,     /* a communicator is unusable                             */
   ERR_NUMERIC,  /* a value is not finite                                  */
+  ERR_DEVICE,   /* a GPU cannot be had, or failed                         */
   ERR_BUG       /* our own mistake                                        */
 };
 

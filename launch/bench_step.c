@@ -8,6 +8,7 @@
 #include "launch/bench.h"
 #include "launch/gradients.h"
 #include "launch/model.h"
+#include "model/draw.h"
 #include "model/optim.h"
 
 #include <jansson.h>
@@ -66,14 +67,15 @@ static enum status fill_batch(struct bench *bench) {
     random_bits(key, (uint64_t)i, (uint64_t)bench->sampler.rank, bits);
     memcpy((char *)batch->inputs + i, bits, pixels - i < 16 ? (size_t)(pixels - i) : 16);
   }
-  TRY(bench->ops->uniform((size_t)rows, key, 10, batch->targets));
-  return bench->ops->fill((size_t)rows, 1, batch->weights);
+  draw_uniform(bench->ops->dtype, (size_t)rows, key, 10, batch->targets);
+  draw_constant(bench->ops->dtype, (size_t)rows, 1, batch->weights);
+  return STATUS_OK;
 }
 
 static enum status build(struct bench *bench) {
   struct optim_spec spec = optim_defaults(OPTIM_SGD);
   TRY(describe(bench));
-  TRY(model_build(&bench->model, 0, sampler_most_rows(&bench->sampler), &bench->ops, &bench->net));
+  TRY(model_build(bench->session->device, &bench->model, 0, sampler_most_rows(&bench->sampler), &bench->ops, &bench->net));
   struct parameters own = net_parameters(bench->net);
   if (comm_size(bench->session->comm) > 1)
     net_synchronise(bench->net, bench->session->comm);
@@ -113,7 +115,7 @@ static enum status step(struct bench *bench) {
   struct gradients_value value;
   struct parameters own = net_parameters(bench->net);
   TRY(gradients_compute(bench->gradients, &bench->batch, &value));
-  return optim_step(bench->optim, own.data, own.gradients, 1e-3, 1);
+  return optim_step(bench->optim, own.data, own.gradients, 1e-3, NULL);
 }
 
 static enum status measure(struct bench *bench, struct measurement *out) {

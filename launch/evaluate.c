@@ -149,7 +149,7 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
   struct sampler sampler = {.rows = dataset_split_rows(evaluation->dataset, split_of(config->part)),
                             .batch = config->batch,
                             .size = comm_size(evaluation->session->comm)};
-  return model_build(&description, 0, sampler_most_rows(&sampler), &evaluation->ops, &evaluation->net);
+  return model_build(evaluation->session->device, &description, 0, sampler_most_rows(&sampler), &evaluation->ops, &evaluation->net);
 }
 
 static void close_evaluation(struct evaluation *evaluation) {

@@ -38,7 +38,6 @@ enum status command_info(const struct config *config) {
                                  {"mpi", mpi},
                                  {"hdf5", hdf5},
                                  {"onednn", onednn},
-                                 {"backends", ops_backends()},
                                  {"cuda", "not built: the CUDA backend is planned"},
                                  {"host", host},
                                  {"pair_kernels", vector_level()}};

@@ -55,11 +55,13 @@ static enum status build_image_net(const struct model_description *description, 
   return resnet_create(ops, strcmp(description->name, "resnet18") == 0 ? 18 : 50, &spec, capacity, out);
 }
 
-enum status model_build(const struct model_description *description, double dropout, int64_t capacity,
-                        const struct ops **ops, struct net **out) {
+enum status model_build(struct device *device, const struct model_description *description, double dropout,
+                        int64_t capacity, const struct ops **ops, struct net **out) {
   const char *name = description->name;
   *out = NULL;
-  *ops = ops_get("cpu", strcmp(description->precision, "f64") == 0 ? F64 : F32);
+  enum precision precision;
+  TRY(precision_parse(description->precision, &precision));
+  TRY(ops_open(device, precision, ops));
   if (strcmp(name, "mlp") == 0)
     return build_mlp(description, dropout, capacity, *ops, out);
   if (strcmp(name, "cnn") == 0 || strcmp(name, "resnet18") == 0 || strcmp(name, "resnet50") == 0)

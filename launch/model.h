@@ -6,10 +6,10 @@
 
 #define MOST_LAYERS 64
 
-/* Build the network of a description.  capacity: rows of one pass on this rank.
+/* Build the network of a description on a device (NULL = the host).  capacity: rows of one pass on this rank.
  * ERR_ARGUMENT: an unknown name, or a value out of range.  Local. */
-enum status model_build(const struct model_description *description, double dropout, int64_t capacity,
-                        const struct ops **ops, struct net **out);
+enum status model_build(struct device *device, const struct model_description *description, double dropout,
+                        int64_t capacity, const struct ops **ops, struct net **out);
 
 /* Does the description stand for a network of images? */
 bool model_is_for_images(const struct model_description *description);

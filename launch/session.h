@@ -3,14 +3,16 @@
 #define CONR_LAUNCH_SESSION_H
 
 #include "dist/comm.h"
+#include "dist/device.h"
 #include "dist/log.h"
 #include "launch/config.h"
 
 #include <mpi.h>
 
 struct session {
-  MPI_Comm mpi;      /* borrowed: MPI_COMM_WORLD, or what a test gives */
-  struct comm *comm; /* owned duplicate                                */
+  MPI_Comm mpi;          /* borrowed: MPI_COMM_WORLD, or what a test gives */
+  struct comm *comm;     /* owned duplicate                                */
+  struct device *device; /* owned; NULL = the host                         */
   struct log log;
   int threads;
 };

@@ -61,11 +61,13 @@ static enum status compute(struct trainer *trainer, const struct batch *batch, s
   return STATUS_OK;
 }
 
-static enum status update(struct trainer *trainer, struct train_step *step) {
+static enum status update(struct trainer *trainer, double squares, struct train_step *step) {
   struct parameters own = net_parameters(trainer->net);
-  double scale = optim_clip_factor(trainer->config.clip, step->grad_norm);
+  double clip = trainer->config.clip, factor;
+  if (clip > 0)
+    TRY(trainer->ops->clip_factor(clip, &squares, &factor));
   step->lr = schedule_lr(&trainer->schedule, step->step);
-  return optim_step(trainer->optim, own.data, own.gradients, step->lr, scale);
+  return optim_step(trainer->optim, own.data, own.gradients, step->lr, clip > 0 ? &factor : NULL);
 }
 
 static enum status log_step(struct loop *loop, const struct train_step *step, double seconds) {
@@ -133,7 +135,7 @@ static enum status run_step(struct loop *loop, const struct batch *batch) {
   /* The summed numbers are the same on all ranks, so all come to the same verdict. */
   if (sums[SUM_BAD] > 0 || !isfinite(step.loss) || !isfinite(step.grad_norm))
     return report_nonfinite(trainer, &value);
-  TRY(update(trainer, &step));
+  TRY(update(trainer, squares, &step));
   progress->step++;
   progress->epoch_step++;
   progress->loss_sum += step.loss * (double)batch->rows_global;

@@ -186,7 +186,7 @@ static enum status build_loader(struct trainer *trainer) {
 static enum status build_model(struct trainer *trainer) {
   const struct config *config = &trainer->config;
   int64_t rows = gradients_capacity(&trainer->sampler, (int)config->views, config->micro_batch);
-  TRY(model_build(&trainer->model, config->dropout, rows, &trainer->ops, &trainer->net));
+  TRY(model_build(trainer->session->device, &trainer->model, config->dropout, rows, &trainer->ops, &trainer->net));
   REQUIRE(!config->conr || net_parameters(trainer->net).count > 2, ERR_ARGUMENT,
           "--conr needs features to shape: give --hidden at least one layer");
   if (strcmp(config->batch_norm, "sync") == 0 && comm_size(trainer->session->comm) > 1)

@@ -57,16 +57,6 @@ struct operation_kind {
   bool gradient_for_shortcut; /* it leaves the gradient of the shortcut where its output's was                    */
 };
 
-/* Batch norm: what a pass has seen, and what is kept for the running statistics. */
-struct norm {
-  double *mean, *inverse; /* [channels] of the last pass: mean, 1 / sqrt(variance + epsilon)                      */
-  double *sums;           /* [2 * channels + 1] scratch, and the gradients' sums                                  */
-  double count;           /* values per channel that shared the statistics; 0 = running ones were used            */
-  double kept_count;      /* of the passes since the last update: values per channel,                             */
-  double *kept_mean;      /* [channels] their mean,                                                               */
-  double *kept_square;    /* [channels] and the sum of squared deviations from it                                 */
-};
-
 struct operation {
   const struct operation_kind *kind;
   int reads, also_reads;       /* values: input, shortcut or NO_VALUE                                            */
@@ -74,6 +64,7 @@ struct operation {
   const void *input;           /* the memory of value `reads`, or the caller's; borrowed                         */
   const void *shortcut;        /* that of value `also_reads`                                                     */
   void *output;                /* inside net->values                                                             */
+  bool wide;                   /* the output and its gradient are of the parameters' type: that of the last one   */
   bool reads_output;           /* backward reads the output                                                      */
   bool overwrites;             /* output may be the memory of the input: backward does not read the input        */
   bool in_place;               /* it is: nobody else needs the input either                                      */
@@ -95,7 +86,7 @@ struct operation {
   uint8_t *mask;              /*            [capacity, mask_width], inside net->masks */
   struct conv *conv;          /* conv.c, owned */
   bool bias;                  /*         */
-  struct norm norm;           /* norm.c: arrays inside net->norm_values */
+  struct norm_channels norm;  /* norm.c: arrays inside net->norm_values */
   bool relu;                  /*         */
   struct pool_shape pool;     /* pool.c */
   double mean[4], std[4];     /* pixels.c: [channels] */
@@ -109,7 +100,7 @@ struct parameter_list {
 };
 
 struct net {
-  const struct ops *ops; /* borrowed: lives for ever */
+  const struct ops *ops; /* borrowed: lives as long as its device */
   int64_t capacity;
   bool planned;
   struct comm *comm; /* borrowed: must outlive this; NULL = batch norm over own rows */
@@ -188,7 +179,8 @@ enum status net_add_parameter(struct net *net, const char *name, const char *suf
 enum status net_add_buffer(struct net *net, const char *name, const char *suffix, int64_t count, double value);
 
 const struct value *net_last_value(const struct net *net);
-int64_t value_width(const struct value *value); /* height * width * channels */
+enum dtype net_value_dtype(const struct net *net, int value); /* that of values, but of the last one the parameters' */
+int64_t value_width(const struct value *value);               /* height * width * channels */
 
 /* Parameter number `which` (from 0) of an operation, its gradient, or a buffer. */
 void *net_parameter_data(const struct net *net, const struct operation *operation, int which);

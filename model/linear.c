@@ -4,22 +4,27 @@
 
 #include <math.h>
 
+static struct linear_shape shape_of(const struct operation *linear) {
+  return (struct linear_shape){.in = linear->width_in, .out = linear->width_out, .wide = linear->wide};
+}
+
 static enum status forward(struct net *net, struct operation *linear, const struct pass *pass) {
   (void)pass;
-  return net->ops->linear_forward(net->rows, linear->width_in, linear->width_out, linear->input,
-                                  net_parameter_data(net, linear, 0), net_parameter_data(net, linear, 1),
-                                  linear->output);
+  struct linear_shape shape = shape_of(linear);
+  return net->ops->linear_forward(net->rows, &shape, linear->input, net_parameter_data(net, linear, 0),
+                                  net_parameter_data(net, linear, 1), linear->output);
 }
 
 static enum status backward_parameters(struct net *net, struct operation *linear, const void *grad_output) {
-  return net->ops->linear_backward_weights(net->rows, linear->width_in, linear->width_out, linear->input, grad_output,
+  struct linear_shape shape = shape_of(linear);
+  return net->ops->linear_backward_weights(net->rows, &shape, linear->input, grad_output,
                                            net_parameter_gradient(net, linear, 0),
                                            net_parameter_gradient(net, linear, 1));
 }
 
 static enum status backward_data(struct net *net, struct operation *linear, const void *grad_output, void *grad_input) {
-  return net->ops->linear_backward_data(net->rows, linear->width_in, linear->width_out, grad_output,
-                                        net_parameter_data(net, linear, 0), grad_input);
+  struct linear_shape shape = shape_of(linear);
+  return net->ops->linear_backward_data(net->rows, &shape, grad_output, net_parameter_data(net, linear, 0), grad_input);
 }
 
 static const struct operation_kind linear_kind = {

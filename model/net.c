@@ -1,7 +1,9 @@
 /* The list of operations: built, run forward and backward.  Its memory is laid out in net_plan.c. */
 #include "model/layer.h"
 
+#include "dist/host_copy.h"
 #include "dist/memory.h"
+#include "model/draw.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +30,7 @@ enum status net_begin(const struct ops *ops, const struct net_input *input, int6
   TRY_GOTO(make_list(&net->parameters, 2 * NET_MAX_LAYERS), failed);
   TRY_GOTO(make_list(&net->buffers, 2 * NET_MAX_LAYERS), failed);
   net->ops = ops;
+  net->workspace.device = ops->device;
   net->capacity = capacity;
   net->input = *input;
   net->value[0] = (struct value){.height = input->height, .width = input->width, .channels = input->channels};
@@ -44,18 +47,20 @@ void net_destroy(struct net **net) {
   struct net *own = *net;
   if (own == NULL)
     return;
+  void **const blocks[] = {(void **)&own->statistics,
+                           (void **)&own->norm_values,
+                           &own->arena,
+                           (void **)&own->masks,
+                           &own->values,
+                           &own->partial,
+                           &own->buffer_data,
+                           &own->gradients,
+                           &own->data};
   for (int i = 0; i < own->operation_count; i++)
     own->ops->conv_destroy(&own->operations[i].conv);
   workspace_free(&own->workspace);
-  memory_free((void **)&own->statistics);
-  memory_free((void **)&own->norm_values);
-  memory_free(&own->arena);
-  memory_free((void **)&own->masks);
-  memory_free(&own->values);
-  memory_free(&own->partial);
-  memory_free(&own->buffer_data);
-  memory_free(&own->gradients);
-  memory_free(&own->data);
+  for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+    device_free(own->ops->device, blocks[i]);
   memory_free((void **)&own->buffers.list);
   memory_free((void **)&own->parameters.list);
   memory_free((void **)&own->value);
@@ -69,6 +74,10 @@ int64_t value_width(const struct value *value) {
 
 const struct value *net_last_value(const struct net *net) {
   return &net->value[net->last];
+}
+
+enum dtype net_value_dtype(const struct net *net, int value) {
+  return value > 0 && value == net->operation_count ? net->ops->parameter_dtype : net->ops->dtype;
 }
 
 int net_last(const struct net *net) {
@@ -145,7 +154,7 @@ enum status net_begin_head(struct net *net) {
 /* --- parameters --------------------------------------------------------------------------------------------- */
 
 static void *slice(const struct net *net, const struct parameter *parameter, void *buffer) {
-  return (char *)buffer + parameter->offset * dtype_size(net->ops->dtype);
+  return (char *)buffer + parameter->offset * dtype_size(net->ops->parameter_dtype);
 }
 
 void *net_parameter_data(const struct net *net, const struct operation *operation, int which) {
@@ -162,7 +171,7 @@ void *net_parameter_gradient(const struct net *net, const struct operation *oper
   const struct parameter *parameter = first + which;
   if (!net->pass.accumulate)
     return slice(net, parameter, net->gradients);
-  return (char *)net->partial + (parameter->offset - first->offset) * dtype_size(net->ops->dtype);
+  return (char *)net->partial + (parameter->offset - first->offset) * dtype_size(net->ops->parameter_dtype);
 }
 
 struct parameters net_parameters(const struct net *net) {
@@ -182,26 +191,41 @@ struct parameters net_buffers(const struct net *net) {
                              .head = net->buffers.count};
 }
 
-static enum status initialise(struct net *net, const struct parameter *parameter, uint64_t seed, int index,
+static enum status initialise(const struct net *net, const struct parameter *parameter, uint64_t seed, int index,
                               void *data) {
   struct random_key key = random_key(seed, RANDOM_INIT, (uint64_t)index);
+  void *first = slice(net, parameter, data);
   switch (parameter->initial) {
   case INITIAL_UNIFORM:
-    return net->ops->uniform(parameter->count, key, parameter->scale, slice(net, parameter, data));
+    draw_uniform(net->ops->parameter_dtype, parameter->count, key, parameter->scale, first);
+    return STATUS_OK;
   case INITIAL_NORMAL:
-    return net->ops->normal(parameter->count, key, parameter->scale, slice(net, parameter, data));
+    draw_normal(net->ops->parameter_dtype, parameter->count, key, parameter->scale, first);
+    return STATUS_OK;
   case INITIAL_CONSTANT:
-    return net->ops->fill(parameter->count, parameter->scale, slice(net, parameter, data));
+    draw_constant(net->ops->parameter_dtype, parameter->count, parameter->scale, first);
+    return STATUS_OK;
   }
   return fail(ERR_BUG, "%s has no way to start", parameter->name);
 }
 
+/* Drawn on the host, so that a network starts from the same bits on every device. */
+static enum status initialise_list(struct net *net, const struct parameter_list *list, uint64_t seed, void *data) {
+  struct host_copy copy;
+  enum status status;
+  size_t bytes = list->elements * dtype_size(net->ops->parameter_dtype);
+  TRY(host_copy_create(net->ops->device, data, bytes, &copy));
+  for (int i = 0; i < list->count; i++)
+    TRY_GOTO(initialise(net, &list->list[i], seed, i, copy.data), out);
+  TRY_GOTO(host_copy_store(&copy), out);
+out:
+  host_copy_destroy(&copy);
+  return status;
+}
+
 enum status net_initialise(struct net *net, uint64_t seed) {
-  for (int i = 0; i < net->parameters.count; i++)
-    TRY(initialise(net, &net->parameters.list[i], seed, i, net->data));
-  for (int i = 0; i < net->buffers.count; i++)
-    TRY(initialise(net, &net->buffers.list[i], seed, i, net->buffer_data));
-  return STATUS_OK;
+  TRY(initialise_list(net, &net->parameters, seed, net->data));
+  return initialise_list(net, &net->buffers, seed, net->buffer_data);
 }
 
 /* --- batch norm over ranks ---------------------------------------------------------------------------------- */
@@ -285,8 +309,8 @@ static enum status add_partial(struct net *net, const struct operation *operatio
     count += net->parameters.list[operation->first_parameter + i].count;
   if (!net->pass.accumulate || count == 0)
     return STATUS_OK;
-  return net->ops->add(count, 1, net->partial,
-                       slice(net, &net->parameters.list[operation->first_parameter], net->gradients));
+  return net->ops->accumulate(count, net->partial,
+                              slice(net, &net->parameters.list[operation->first_parameter], net->gradients));
 }
 
 /* The parameters of one operation first: their messages can leave while the gradient of the data is computed. */
@@ -337,8 +361,8 @@ static enum status prepare_partial(struct net *net) {
       count += net->parameters.list[operation->first_parameter + k].count;
     most = count > most ? count : most;
   }
-  net->bytes += most * dtype_size(net->ops->dtype);
-  return memory_alloc(most * dtype_size(net->ops->dtype), &net->partial);
+  net->bytes += most * dtype_size(net->ops->parameter_dtype);
+  return device_alloc(net->ops->device, most * dtype_size(net->ops->parameter_dtype), &net->partial);
 }
 
 enum status net_backward_head(struct net *net, const void *grad_predictions, const struct net_hooks *hooks) {

@@ -14,9 +14,9 @@
 
 #define ALIGNMENT 64 /* bytes: one cache line, one vector */
 
-/* Take zeroed memory and count it. */
+/* Take zeroed memory of the net's device and count it. */
 static enum status take(struct net *net, size_t bytes, void **out) {
-  TRY(memory_alloc_zero(bytes, out));
+  TRY(device_alloc_zero(net->ops->device, bytes, out));
   net->bytes += bytes;
   return STATUS_OK;
 }
@@ -27,8 +27,8 @@ static size_t rows_bytes(const struct net *net, size_t width, size_t element_byt
   return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
-static size_t value_bytes(const struct net *net, const struct value *value) {
-  return rows_bytes(net, (size_t)value_width(value), dtype_size(net->ops->dtype));
+static size_t value_bytes(const struct net *net, int value) {
+  return rows_bytes(net, (size_t)value_width(&net->value[value]), dtype_size(net_value_dtype(net, value)));
 }
 
 static struct operation *maker(const struct net *net, int value) {
@@ -62,7 +62,7 @@ static enum status plan_values(struct net *net) {
   size_t bytes = 0;
   for (int i = 0; i < net->operation_count; i++) {
     net->operations[i].in_place = net->operations[i].overwrites && owns_input(net, i);
-    bytes += net->operations[i].in_place ? 0 : value_bytes(net, &net->value[i + 1]);
+    bytes += net->operations[i].in_place ? 0 : value_bytes(net, i + 1);
     REQUIRE(bytes < (size_t)1 << 60, ERR_MEMORY,
             "the activations of %lld rows are beyond any memory; use more ranks, a smaller batch or a smaller model",
             (long long)net->capacity);
@@ -75,7 +75,7 @@ static enum status plan_values(struct net *net) {
     operation->shortcut = operation->also_reads == NO_VALUE ? NULL : net->value[operation->also_reads].data;
     operation->output = operation->in_place ? net->value[operation->reads].data : next;
     net->value[i + 1].data = operation->output;
-    next += operation->in_place ? 0 : value_bytes(net, &net->value[i + 1]);
+    next += operation->in_place ? 0 : value_bytes(net, i + 1);
   }
   return STATUS_OK;
 }
@@ -119,7 +119,7 @@ static enum status assign(struct net *net, struct plan *plan, int value, int num
 
 static int add_buffer(struct net *net, struct plan *plan, int value, int turn, void *place) {
   plan->buffer[plan->count] =
-      (struct planned){.bytes = value_bytes(net, &net->value[value]), .first = turn, .last = turn, .place = place};
+      (struct planned){.bytes = value_bytes(net, value), .first = turn, .last = turn, .place = place};
   return plan->count++;
 }
 
@@ -247,10 +247,11 @@ static enum status plan_norms(struct net *net) {
 
 enum status net_plan(struct net *net) {
   REQUIRE(net->head >= 0 && net->head < net->operation_count, ERR_BUG, "the network was built without a head");
-  size_t real = dtype_size(net->ops->dtype);
+  size_t real = dtype_size(net->ops->parameter_dtype);
   TRY(take(net, net->parameters.elements * real, &net->data));
   TRY(take(net, net->parameters.elements * real, &net->gradients));
   TRY(take(net, net->buffers.elements * real, &net->buffer_data));
+  net->operations[net->operation_count - 1].wide = true;
   count_readers(net);
   TRY(plan_values(net));
   TRY(plan_masks(net));

@@ -10,11 +10,7 @@
  * Running statistics follow by momentum, the variance unbiased (divided by count - 1). */
 #include "model/layer.h"
 
-#include <math.h>
-#include <string.h>
-
-#define EPSILON 1e-5
-#define MOMENTUM 0.1
+#include "model/norm_channel.h"
 
 static int64_t channels_of(const struct net *net, const struct operation *norm) {
   return net->value[norm->reads].channels;
@@ -25,108 +21,76 @@ static size_t values_per_channel(const struct net *net, const struct operation *
   return (size_t)(net->rows * value->height * value->width);
 }
 
-static double number(const struct net *net, const void *data, int64_t i) {
-  return net->ops->dtype == F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
+static enum status run_stage(const struct net *net, const struct operation *operation, enum norm_stage stage) {
+  return net->ops->norm_channels(stage, &operation->norm);
 }
 
-static void set_number(const struct net *net, void *data, int64_t i, double value) {
-  if (net->ops->dtype == F32)
-    ((float *)data)[i] = (float)value;
-  else
-    ((double *)data)[i] = value;
+/* Own count, means and squares become those of all ranks. */
+static enum status merge_ranks(struct net *net, struct operation *operation) {
+  size_t channels = (size_t)operation->norm.channels;
+  TRY(run_stage(net, operation, NORM_SHARE));
+  TRY(comm_sum(net->comm, F64, operation->norm.joint, channels + 1));
+  TRY(run_stage(net, operation, NORM_JOIN));
+  return comm_sum(net->comm, F64, operation->norm.sums, channels);
 }
 
-/* Own count, means and squares become those of all ranks.  mean, square [channels]. */
-static enum status merge_ranks(struct net *net, int64_t channels, double *count, double *mean, double *square) {
-  double *joint = net->statistics, own = *count; /* [channels + 1] */
-  for (int64_t c = 0; c < channels; c++)
-    joint[c] = own * mean[c];
-  joint[channels] = own;
-  TRY(comm_sum(net->comm, F64, joint, (size_t)channels + 1));
-  *count = joint[channels];
-  for (int64_t c = 0; c < channels; c++) {
-    double together = *count > 0 ? joint[c] / *count : 0, apart = mean[c] - together;
-    square[c] += own * apart * apart;
-    mean[c] = together;
-  }
-  return comm_sum(net->comm, F64, square, (size_t)channels);
-}
-
-/* Add a pass to what is kept for the running statistics. */
-static void keep(struct norm *norm, int64_t channels, const double *square) {
-  double count = norm->kept_count + norm->count;
-  if (norm->count == 0)
-    return;
-  for (int64_t c = 0; c < channels; c++) {
-    double apart = norm->mean[c] - norm->kept_mean[c];
-    norm->kept_square[c] += square[c] + apart * apart * (norm->kept_count * norm->count / count);
-    norm->kept_mean[c] = norm->kept_count == 0 ? norm->mean[c] : norm->kept_mean[c] + apart * (norm->count / count);
-  }
-  norm->kept_count = count;
+/* Where the parameters lie, and where their gradients go in this pass. */
+static void point_at_parameters(struct net *net, struct operation *operation) {
+  struct norm_channels *norm = &operation->norm;
+  norm->running_mean = net_buffer_data(net, operation, 0);
+  norm->running_var = net_buffer_data(net, operation, 1);
+  norm->grad_gamma = net_parameter_gradient(net, operation, 0);
+  norm->grad_beta = net_parameter_gradient(net, operation, 1);
 }
 
 static enum status find_statistics(struct net *net, struct operation *operation, const struct pass *pass) {
-  struct norm *norm = &operation->norm;
-  int64_t channels = channels_of(net, operation);
-  double *square = norm->sums;
-  norm->count = (double)values_per_channel(net, operation);
-  TRY(net->ops->norm_statistics(values_per_channel(net, operation), channels, operation->input, norm->mean, square));
-  if (net->comm != NULL)
-    TRY(merge_ranks(net, channels, &norm->count, norm->mean, square));
-  for (int64_t c = 0; c < channels; c++)
-    norm->inverse[c] = 1 / sqrt((norm->count > 0 ? square[c] / norm->count : 0) + EPSILON);
-  if (!pass->keep_statistics)
-    keep(norm, channels, square);
-  return STATUS_OK;
-}
-
-static void use_running(struct net *net, struct operation *operation) {
-  const void *mean = net_buffer_data(net, operation, 0), *variance = net_buffer_data(net, operation, 1);
-  operation->norm.count = 0;
-  for (int64_t c = 0; c < channels_of(net, operation); c++) {
-    operation->norm.mean[c] = number(net, mean, c);
-    operation->norm.inverse[c] = 1 / sqrt(number(net, variance, c) + EPSILON);
-  }
+  struct norm_channels *norm = &operation->norm;
+  size_t count = values_per_channel(net, operation);
+  norm->own_count = (double)count;
+  norm->shared = net->comm != NULL;
+  norm->keep = !pass->keep_statistics;
+  TRY(net->ops->norm_statistics(count, norm->channels, operation->input, norm->mean, norm->sums));
+  if (norm->shared)
+    TRY(merge_ranks(net, operation));
+  return run_stage(net, operation, NORM_PREPARE);
 }
 
 static enum status forward(struct net *net, struct operation *operation, const struct pass *pass) {
+  const struct norm_channels *norm = &operation->norm;
+  point_at_parameters(net, operation);
   if (pass->training)
     TRY(find_statistics(net, operation, pass));
   else
-    use_running(net, operation);
-  return net->ops->norm_forward(values_per_channel(net, operation), channels_of(net, operation), operation->input,
-                                operation->norm.mean, operation->norm.inverse, net_parameter_data(net, operation, 0),
+    TRY(run_stage(net, operation, NORM_RUNNING));
+  return net->ops->norm_forward(values_per_channel(net, operation), norm->channels, operation->input, norm->mean,
+                                norm->inverse, net_parameter_data(net, operation, 0),
                                 net_parameter_data(net, operation, 1), operation->shortcut, operation->relu,
                                 operation->output);
 }
 
 /* The gradients' sums, which are those of gamma and beta; the gradient of the shortcut is left in grad_output. */
 static enum status backward_parameters(struct net *net, struct operation *operation, const void *grad_output) {
-  struct norm *norm = &operation->norm;
-  int64_t channels = channels_of(net, operation);
+  const struct norm_channels *norm = &operation->norm;
   bool changes = operation->relu || operation->grad_more != NULL;
-  TRY(net->ops->norm_backward_sums(values_per_channel(net, operation), channels, grad_output, operation->grad_more,
-                                   operation->input, operation->relu ? operation->output : NULL, norm->mean,
-                                   norm->inverse, changes ? operation->grad_output : NULL, norm->sums));
-  for (int64_t c = 0; c < channels; c++) {
-    set_number(net, net_parameter_gradient(net, operation, 0), c, norm->sums[channels + c]);
-    set_number(net, net_parameter_gradient(net, operation, 1), c, norm->sums[c]);
-  }
-  return STATUS_OK;
+  point_at_parameters(net, operation);
+  TRY(net->ops->norm_backward_sums(values_per_channel(net, operation), norm->channels, grad_output,
+                                   operation->grad_more, operation->input, operation->relu ? operation->output : NULL,
+                                   norm->mean, norm->inverse, changes ? operation->grad_output : NULL, norm->sums));
+  return run_stage(net, operation, NORM_GRADIENTS);
 }
 
 static enum status backward_data(struct net *net, struct operation *operation, const void *grad_output,
                                  void *grad_input) {
-  struct norm *norm = &operation->norm;
-  int64_t channels = channels_of(net, operation);
+  const struct norm_channels *norm = &operation->norm;
   bool trained = net->pass.training;
-  if (trained && net->comm != NULL)
-    TRY(comm_sum(net->comm, F64, norm->sums, 2 * (size_t)channels));
-  for (int64_t c = 0; c < 2 * channels; c++)
-    norm->sums[c] = norm->count > 0 ? norm->sums[c] / norm->count : 0;
-  return net->ops->norm_backward_data(values_per_channel(net, operation), channels, grad_output, operation->input,
+  if (trained && norm->shared) {
+    TRY(comm_sum(net->comm, F64, norm->sums, 2 * (size_t)norm->channels));
+    TRY(run_stage(net, operation, NORM_MEANS));
+  }
+  return net->ops->norm_backward_data(values_per_channel(net, operation), norm->channels, grad_output, operation->input,
                                       norm->mean, norm->inverse, net_parameter_data(net, operation, 0),
-                                      trained ? norm->sums : NULL, trained ? norm->sums + channels : NULL, grad_input);
+                                      trained ? norm->sums : NULL, trained ? norm->sums + norm->channels : NULL,
+                                      grad_input);
 }
 
 static const struct operation_kind norm_kind = {.name = "batch norm",
@@ -165,48 +129,26 @@ size_t norm_place(struct net *net, struct operation *operation, double *memory) 
   if (!operation_is_norm(operation))
     return 0;
   size_t channels = (size_t)channels_of(net, operation);
-  struct norm *norm = &operation->norm;
-  double **const arrays[] = {&norm->mean, &norm->inverse, &norm->kept_mean, &norm->kept_square, &norm->sums};
-  for (size_t i = 0; i < sizeof arrays / sizeof *arrays && memory != NULL; i++)
+  struct norm_channels *norm = &operation->norm;
+  double **const arrays[] = {&norm->mean,      &norm->inverse,     &norm->count, &norm->kept_count,
+                             &norm->kept_mean, &norm->kept_square, &norm->sums};
+  enum { ARRAYS = sizeof arrays / sizeof *arrays };
+  norm->channels = (int64_t)channels;
+  norm->dtype = net->ops->parameter_dtype;
+  norm->joint = net->statistics;
+  for (size_t i = 0; i < ARRAYS && memory != NULL; i++)
     *arrays[i] = memory + i * channels;
-  return 6 * channels + 1; /* the sums are two, and a count */
+  return (ARRAYS + 1) * channels + 1; /* the sums are two, and a count */
 }
 
-/* What was kept on all ranks, merged as sums about the running mean, which all ranks share. */
-static enum status merge_kept(struct net *net, struct operation *operation, struct comm *comm) {
-  struct norm *norm = &operation->norm;
-  int64_t channels = channels_of(net, operation);
-  const void *running = net_buffer_data(net, operation, 0);
-  double *sums = norm->sums; /* [2 * channels + 1] */
-  for (int64_t c = 0; c < channels; c++) {
-    double apart = norm->kept_count > 0 ? norm->kept_mean[c] - number(net, running, c) : 0;
-    sums[c] = norm->kept_count * apart;
-    sums[channels + c] = norm->kept_square[c] + norm->kept_count * apart * apart;
-  }
-  sums[2 * channels] = norm->kept_count;
-  TRY(comm_sum(comm, F64, sums, 2 * (size_t)channels + 1));
-  norm->kept_count = sums[2 * channels];
-  for (int64_t c = 0; c < channels && norm->kept_count > 0; c++) {
-    double apart = sums[c] / norm->kept_count;
-    norm->kept_mean[c] = number(net, running, c) + apart;
-    norm->kept_square[c] = fmax(0, sums[channels + c] - sums[c] * apart);
-  }
-  return STATUS_OK;
-}
-
+/* What was kept on all ranks is merged as sums about the running mean, which all ranks share. */
 enum status norm_update(struct net *net, struct operation *operation, struct comm *comm) {
-  struct norm *norm = &operation->norm;
-  int64_t channels = channels_of(net, operation);
-  void *mean = net_buffer_data(net, operation, 0), *variance = net_buffer_data(net, operation, 1);
-  if (comm != NULL && comm_size(comm) > 1)
-    TRY(merge_kept(net, operation, comm));
-  for (int64_t c = 0; c < channels && norm->kept_count > 0; c++) {
-    double unbiased = norm->kept_square[c] / fmax(1, norm->kept_count - 1);
-    set_number(net, mean, c, (1 - MOMENTUM) * number(net, mean, c) + MOMENTUM * norm->kept_mean[c]);
-    set_number(net, variance, c, (1 - MOMENTUM) * number(net, variance, c) + MOMENTUM * unbiased);
+  const struct norm_channels *norm = &operation->norm;
+  point_at_parameters(net, operation);
+  if (comm != NULL && comm_size(comm) > 1) {
+    TRY(run_stage(net, operation, NORM_SHARE_KEPT));
+    TRY(comm_sum(comm, F64, norm->sums, 2 * (size_t)norm->channels + 1));
+    TRY(run_stage(net, operation, NORM_JOIN_KEPT));
   }
-  norm->kept_count = 0;
-  memset(norm->kept_mean, 0, (size_t)channels * sizeof *norm->kept_mean);
-  memset(norm->kept_square, 0, (size_t)channels * sizeof *norm->kept_square);
-  return STATUS_OK;
+  return run_stage(net, operation, NORM_UPDATE_KEPT);
 }

@@ -344,3 +344,9 @@ static enum status norm_backward_data(size_t size, int64_t channels, const void 
   }
   return STATUS_OK;
 }
+
+static enum status norm_channels(enum norm_stage stage, const struct norm_channels *channels) {
+  for (int64_t c = 0; c < channels->channels; c++)
+    norm_channel(stage, channels, c);
+  return STATUS_OK;
+}

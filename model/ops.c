@@ -1,19 +1,46 @@
-/* The choice of a backend, and the names of the activations. */
+/* The choice of a backend, and the names of precisions and activations. */
 #include "model/ops.h"
 
 #include "model/ops_cpu.h"
 
 #include <string.h>
 
-const char *ops_backends(void) {
-  return "cpu";
+static const char *const precision_names[] = {
+    [PRECISION_F64] = "f64", [PRECISION_F32] = "f32", [PRECISION_TF32] = "tf32", [PRECISION_BF16] = "bf16"};
+
+#define PRECISIONS (sizeof precision_names / sizeof *precision_names)
+
+enum status precision_parse(const char *name, enum precision *out) {
+  for (size_t i = 0; i < PRECISIONS; i++) {
+    if (strcmp(name, precision_names[i]) == 0) {
+      *out = (enum precision)i;
+      return STATUS_OK;
+    }
+  }
+  return fail(ERR_ARGUMENT, "precision \"%s\" is unknown; choose one of: f64, f32, tf32, bf16", name);
 }
 
-const struct ops *ops_get(const char *backend, enum dtype dtype) {
-  if (strcmp(backend, "cpu") == 0)
-    return dtype == F32 ? &ops_cpu_f32 : &ops_cpu_f64;
-  fail(ERR_ARGUMENT, "backend \"%s\" is not in this build; choose one of: %s", backend, ops_backends());
-  return NULL;
+const char *precision_name(enum precision precision) {
+  return precision_names[precision];
+}
+
+const struct ops *ops_host(enum dtype dtype) {
+  return dtype == F64 ? &ops_cpu_f64 : &ops_cpu_f32;
+}
+
+enum status ops_open(struct device *device, enum precision precision, const struct ops **out) {
+  *out = NULL;
+  if (device == NULL) {
+    REQUIRE(precision == PRECISION_F32 || precision == PRECISION_F64, ERR_ARGUMENT,
+            "precision %s takes a GPU; on the host there are f32 and f64", precision_name(precision));
+    *out = ops_host(precision == PRECISION_F64 ? F64 : F32);
+    return STATUS_OK;
+  }
+  REQUIRE(precision != PRECISION_F64, ERR_ARGUMENT,
+          "precision f64 is the host's alone: use --device cpu, or one of f32, tf32, bf16");
+  void *open;
+  TRY(device_symbol(device, OPS_OPEN_SYMBOL, &open));
+  return ((ops_open_function *)open)(device, precision, out);
 }
 
 static const char *const activation_names[] = {

@@ -1,15 +1,17 @@
 /* The whole arithmetic interface: one table of functions per backend and element type.
  *
- *     const struct ops *ops = ops_get("cpu", F32);
- *     if (ops == NULL)
- *       return ERR_ARGUMENT;                                   the sentence lists the backends there are
- *     TRY(ops->linear_forward(rows, in, out, x, weight, bias, y));
+ *     const struct ops *ops;
+ *     TRY(ops_open(device, PRECISION_F32, &ops));
+ *     TRY(ops->linear_forward(rows, &shape, x, weight, bias, y));
  *     TRY(ops->activation_forward(ACTIVATION_RELU, rows * out, y, y));
  *
  * Callers never ask which backend they are on.  Rules for every entry:
  *
- *   Pointers     dense, row-major buffers of ops->dtype, in the backend's memory, on the calling thread's queue
- *                (the cpu backend has no queue: an entry is done when it returns).
+ *   Pointers     dense, row-major buffers in the memory of ops->device.  Work is queued on its main stream; on the host an
+ *                entry is done when it returns.
+ *   Types        values (x, y and their gradients) are of ops->dtype; parameters (weights, biases, gamma, beta), their gradients
+ *                and the states of optimisers of ops->parameter_dtype.  The two differ where values have 16 bits.  What
+ *                is double is double everywhere.
  *   Sizes        rows and count may be 0 (what is documented as overwritten still is); in, out and width are >= 1.
  *   Aliasing     arguments must not overlap, except where "may be" says that two may be the same pointer.
  *   Errors       ERR_BUG for what the backend does not know, ERR_MEMORY where it needs memory of its own (cpu products); sizes and values are the caller's to check.
@@ -17,14 +19,16 @@
  *   Determinism  Exact    = same bits for any number of threads.
  *                Repeated = same bits when shapes and the number of threads are the same.
  *
- * All entries are local, allocate nothing (but for what the convolutions say), and may be called from one thread at a
- * time. */
+ * All entries are local, allocate nothing (but for what the convolutions say), do not make the host wait, and may be
+ * called from one thread at a time. */
 #ifndef CONR_MODEL_OPS_H
 #define CONR_MODEL_OPS_H
 
+#include "dist/device.h"
 #include "dist/dtype.h"
 #include "dist/random.h"
 #include "dist/status.h"
+#include "model/norm_channel.h"
 #include "model/spatial.h"
 
 #include <stddef.h>
@@ -39,7 +43,7 @@ struct dropout_draw {
   uint64_t seed;
   int64_t epoch;          /* < 2^40                                       */
   int layer;              /* which dropout of the network, < 2^16         */
-  const int64_t *samples; /* [samples_count] ids, borrowed, host memory   */
+  const int64_t *samples; /* [samples_count] ids, borrowed                */
   int64_t samples_count;  /* divides the number of rows; at most 2^8 views */
   int first_view;         /* of the rows; 0 <= first_view + views <= 2^8  */
 };
@@ -49,35 +53,42 @@ struct adam_step {
   double step_size;       /* lr / (1 - beta1^t)                           */
   double root_correction; /* sqrt(1 - beta2^t)                            */
   double beta1, beta2, epsilon;
-  double gradient_scale; /* the clipping factor, 1 = none                */
-  double coupled_decay;  /* Adam:  g += coupled_decay * p                */
-  double keep;           /* AdamW: p *= keep, before the update; Adam: 1 */
+  const double *gradient_scale; /* the clipping factor; NULL = 1                */
+  double coupled_decay;         /* Adam:  g += coupled_decay * p                */
+  double keep;                  /* AdamW: p *= keep, before the update; Adam: 1 */
 };
 
 /* One update by SGD. */
 struct sgd_step {
   double lr;
   double momentum; /* of the velocity, which is 0 before the first step */
-  double gradient_scale;
+  const double *gradient_scale;
   double coupled_decay;
+};
+
+/* A linear layer.  `wide`: y and grad_y are of the parameters' type, as those of a network's last layer are. */
+struct linear_shape {
+  int64_t in, out;
+  bool wide;
 };
 
 struct ops {
   const char *backend;
-  enum dtype dtype;
+  struct device *device; /* NULL = the host */
+  enum dtype dtype, parameter_dtype;
 
   /* Linear layer, y = x W^T + b.  x [rows, in], weight [out, in], bias [out] or NULL = no bias, y [rows, out].
    * f64: Exact, and a row's result does not depend on the other rows.  f32 on the cpu (oneDNN): Repeated; rounding
    * may depend on the number of rows. */
-  enum status (*linear_forward)(int64_t rows, int64_t in, int64_t out, const void *x, const void *weight,
+  enum status (*linear_forward)(int64_t rows, const struct linear_shape *shape, const void *x, const void *weight,
                                 const void *bias, void *y);
   /* grad_x = grad_y W, overwritten.  Determinism as linear_forward. */
-  enum status (*linear_backward_data)(int64_t rows, int64_t in, int64_t out, const void *grad_y, const void *weight,
-                                      void *grad_x);
+  enum status (*linear_backward_data)(int64_t rows, const struct linear_shape *shape, const void *grad_y,
+                                      const void *weight, void *grad_x);
   /* grad_weight = grad_y^T x and grad_bias = column sums of grad_y, overwritten (zeros when rows is 0); grad_bias
    * NULL = no bias.  grad_weight as linear_forward; grad_bias is Exact: rows in order, in double. */
-  enum status (*linear_backward_weights)(int64_t rows, int64_t in, int64_t out, const void *x, const void *grad_y,
-                                         void *grad_weight, void *grad_bias);
+  enum status (*linear_backward_weights)(int64_t rows, const struct linear_shape *shape, const void *x,
+                                         const void *grad_y, void *grad_weight, void *grad_bias);
 
   /* y = f(x); y may be x.  Exact.  gelu is the exact one, x Phi(x) with the error function. */
   enum status (*activation_forward)(enum activation activation, size_t count, const void *x, void *y);
@@ -107,7 +118,7 @@ struct ops {
                                        const void *grad_y, void *grad_weight, void *grad_bias);
 
   /* Batch normalisation in parts, so that statistics may be merged over ranks between them.  count values per channel
-   * (rows x height x width; may be 0), x [count, channels].  All Exact.
+   * (rows x height x width; may be 0), x [count, channels].  All Exact (on a GPU: Repeated).
    *
    * mean[c] = mean of x, square[c] = sum of (x - mean)^2, both in double and without cancellation; 0 when count is 0. */
   enum status (*norm_statistics)(size_t count, int64_t channels, const void *x, double *mean, double *square);
@@ -128,6 +139,8 @@ struct ops {
   enum status (*norm_backward_data)(size_t count, int64_t channels, const void *g, const void *x, const double *mean,
                                     const double *inverse, const void *gamma, const double *mean_g,
                                     const double *mean_gx, void *grad_x);
+  /* One stage of what is done for each channel between those passes: norm_channel.h. */
+  enum status (*norm_channels)(enum norm_stage stage, const struct norm_channels *channels);
 
   /* Pooling.  x [rows, height, width, channels], y [rows, out height, out width, channels], kernel area at most 256.
    * chosen, of y's shape: which element of the window (row-major) was the largest, the first of equals; a NaN counts as
@@ -144,21 +157,22 @@ struct ops {
   enum status (*pixels)(size_t count, int64_t channels, const uint8_t *x, const double *mean, const double *std,
                         void *y);
 
-  /* x = 0;   y = x;   x *= a;   y += a x.  Exact. */
+  /* Of values:  x = 0;   y = x;   x *= a;   y += a x.  Exact. */
   enum status (*zero)(size_t count, void *x);
   enum status (*copy)(size_t count, const void *x, void *y);
   enum status (*scale)(size_t count, double a, void *x);
   enum status (*add)(size_t count, double a, const void *x, void *y);
 
-  /* x[i] uniform in [-bound, bound), drawn at position i of `key`.  Exact; f32 is the rounded f64. */
-  enum status (*uniform)(size_t count, struct random_key key, double bound, void *x);
+  /* Of parameters:  y += x.  Exact. */
+  enum status (*accumulate)(size_t count, const void *x, void *y);
 
-  /* x[i] standard normal times deviation, drawn at position i of `key`; x[i] = value.  Exact. */
-  enum status (*normal)(size_t count, struct random_key key, double deviation, void *x);
-  enum status (*fill)(size_t count, double value, void *x);
-
-  /* *result = sum of x[i]^2, in double, in an order that depends on count alone.  Exact. */
+  /* *result = sum of x[i]^2 of parameters, in double, in an order that depends on count alone.  result in the backend's
+   * memory.  Exact. */
   enum status (*sum_squares)(size_t count, const void *x, double *result);
+
+  /* *factor = min(1, clip_norm / (sqrt(*squares) + 1e-6)), NaN when *squares is: what a gradient is clipped by.  Both in
+   * the backend's memory.  Exact. */
+  enum status (*clip_factor)(double clip_norm, const double *squares, double *factor);
 
   /* p = p * keep;  g = gradient_scale * gradient + coupled_decay * p;
    * m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
@@ -172,12 +186,26 @@ struct ops {
                      void *velocity);
 };
 
-/* The table of a backend ("cpu") and element type; never freed.  NULL for an unknown backend: status_message() then
- * lists those compiled in, and the status to return is ERR_ARGUMENT. */
-const struct ops *ops_get(const char *backend, enum dtype dtype);
+/* How numbers are kept and multiplied.
+ *   F64, F32  as the names say.  F64 is the host's alone.
+ *   TF32      float32; products of matrices and convolutions on a GPU's tensor cores, which read 10 bits of mantissa
+ *   BF16      values of 16 bits, parameters and sums in float32; a GPU's alone */
+enum precision { PRECISION_F64, PRECISION_F32, PRECISION_TF32, PRECISION_BF16 };
 
-/* The backends compiled in, separated by ", ". */
-const char *ops_backends(void);
+/* f64 | f32 | tf32 | bf16.  ERR_ARGUMENT lists the names. */
+enum status precision_parse(const char *name, enum precision *out);
+const char *precision_name(enum precision precision);
+
+/* The table for a device (NULL = the host), which lives as long as the device does.  ERR_ARGUMENT for a precision that the
+ * device does not have; ERR_DEVICE. */
+enum status ops_open(struct device *device, enum precision precision, const struct ops **out);
+
+/* The host's table of an element type (F32, F64); never freed. */
+const struct ops *ops_host(enum dtype dtype);
+
+/* The name by which a backend's library gives its function of the form of ops_open(). */
+#define OPS_OPEN_SYMBOL "conr_cuda_ops_open"
+typedef enum status ops_open_function(struct device *device, enum precision precision, const struct ops **out);
 
 /* relu | tanh | gelu.  ERR_ARGUMENT lists the names. */
 enum status activation_parse(const char *name, enum activation *out);

@@ -18,8 +18,9 @@
 
 /* --- linear ------------------------------------------------------------------------------------------------- */
 
-static enum status linear_forward(int64_t rows, int64_t in, int64_t out, const void *x, const void *weight,
+static enum status linear_forward(int64_t rows, const struct linear_shape *shape, const void *x, const void *weight,
                                   const void *bias, void *y) {
+  int64_t in = shape->in, out = shape->out;
   if (rows == 0)
     return STATUS_OK;
   if (bias != NULL)
@@ -28,8 +29,9 @@ static enum status linear_forward(int64_t rows, int64_t in, int64_t out, const v
   return gemm(DTYPE, GEMM_PLAIN, GEMM_TRANSPOSED, rows, out, in, 1, x, in, weight, in, bias != NULL, y, out);
 }
 
-static enum status linear_backward_data(int64_t rows, int64_t in, int64_t out, const void *grad_y, const void *weight,
-                                        void *grad_x) {
+static enum status linear_backward_data(int64_t rows, const struct linear_shape *shape, const void *grad_y,
+                                        const void *weight, void *grad_x) {
+  int64_t in = shape->in, out = shape->out;
   if (rows == 0)
     return STATUS_OK;
   return gemm(DTYPE, GEMM_PLAIN, GEMM_PLAIN, rows, in, out, 1, grad_y, out, weight, in, 0, grad_x, in);
@@ -60,8 +62,9 @@ static void column_sums(int64_t rows, int64_t columns, const REAL *a, REAL *sums
   }
 }
 
-static enum status linear_backward_weights(int64_t rows, int64_t in, int64_t out, const void *x, const void *grad_y,
-                                           void *grad_weight, void *grad_bias) {
+static enum status linear_backward_weights(int64_t rows, const struct linear_shape *shape, const void *x,
+                                           const void *grad_y, void *grad_weight, void *grad_bias) {
+  int64_t in = shape->in, out = shape->out;
   if (rows == 0) {
     memset(grad_weight, 0, (size_t)(in * out) * sizeof(REAL));
     if (grad_bias != NULL)
@@ -235,38 +238,8 @@ static enum status add(size_t count, double a, const void *x_in, void *y_out) {
   return STATUS_OK;
 }
 
-static void uniform_kernel(size_t first, size_t n, struct random_key key, double bound, REAL *x) {
-  for (size_t i = 0; i < n; i++)
-    x[i] = (REAL)(bound * (2.0 * random_uniform(key, first + i, 0) - 1.0));
-}
-
-static enum status uniform(size_t count, struct random_key key, double bound, void *x_out) {
-  REAL *x = x_out;
-  FOR_EACH_BLOCK(count, uniform_kernel(first, n, key, bound, x + first));
-  return STATUS_OK;
-}
-
-static void normal_kernel(size_t first, size_t n, struct random_key key, double deviation, REAL *x) {
-  for (size_t i = 0; i < n; i++)
-    x[i] = (REAL)(deviation * random_normal(key, first + i, 0));
-}
-
-static enum status normal(size_t count, struct random_key key, double deviation, void *x_out) {
-  REAL *x = x_out;
-  FOR_EACH_BLOCK(count, normal_kernel(first, n, key, deviation, x + first));
-  return STATUS_OK;
-}
-
-VECTOR_KERNEL static void fill_kernel(size_t n, REAL value, REAL *x) {
-#pragma omp simd
-  for (size_t i = 0; i < n; i++)
-    x[i] = value;
-}
-
-static enum status fill(size_t count, double value, void *x_out) {
-  REAL *x = x_out;
-  FOR_EACH_BLOCK(count, fill_kernel(n, (REAL)value, x + first));
-  return STATUS_OK;
+static enum status accumulate(size_t count, const void *x, void *y) {
+  return add(count, 1, x, y);
 }
 
 /* Eight running sums (vector lanes), each over every eighth element; added in a fixed order. */
@@ -307,14 +280,22 @@ static enum status sum_squares(size_t count, const void *x_in, double *result) {
   return STATUS_OK;
 }
 
+static enum status clip_factor(double clip_norm, const double *squares, double *factor) {
+  double wanted = clip_norm / (sqrt(*squares) + 1e-6);
+  *factor = wanted > 1 ? 1 : wanted;
+  return STATUS_OK;
+}
+
 /* --- optimisers --------------------------------------------------------------------------------------------- */
+
+#define SCALE_OF(step) ((step)->gradient_scale != NULL ? *(step)->gradient_scale : 1.0)
 
 VECTOR_KERNEL static void adam_kernel(size_t n, const struct adam_step *step, REAL *p, const REAL *gradient, REAL *m,
                                       REAL *v) {
   REAL size = (REAL)step->step_size, root = (REAL)step->root_correction, epsilon = (REAL)step->epsilon;
   REAL beta1 = (REAL)step->beta1, rest1 = (REAL)(1.0 - step->beta1);
   REAL beta2 = (REAL)step->beta2, rest2 = (REAL)(1.0 - step->beta2);
-  REAL gradient_scale = (REAL)step->gradient_scale, decay = (REAL)step->coupled_decay, keep = (REAL)step->keep;
+  REAL gradient_scale = (REAL)SCALE_OF(step), decay = (REAL)step->coupled_decay, keep = (REAL)step->keep;
 #pragma omp simd
   for (size_t i = 0; i < n; i++) {
     REAL parameter = p[i] * keep;
@@ -334,7 +315,7 @@ static enum status adam(size_t count, const struct adam_step *step, void *parame
 }
 
 VECTOR_KERNEL static void sgd_kernel(size_t n, const struct sgd_step *step, REAL *p, const REAL *gradient) {
-  REAL lr = (REAL)step->lr, gradient_scale = (REAL)step->gradient_scale, decay = (REAL)step->coupled_decay;
+  REAL lr = (REAL)step->lr, gradient_scale = (REAL)SCALE_OF(step), decay = (REAL)step->coupled_decay;
 #pragma omp simd
   for (size_t i = 0; i < n; i++)
     p[i] -= lr * (gradient_scale * gradient[i] + decay * p[i]);
@@ -342,7 +323,7 @@ VECTOR_KERNEL static void sgd_kernel(size_t n, const struct sgd_step *step, REAL
 
 VECTOR_KERNEL static void momentum_kernel(size_t n, const struct sgd_step *step, REAL *p, const REAL *gradient,
                                           REAL *velocity) {
-  REAL lr = (REAL)step->lr, gradient_scale = (REAL)step->gradient_scale, decay = (REAL)step->coupled_decay;
+  REAL lr = (REAL)step->lr, gradient_scale = (REAL)SCALE_OF(step), decay = (REAL)step->coupled_decay;
   REAL momentum = (REAL)step->momentum;
 #pragma omp simd
   for (size_t i = 0; i < n; i++) {
@@ -366,6 +347,7 @@ static enum status sgd(size_t count, const struct sgd_step *step, void *paramete
 const struct ops OPS = {
     .backend = "cpu",
     .dtype = DTYPE,
+    .parameter_dtype = DTYPE,
     .linear_forward = linear_forward,
     .linear_backward_data = linear_backward_data,
     .linear_backward_weights = linear_backward_weights,
@@ -382,6 +364,7 @@ const struct ops OPS = {
     .norm_forward = norm_forward,
     .norm_backward_sums = norm_backward_sums,
     .norm_backward_data = norm_backward_data,
+    .norm_channels = norm_channels,
     .max_pool_forward = max_pool_forward,
     .max_pool_backward = max_pool_backward,
     .average_pool_forward = average_pool_forward,
@@ -391,10 +374,9 @@ const struct ops OPS = {
     .copy = copy,
     .scale = scale,
     .add = add,
-    .uniform = uniform,
-    .normal = normal,
-    .fill = fill,
+    .accumulate = accumulate,
     .sum_squares = sum_squares,
+    .clip_factor = clip_factor,
     .adam = adam,
     .sgd = sgd,
 };

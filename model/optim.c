@@ -70,7 +70,7 @@ enum status optim_create(const struct ops *ops, const struct optim_spec *spec, s
   optim->count = count;
   optim->arrays = arrays_needed(spec);
   for (int i = 0; i < optim->arrays; i++)
-    TRY_GOTO(memory_alloc_zero(count * dtype_size(ops->dtype), &optim->state[i]), failed);
+    TRY_GOTO(device_alloc_zero(ops->device, count * dtype_size(ops->parameter_dtype), &optim->state[i]), failed);
   *out = optim;
   return STATUS_OK;
 failed:
@@ -82,12 +82,12 @@ void optim_destroy(struct optim **optim) {
   if (*optim == NULL)
     return;
   for (int i = OPTIM_MAX_ARRAYS - 1; i >= 0; i--)
-    memory_free(&(*optim)->state[i]);
+    device_free((*optim)->ops->device, &(*optim)->state[i]);
   memory_free((void **)optim);
 }
 
 static enum status step_adam(struct optim *optim, void *parameters, const void *gradients, double lr,
-                             double gradient_scale) {
+                             const double *gradient_scale) {
   const struct optim_spec *spec = &optim->spec;
   bool decoupled = spec->kind == OPTIM_ADAMW;
   struct adam_step step = {.step_size = lr / (1 - pow(spec->beta1, (double)optim->steps)),
@@ -102,7 +102,7 @@ static enum status step_adam(struct optim *optim, void *parameters, const void *
 }
 
 static enum status step_sgd(struct optim *optim, void *parameters, const void *gradients, double lr,
-                            double gradient_scale) {
+                            const double *gradient_scale) {
   struct sgd_step step = {.lr = lr,
                           .momentum = optim->spec.momentum,
                           .gradient_scale = gradient_scale,
@@ -110,18 +110,12 @@ static enum status step_sgd(struct optim *optim, void *parameters, const void *g
   return optim->ops->sgd(optim->count, &step, parameters, gradients, optim->state[0]);
 }
 
-enum status optim_step(struct optim *optim, void *parameters, const void *gradients, double lr, double gradient_scale) {
+enum status optim_step(struct optim *optim, void *parameters, const void *gradients, double lr,
+                       const double *gradient_scale) {
   optim->steps++;
   if (optim->spec.kind == OPTIM_SGD)
     return step_sgd(optim, parameters, gradients, lr, gradient_scale);
   return step_adam(optim, parameters, gradients, lr, gradient_scale);
-}
-
-double optim_clip_factor(double clip_norm, double norm) {
-  if (clip_norm == 0)
-    return 1;
-  double factor = clip_norm / (norm + 1e-6);
-  return factor > 1 ? 1 : factor;
 }
 
 int optim_state_arrays(struct optim *optim, struct optim_array arrays[OPTIM_MAX_ARRAYS]) {

@@ -4,8 +4,9 @@
  *     struct parameters own = net_parameters(net);
  *     TRY(optim_create(ops, &spec, own.elements, &optim));
  *     for each step:
- *       TRY(ops->sum_squares(own.elements, own.gradients, &squares));
- *       TRY(optim_step(optim, own.data, own.gradients, lr, optim_clip_factor(clip_norm, sqrt(squares))));
+ *       TRY(ops->sum_squares(own.elements, own.gradients, squares));            in the memory of the ops
+ *       TRY(ops->clip_factor(clip_norm, squares, factor));
+ *       TRY(optim_step(optim, own.data, own.gradients, lr, factor));
  *     optim_destroy(&optim);
  *
  * With t = 1, 2, ... the number of the step, g the gradient times the clipping factor, all element by element:
@@ -42,16 +43,15 @@ enum status optim_parse(const char *name, enum optim_kind *out);
 /* PyTorch's: beta 0.9 and 0.999, epsilon 1e-8, momentum 0, weight decay 0 (AdamW 0.01). */
 struct optim_spec optim_defaults(enum optim_kind kind);
 
-/* For `count` elements of the dtype of `ops`; states start at 0.  ERR_ARGUMENT names the constant that is out of
+/* For `count` elements of the parameter_dtype of `ops`; states start at 0.  ERR_ARGUMENT names the constant that is out of
  * range; ERR_MEMORY. */
 enum status optim_create(const struct ops *ops, const struct optim_spec *spec, size_t count, struct optim **out);
 void optim_destroy(struct optim **optim);
 
-/* One update.  parameters [count] in place, gradients [count]; gradient_scale multiplies the gradients. */
-enum status optim_step(struct optim *optim, void *parameters, const void *gradients, double lr, double gradient_scale);
-
-/* min(1, clip_norm / (norm + 1e-6)); 1 when clip_norm is 0 (off).  NaN when the norm is: a fault stays visible. */
-double optim_clip_factor(double clip_norm, double norm);
+/* One update.  parameters [count] in place, gradients [count], both in the memory of the ops; *gradient_scale, likewise,
+ * multiplies the gradients; NULL = 1. */
+enum status optim_step(struct optim *optim, void *parameters, const void *gradients, double lr,
+                       const double *gradient_scale);
 
 /* --- checkpoints -------------------------------------------------------------------------------------------- */
 

@@ -1,18 +1,16 @@
 /* The scratch memory that layers share. */
 #include "model/spatial.h"
 
-#include "dist/memory.h"
-
 enum status workspace_reserve(struct workspace *workspace, size_t bytes) {
   if (bytes <= workspace->bytes)
     return STATUS_OK;
   workspace_free(workspace); /* first, so that old and new are never held together */
-  TRY(memory_alloc(bytes, &workspace->data));
+  TRY(device_alloc(workspace->device, bytes, &workspace->data));
   workspace->bytes = bytes;
   return STATUS_OK;
 }
 
 void workspace_free(struct workspace *workspace) {
-  memory_free(&workspace->data);
+  device_free(workspace->device, &workspace->data);
   workspace->bytes = 0;
 }

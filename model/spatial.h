@@ -6,7 +6,7 @@
 #ifndef CONR_MODEL_SPATIAL_H
 #define CONR_MODEL_SPATIAL_H
 
-#include "dist/status.h"
+#include "dist/device.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,8 +34,9 @@ static inline int64_t spatial_out(int64_t size, int kernel, int stride, int padd
 struct conv;
 
 /* Scratch memory that the layers of a net share, one after the other.  It only grows, so that after the first step of
- * each row count nothing is allocated.  Zeroed = empty. */
+ * each row count nothing is allocated.  Zeroed = empty, of the host. */
 struct workspace {
+  struct device *device; /* borrowed: whose memory it is */
   void *data;
   size_t bytes;
 };

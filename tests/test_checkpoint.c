@@ -20,7 +20,7 @@ enum { SIDE = 16 };
 static struct net *make_cnn(uint64_t seed) {
   struct image_spec spec = {.height = SIDE, .width = SIDE, .std = {1, 1, 1}, .outputs = 2};
   struct net *net;
-  OK(cnn_create(ops_get("cpu", F32), &spec, 1, &net));
+  OK(cnn_create(ops_host(F32), &spec, 1, &net));
   OK(net_initialise(net, seed));
   return net;
 }
@@ -29,7 +29,7 @@ static struct net *make_mlp(enum dtype dtype, uint64_t seed) {
   struct mlp_spec spec = {
       .inputs = 3, .hidden_count = 2, .hidden = (int64_t[]){5, 4}, .activation = ACTIVATION_TANH, .outputs = 2};
   struct net *net;
-  OK(mlp_create(ops_get("cpu", dtype), &spec, 1, &net));
+  OK(mlp_create(ops_host(dtype), &spec, 1, &net));
   OK(net_initialise(net, seed));
   return net;
 }

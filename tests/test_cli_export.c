@@ -151,7 +151,7 @@ Test(cli_export, pytorch_predicts_what_conr_predicts) {
 
 /* A checkpoint of a residual network that has learnt nothing. */
 static void write_resnet(const char *path) {
-  const struct ops *ops = ops_get("cpu", F32);
+  const struct ops *ops = ops_host(F32);
   struct image_spec spec = {.height = 64, .width = 64, .std = {1, 1, 1}, .outputs = 3};
   struct optim_spec rule = {.kind = OPTIM_SGD};
   struct net *net;

@@ -157,7 +157,7 @@ static void trial_check(const struct trial *t, int64_t rows) {
 Test(conv, convolution_is_its_definition_for_odd_and_even_shapes) {
   for (enum dtype dtype = F32; dtype <= F64; dtype++)
     for (size_t i = 0; i < CASES; i++) {
-      struct trial t = trial_create(ops_get("cpu", dtype), &cases[i].shape, cases[i].rows);
+      struct trial t = trial_create(ops_host(dtype), &cases[i].shape, cases[i].rows);
       trial_run(&t, t.rows);
       trial_check(&t, t.rows);
       trial_free(&t);
@@ -167,7 +167,7 @@ Test(conv, convolution_is_its_definition_for_odd_and_even_shapes) {
 Test(conv, no_rows_give_zero_gradients_of_weights) {
   static const struct conv_shape shape = {6, 5, 3, 4, 3, 1, 1, true};
   for (enum dtype dtype = F32; dtype <= F64; dtype++) {
-    struct trial t = trial_create(ops_get("cpu", dtype), &shape, 2);
+    struct trial t = trial_create(ops_host(dtype), &shape, 2);
     trial_run(&t, 0);
     for (int64_t i = 0; i < t.weight_count; i++)
       cr_assert(eq(dbl, buffer_get(dtype, t.grad_weight, i), 0), "weight %lld", (long long)i);
@@ -182,7 +182,7 @@ Test(conv, no_rows_give_zero_gradients_of_weights) {
 Test(conv, many_numbers_of_rows_take_turns) {
   static const struct conv_shape shape = {5, 6, 16, 16, 3, 2, 1, true};
   for (enum dtype dtype = F32; dtype <= F64; dtype++) {
-    struct trial t = trial_create(ops_get("cpu", dtype), &shape, 12);
+    struct trial t = trial_create(ops_host(dtype), &shape, 12);
     for (int turn = 0; turn < 2; turn++)
       for (int64_t rows = 12; rows >= 1; rows--) { /* more than are kept, and each one twice */
         trial_run(&t, rows);
@@ -198,7 +198,7 @@ Test(conv, memory_is_taken_in_the_first_step_only_and_given_back) {
   static const struct conv_shape shape = {8, 8, 16, 24, 3, 1, 1, false};
   size_t before = memory_in_use();
   for (enum dtype dtype = F32; dtype <= F64; dtype++) {
-    struct trial t = trial_create(ops_get("cpu", dtype), &shape, 4);
+    struct trial t = trial_create(ops_host(dtype), &shape, 4);
     trial_run(&t, 4);
     size_t first = memory_in_use();
     trial_run(&t, 4);
@@ -228,7 +228,7 @@ Test(conv, workspace_grows_and_never_shrinks) {
 
 Test(conv, window_that_never_fits_is_refused_with_the_shape) {
   static const struct conv_shape shape = {3, 3, 1, 1, 7, 1, 0, false};
-  struct trial t = trial_create(ops_get("cpu", F32), &shape, 2);
+  struct trial t = trial_create(ops_host(F32), &shape, 2);
   cr_assert(eq(int, t.ops->conv_forward(t.conv, &t.workspace, 2, t.x, t.weight, NULL, t.y), ERR_BUG));
   cr_assert(ne(ptr, strstr(status_message(), "2 images 3 x 3"), NULL), "%s", status_message());
   trial_free(&t);
@@ -237,7 +237,7 @@ Test(conv, window_that_never_fits_is_refused_with_the_shape) {
 Test(conv, nan_goes_through_all_three_products) {
   static const struct conv_shape shape = {4, 4, 16, 16, 3, 1, 1, false};
   for (enum dtype dtype = F32; dtype <= F64; dtype++) {
-    struct trial t = trial_create(ops_get("cpu", dtype), &shape, 2);
+    struct trial t = trial_create(ops_host(dtype), &shape, 2);
     buffer_set(dtype, t.x, 0, NAN);
     buffer_set(dtype, t.grad_y, 0, NAN);
     trial_run(&t, 2);
@@ -263,11 +263,11 @@ static const struct conv_shape shared_shape = {14, 13, 32, 48, 3, 1, 1, true};
 
 Test(conv, float64_does_not_depend_on_the_number_of_threads) {
   omp_set_num_threads(1);
-  struct trial one = trial_create(ops_get("cpu", F64), &shared_shape, 5);
+  struct trial one = trial_create(ops_host(F64), &shared_shape, 5);
   trial_run(&one, 5);
   for (int threads = 2; threads <= 3; threads++) {
     omp_set_num_threads(threads);
-    struct trial several = trial_create(ops_get("cpu", F64), &shared_shape, 5);
+    struct trial several = trial_create(ops_host(F64), &shared_shape, 5);
     trial_run(&several, 5);
     expect_same_bits(&one, &several, "other threads");
     trial_free(&several);
@@ -276,10 +276,10 @@ Test(conv, float64_does_not_depend_on_the_number_of_threads) {
 }
 
 Test(conv, float64_row_does_not_depend_on_the_other_rows) {
-  struct trial all = trial_create(ops_get("cpu", F64), &shared_shape, 5);
+  struct trial all = trial_create(ops_host(F64), &shared_shape, 5);
   trial_run(&all, 5);
   int64_t x_row = all.x_count / 5, y_row = all.y_count / 5;
-  struct trial one = trial_create(ops_get("cpu", F64), &shared_shape, 1);
+  struct trial one = trial_create(ops_host(F64), &shared_shape, 1);
   memcpy(one.x, (double *)all.x + 3 * x_row, (size_t)x_row * sizeof(double));
   memcpy(one.grad_y, (double *)all.grad_y + 3 * y_row, (size_t)y_row * sizeof(double));
   trial_run(&one, 1);
@@ -291,10 +291,10 @@ Test(conv, float64_row_does_not_depend_on_the_other_rows) {
 
 Test(conv, same_shape_and_threads_give_the_same_bits) {
   for (enum dtype dtype = F32; dtype <= F64; dtype++) {
-    struct trial first = trial_create(ops_get("cpu", dtype), &shared_shape, 5);
+    struct trial first = trial_create(ops_host(dtype), &shared_shape, 5);
     trial_run(&first, 5);
     for (int again = 0; again < 3; again++) {
-      struct trial second = trial_create(ops_get("cpu", dtype), &shared_shape, 5);
+      struct trial second = trial_create(ops_host(dtype), &shared_shape, 5);
       trial_run(&second, again); /* other row counts before leave no trace */
       trial_run(&second, 5);
       expect_same_bits(&first, &second, dtype_name(dtype));

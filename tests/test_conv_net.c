@@ -43,7 +43,7 @@ static enum status add_layers(struct net *net) {
 static struct net *make(void) {
   struct net_input input = {.height = SIDE, .width = SIDE, .channels = 2};
   struct net *net;
-  OK(net_begin(ops_get("cpu", F64), &input, 2 * ROWS, &net));
+  OK(net_begin(ops_host(F64), &input, 2 * ROWS, &net));
   OK(add_layers(net));
   OK(net_initialise(net, 4));
   struct parameters own = net_parameters(net);
@@ -199,7 +199,7 @@ Test(conv_net, no_rows_give_no_gradients_and_change_no_statistics) {
 Test(conv_net, steps_allocate_nothing_after_the_first) {
   struct image_spec spec = {.height = 32, .width = 32, .outputs = 1};
   struct net *net;
-  OK(resnet_create(ops_get("cpu", F32), 18, &spec, 4, &net));
+  OK(resnet_create(ops_host(F32), 18, &spec, 4, &net));
   OK(net_initialise(net, 1));
   float *inputs = calloc(4 * 32 * 32 * 3, sizeof *inputs), gradient[4] = {1, 1, 1, 1};
   struct pass pass = {.training = true};
@@ -222,13 +222,13 @@ Test(conv_net, steps_allocate_nothing_after_the_first) {
 Test(conv_net, parameter_counts_are_those_of_the_published_networks) {
   struct image_spec spec = {.height = 224, .width = 224, .outputs = 1};
   struct net *net;
-  OK(resnet_create(ops_get("cpu", F32), 50, &spec, 0, &net));
+  OK(resnet_create(ops_host(F32), 50, &spec, 0, &net));
   cr_assert(eq(sz, net_parameters(net).elements, 23510081));
   cr_assert(eq(i64, net_feature_width(net), 2048));
   /* 4.09 billion multiply-adds an image */
   cr_assert(epsilon_eq(dbl, net_flops_per_row(net, false), 8.18e9, 0.02e9));
   net_destroy(&net);
-  OK(resnet_create(ops_get("cpu", F32), 18, &spec, 0, &net));
+  OK(resnet_create(ops_host(F32), 18, &spec, 0, &net));
   cr_assert(eq(sz, net_parameters(net).elements, 11177025));
   net_destroy(&net);
 }
@@ -236,7 +236,7 @@ Test(conv_net, parameter_counts_are_those_of_the_published_networks) {
 Test(conv_net, convolutions_start_normal_by_their_output) {
   struct image_spec spec = {.height = 32, .width = 32, .outputs = 1};
   struct net *net;
-  OK(resnet_create(ops_get("cpu", F64), 18, &spec, 0, &net));
+  OK(resnet_create(ops_host(F64), 18, &spec, 0, &net));
   OK(net_initialise(net, 3));
   struct parameters own = net_parameters(net), buffers = net_buffers(net);
   for (int p = 0; p < own.count; p++) {
@@ -265,12 +265,12 @@ Test(conv_net, convolutions_start_normal_by_their_output) {
 Test(conv_net, what_cannot_be_built_is_refused_in_a_sentence) {
   struct image_spec images = {.height = 32, .width = 32, .outputs = 1};
   struct net *net;
-  cr_assert(eq(int, resnet_create(ops_get("cpu", F32), 34, &images, 1, &net), ERR_ARGUMENT));
+  cr_assert(eq(int, resnet_create(ops_host(F32), 34, &images, 1, &net), ERR_ARGUMENT));
   cr_assert(eq(str, (char *)status_message(), "there is no ResNet-34 here; use 18 or 50"));
   images.height = 1 << 20;
-  cr_assert(eq(int, resnet_create(ops_get("cpu", F32), 18, &images, 1, &net), ERR_ARGUMENT));
+  cr_assert(eq(int, resnet_create(ops_host(F32), 18, &images, 1, &net), ERR_ARGUMENT));
   struct image_spec cnn = {.height = 8, .width = 8, .pixels = true, .std = {1, 0, 1}, .outputs = 1};
-  cr_assert(eq(int, cnn_create(ops_get("cpu", F32), &cnn, 1, &net), ERR_ARGUMENT));
+  cr_assert(eq(int, cnn_create(ops_host(F32), &cnn, 1, &net), ERR_ARGUMENT));
   cr_assert(eq(str, (char *)status_message(),
                "pixels cannot be normalised by mean 0 and deviation 0; the deviation must be above 0"));
   cr_assert(eq(ptr, (void *)net, NULL));
@@ -280,7 +280,7 @@ Test(conv_net, what_cannot_be_built_is_refused_in_a_sentence) {
 Test(conv_net, images_of_one_pixel_still_train) {
   struct image_spec spec = {.height = 1, .width = 1, .pixels = true, .std = {1, 1, 1}, .outputs = 1};
   struct net *net;
-  OK(cnn_create(ops_get("cpu", F32), &spec, 2, &net));
+  OK(cnn_create(ops_host(F32), &spec, 2, &net));
   OK(net_initialise(net, 1));
   uint8_t inputs[6] = {1, 2, 3, 200, 100, 50};
   float gradient[2] = {1, -1};

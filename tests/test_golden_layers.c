@@ -127,9 +127,10 @@ static void run_linear(struct run *run) {
   int64_t rows = inputs / in;
   void *y = room(run, rows * out), *grad_x = room(run, rows * in), *grad_weight = room(run, out * in);
   void *grad_bias = biased ? room(run, out) : NULL;
-  OK(run->ops->linear_forward(rows, in, out, x, weight, bias, y));
-  OK(run->ops->linear_backward_data(rows, in, out, grad_y, weight, grad_x));
-  OK(run->ops->linear_backward_weights(rows, in, out, x, grad_y, grad_weight, grad_bias));
+  struct linear_shape linear = {.in = in, .out = out};
+  OK(run->ops->linear_forward(rows, &linear, x, weight, bias, y));
+  OK(run->ops->linear_backward_data(rows, &linear, grad_y, weight, grad_x));
+  OK(run->ops->linear_backward_weights(rows, &linear, x, grad_y, grad_weight, grad_bias));
   expect(run, "output", y);
   expect(run, "grad_input", grad_x);
   expect(run, "grad_weight", grad_weight);
@@ -540,7 +541,7 @@ static const struct {
               {"bottleneck", run_bottleneck}};
 
 static void run_in(enum dtype dtype, void (*check)(struct run *run), const struct golden_file *file, const char *name) {
-  struct run run = {.ops = ops_get("cpu", dtype), .dtype = dtype, .file = file, .name = name};
+  struct run run = {.ops = ops_host(dtype), .dtype = dtype, .file = file, .name = name};
   run.tolerance = dtype == F64 ? 1e-12 : 1e-5;
   check(&run);
   for (int i = 0; i < run.buffer_count; i++)

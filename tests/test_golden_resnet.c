@@ -285,7 +285,7 @@ static void check_case(struct run *run) {
   run->batch = (int64_t)golden_number(run->file, run->name, "batch", 0);
   run->salt = (uint32_t)golden_number(run->file, run->name, "hash_salt", 0);
   cr_assert(le(i64, run->batch, 64));
-  OK(resnet_create(ops_get("cpu", run->dtype), depth, &spec, run->batch, &run->net));
+  OK(resnet_create(ops_host(run->dtype), depth, &spec, run->batch, &run->net));
   struct parameters own = net_parameters(run->net), buffers = net_buffers(run->net);
   cr_assert(eq(i64, (int64_t)own.elements, (int64_t)golden_number(run->file, run->name, "param_count", 0)));
   fill(run, own, depth);

@@ -22,7 +22,7 @@ enum { MOST_ARRAYS = 64 };
 static struct net *make_cnn(enum dtype dtype, int64_t outputs, uint64_t seed) {
   struct image_spec spec = {.height = 16, .width = 16, .std = {1, 1, 1}, .outputs = outputs};
   struct net *net;
-  OK(cnn_create(ops_get("cpu", dtype), &spec, 1, &net));
+  OK(cnn_create(ops_host(dtype), &spec, 1, &net));
   OK(net_initialise(net, seed));
   return net;
 }
@@ -223,10 +223,10 @@ FILE_TEST(initial, a_linear_model_must_fit_whole) {
   struct net *source, *net;
   char note[512], text[512];
   struct mlp_spec spec = {.inputs = 3, .outputs = 1};
-  OK(mlp_create(ops_get("cpu", F64), &spec, 1, &source));
+  OK(mlp_create(ops_host(F64), &spec, 1, &source));
   OK(net_initialise(source, 1));
   spec.outputs = 2;
-  OK(mlp_create(ops_get("cpu", F64), &spec, 1, &net));
+  OK(mlp_create(ops_host(F64), &spec, 1, &net));
   struct content content = content_of(source, "", "");
   const char *path = write_safetensors(&content);
   cr_expect(eq(int, load(path, net, note, sizeof note), ERR_FORMAT));

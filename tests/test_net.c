@@ -35,7 +35,7 @@ static struct mlp_spec spec_of(int hidden_count, enum activation activation, dou
 
 static struct net *make(enum dtype dtype, const struct mlp_spec *spec, int64_t capacity) {
   struct net *net;
-  OK(mlp_create(ops_get("cpu", dtype), spec, capacity, &net));
+  OK(mlp_create(ops_host(dtype), spec, capacity, &net));
   OK(net_initialise(net, 3));
   return net;
 }
@@ -513,7 +513,7 @@ Test(net, senseless_networks_are_refused_with_the_value) {
   const struct mlp_spec good = spec_of(2, ACTIVATION_RELU, 0.1);
   struct mlp_spec spec;
   struct net *net = NULL;
-  const struct ops *ops = ops_get("cpu", F32);
+  const struct ops *ops = ops_host(F32);
   size_t before = memory_in_use();
 #define REFUSED(change, capacity, word) \
   (spec = good, change, expect_refusal(#change, mlp_create(ops, &spec, capacity, &net), ERR_ARGUMENT, word))

@@ -49,7 +49,7 @@ static void check_statistics(enum dtype dtype, size_t count, int64_t channels, c
   double *mean = malloc((size_t)channels * sizeof *mean), *square = malloc((size_t)channels * sizeof *square);
   for (int64_t c = 0; c < channels; c++)
     mean[c] = square[c] = NAN;
-  OK(ops_get("cpu", dtype)->norm_statistics(count, channels, x, mean, square));
+  OK(ops_host(dtype)->norm_statistics(count, channels, x, mean, square));
   for (int64_t c = 0; c < channels; c++) {
     struct moments expected = moments(dtype, count, channels, c, x);
     double mean_bound = 64 * eps(dtype) * spread + 4 * DBL_EPSILON * fabs(expected.mean);
@@ -79,7 +79,7 @@ Test(norm, large_mean_costs_no_digits_of_the_variance) {
     for (int64_t i = 0; i < COUNT; i++) /* 1000 and multiples of 1/4096 up to 1/16: exact in float32 */
       buffer_set(dtype, x, 2 * i, 1000 + round(256 * buffer_number(1, i)) / 4096);
     double mean[2], square[2];
-    OK(ops_get("cpu", dtype)->norm_statistics(COUNT, 2, x, mean, square));
+    OK(ops_host(dtype)->norm_statistics(COUNT, 2, x, mean, square));
     struct moments expected = moments(dtype, COUNT, 2, 0, x);
     double mean_error = fabs(mean[0] / expected.mean - 1), square_error = fabs(square[0] / expected.square - 1);
     cr_assert(le(dbl, mean_error, 1e-9), "%s mean: %g", dtype_name(dtype), mean_error);
@@ -96,7 +96,7 @@ Test(norm, equal_values_have_exactly_no_variance) {
     for (int64_t i = 0; i < 4 * COUNT; i++)
       buffer_set(dtype, x, i, values[i % 4]);
     double mean[4], square[4];
-    OK(ops_get("cpu", dtype)->norm_statistics(COUNT, 4, x, mean, square));
+    OK(ops_host(dtype)->norm_statistics(COUNT, 4, x, mean, square));
     for (int c = 0; c < 4; c++) {
       cr_assert(eq(dbl, mean[c], buffer_get(dtype, x, c)), "%s, %g", dtype_name(dtype), values[c]);
       cr_assert(eq(dbl, square[c], 0), "%s, %g", dtype_name(dtype), values[c]);
@@ -136,7 +136,7 @@ static double *doubles(int64_t count, uint64_t stream) {
 }
 
 static struct layer layer_create(enum dtype dtype, size_t count, int64_t channels) {
-  struct layer l = {.ops = ops_get("cpu", dtype), .count = count, .channels = channels};
+  struct layer l = {.ops = ops_host(dtype), .count = count, .channels = channels};
   l.size = (int64_t)count * channels;
   l.x = buffer_create(dtype, l.size, 1);
   l.residual = buffer_create(dtype, l.size, 2);

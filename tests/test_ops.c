@@ -1,4 +1,5 @@
 /* The arithmetic table: every backend and element type keeps the same contract. */
+#include "model/draw.h"
 #include "model/ops.h"
 
 #include "tests/buffers.h"
@@ -17,15 +18,24 @@ static const enum dtype dtypes[] = {F32, F64};
 
 /* --- choice ------------------------------------------------------------------------------------------------- */
 
-Test(ops, unknown_backend_is_refused_with_the_list_of_those_there_are) {
-  cr_assert(eq(ptr, (void *)ops_get("gpu7", F32), NULL));
-  cr_assert(ne(ptr, strstr(status_message(), "\"gpu7\""), NULL), "%s", status_message());
-  cr_assert(ne(ptr, strstr(status_message(), ops_backends()), NULL), "%s", status_message());
+Test(ops, a_precision_that_the_host_does_not_have_is_refused) {
+  const struct ops *ops;
+  enum precision precision;
+  cr_assert(eq(int, ops_open(NULL, PRECISION_BF16, &ops), ERR_ARGUMENT));
+  cr_assert(ne(ptr, strstr(status_message(), "bf16 takes a GPU"), NULL), "%s", status_message());
+  cr_assert(eq(int, precision_parse("f16", &precision), ERR_ARGUMENT));
+  cr_assert(ne(ptr, strstr(status_message(), "f64, f32, tf32, bf16"), NULL), "%s", status_message());
+  for (enum precision p = PRECISION_F64; p <= PRECISION_BF16; p++) {
+    OK(precision_parse(precision_name(p), &precision));
+    cr_assert(eq(int, precision, p));
+  }
+  OK(ops_open(NULL, PRECISION_F64, &ops));
+  cr_assert(eq(ptr, (void *)ops, (void *)ops_host(F64)));
 }
 
 Test(ops, every_entry_of_every_table_is_filled) {
   for (int d = 0; d < 2; d++) {
-    const struct ops *ops = ops_get("cpu", dtypes[d]);
+    const struct ops *ops = ops_host(dtypes[d]);
     cr_assert(eq(int, ops->dtype, dtypes[d]));
     const char *entry = (const char *)ops + offsetof(struct ops, linear_forward);
     for (; entry < (const char *)(ops + 1); entry += sizeof(void (*)(void))) {
@@ -74,9 +84,10 @@ static void linear_free(struct linear *l) {
 }
 
 static void linear_run(const struct ops *ops, struct linear *l) {
-  OK(ops->linear_forward(l->rows, l->in, l->out, l->x, l->weight, l->bias, l->y));
-  OK(ops->linear_backward_data(l->rows, l->in, l->out, l->grad_y, l->weight, l->grad_x));
-  OK(ops->linear_backward_weights(l->rows, l->in, l->out, l->x, l->grad_y, l->grad_weight, l->grad_bias));
+  struct linear_shape shape = {.in = l->in, .out = l->out};
+  OK(ops->linear_forward(l->rows, &shape, l->x, l->weight, l->bias, l->y));
+  OK(ops->linear_backward_data(l->rows, &shape, l->grad_y, l->weight, l->grad_x));
+  OK(ops->linear_backward_weights(l->rows, &shape, l->x, l->grad_y, l->grad_weight, l->grad_bias));
 }
 
 /* Inputs are at most 1: a sum of n products, in any order, errs by at most n eps n / 2. */
@@ -125,7 +136,7 @@ Test(ops, linear_is_its_definition_for_odd_and_even_shapes) {
   for (int d = 0; d < 2; d++)
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
       struct linear l = linear_setup(dtypes[d], shapes[s][0], shapes[s][1], shapes[s][2]);
-      linear_run(ops_get("cpu", dtypes[d]), &l);
+      linear_run(ops_host(dtypes[d]), &l);
       linear_check(dtypes[d], &l);
       linear_free(&l);
     }
@@ -133,29 +144,32 @@ Test(ops, linear_is_its_definition_for_odd_and_even_shapes) {
 
 Test(ops, linear_without_bias_adds_nothing) {
   for (int d = 0; d < 2; d++) {
-    const struct ops *ops = ops_get("cpu", dtypes[d]);
+    const struct ops *ops = ops_host(dtypes[d]);
     struct linear l = linear_setup(dtypes[d], 5, 7, 3);
-    OK(ops->linear_forward(5, 7, 3, l.x, l.weight, NULL, l.y)); /* y held numbers before */
+    struct linear_shape shape = {.in = 7, .out = 3};
+    OK(ops->linear_forward(5, &shape, l.x, l.weight, NULL, l.y)); /* y held numbers before */
     memset(l.bias, 0, 3 * dtype_size(dtypes[d]));
-    OK(ops->linear_backward_data(5, 7, 3, l.grad_y, l.weight, l.grad_x));
-    OK(ops->linear_backward_weights(5, 7, 3, l.x, l.grad_y, l.grad_weight, NULL));
+    OK(ops->linear_backward_data(5, &shape, l.grad_y, l.weight, l.grad_x));
+    OK(ops->linear_backward_weights(5, &shape, l.x, l.grad_y, l.grad_weight, NULL));
     double untouched = buffer_get(dtypes[d], l.grad_bias, 1);
     cr_assert(eq(dbl, untouched, buffer_number(8, 1)));
-    OK(ops->linear_backward_weights(5, 7, 3, l.x, l.grad_y, l.grad_weight, l.grad_bias));
+    OK(ops->linear_backward_weights(5, &shape, l.x, l.grad_y, l.grad_weight, l.grad_bias));
     linear_check(dtypes[d], &l);
     linear_free(&l);
   }
 }
 
 Test(ops, float64_row_of_linear_does_not_depend_on_the_other_rows) {
-  const struct ops *ops = ops_get("cpu", F64);
+  const struct ops *ops = ops_host(F64);
   enum { ROWS = 70, IN = 65, OUT = 67 };
   struct linear all = linear_setup(F64, ROWS, IN, OUT);
   linear_run(ops, &all);
   for (int64_t r = 0; r < ROWS; r += 23) {
     double y[OUT], grad_x[IN];
-    OK(ops->linear_forward(1, IN, OUT, (double *)all.x + r * IN, all.weight, all.bias, y));
-    OK(ops->linear_backward_data(1, IN, OUT, (double *)all.grad_y + r * OUT, all.weight, grad_x));
+    OK(ops->linear_forward(1, &(struct linear_shape){.in = IN, .out = OUT}, (double *)all.x + r * IN, all.weight,
+                           all.bias, y));
+    OK(ops->linear_backward_data(1, &(struct linear_shape){.in = IN, .out = OUT}, (double *)all.grad_y + r * OUT,
+                                 all.weight, grad_x));
     cr_assert(zero(int, memcmp(y, (double *)all.y + r * OUT, sizeof y)), "row %lld", (long long)r);
     cr_assert(zero(int, memcmp(grad_x, (double *)all.grad_x + r * IN, sizeof grad_x)), "row %lld", (long long)r);
   }
@@ -182,7 +196,7 @@ Test(ops, activations_have_their_known_values) {
     for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
       double x[1], y[1];
       buffer_set(dtypes[d], x, 0, known[k].x);
-      OK(ops_get("cpu", dtypes[d])->activation_forward(known[k].activation, 1, x, y));
+      OK(ops_host(dtypes[d])->activation_forward(known[k].activation, 1, x, y));
       double tolerance = (dtypes[d] == F32 ? 0x1p-20 : 0x1p-49) * fabs(known[k].y); /* 8 ulp of the C library */
       cr_assert(epsilon_eq(dbl, buffer_get(dtypes[d], y, 0), known[k].y, tolerance), "%s %s(%g) = %.17g",
                 dtype_name(dtypes[d]), activation_name(known[k].activation), known[k].x, buffer_get(dtypes[d], y, 0));
@@ -191,7 +205,7 @@ Test(ops, activations_have_their_known_values) {
 
 Test(ops, relu_has_no_slope_at_zero_and_lets_nan_through) {
   for (int d = 0; d < 2; d++) {
-    const struct ops *ops = ops_get("cpu", dtypes[d]);
+    const struct ops *ops = ops_host(dtypes[d]);
     double x[4], y[4], grad[4];
     const double values[4] = {0.0, -0.0, NAN, 1};
     for (int i = 0; i < 4; i++) {
@@ -209,14 +223,14 @@ Test(ops, relu_has_no_slope_at_zero_and_lets_nan_through) {
 
 static double activation_sum(void *context, const double *x) {
   double y[9], sum = 0;
-  ops_get("cpu", F64)->activation_forward(*(enum activation *)context, 9, x, y);
+  ops_host(F64)->activation_forward(*(enum activation *)context, 9, x, y);
   for (int i = 0; i < 9; i++)
     sum += (i + 1) * y[i];
   return sum;
 }
 
 Test(ops, activation_gradients_are_derivatives_also_in_place) {
-  const struct ops *ops = ops_get("cpu", F64);
+  const struct ops *ops = ops_host(F64);
   for (enum activation activation = ACTIVATION_RELU; activation <= ACTIVATION_GELU; activation++) {
     double x[9] = {-4, -1.5, -0.6, -0.02, 0.01, 0.3, 0.9, 2.2, 5}, y[9], grad[9];
     for (int i = 0; i < 9; i++)
@@ -235,7 +249,7 @@ Test(ops, activation_gradients_are_derivatives_also_in_place) {
 enum { WIDTH = 37, SAMPLES = 24 };
 
 static void draw_mask(const struct dropout_draw *draw, int64_t rows, double share, uint8_t *mask) {
-  OK(ops_get("cpu", F32)->dropout_mask(rows, WIDTH, share, draw, mask));
+  OK(ops_host(F32)->dropout_mask(rows, WIDTH, share, draw, mask));
 }
 
 Test(ops, dropout_mask_follows_the_sample_and_the_view_not_the_row) {
@@ -306,7 +320,7 @@ Test(ops, dropout_mask_is_the_same_for_every_dtype) {
   struct dropout_draw draw = {.seed = 9, .epoch = 2, .samples = samples, .samples_count = 4};
   uint8_t masks[2][4 * WIDTH];
   for (int d = 0; d < 2; d++)
-    OK(ops_get("cpu", dtypes[d])->dropout_mask(4, WIDTH, 0.4, &draw, masks[d]));
+    OK(ops_host(dtypes[d])->dropout_mask(4, WIDTH, 0.4, &draw, masks[d]));
   cr_assert(zero(int, memcmp(masks[0], masks[1], sizeof masks[0])));
 }
 
@@ -318,7 +332,7 @@ static const size_t counts[] = {0, 1, 7, 8, 4095, 4097, 50003};
 Test(ops, vector_entries_do_what_they_say_for_every_length) {
   for (int d = 0; d < 2; d++)
     for (size_t c = 0; c < COUNTS; c++) {
-      const struct ops *ops = ops_get("cpu", dtypes[d]);
+      const struct ops *ops = ops_host(dtypes[d]);
       int64_t n = (int64_t)counts[c];
       void *x = buffer_create(dtypes[d], n, 1), *y = buffer_create(dtypes[d], n, 2),
            *z = buffer_create(dtypes[d], n, 3);
@@ -347,7 +361,7 @@ Test(ops, sum_squares_is_the_sum_in_double) {
       for (int64_t i = 0; i < (int64_t)counts[c]; i++)
         expected += (long double)buffer_number(1, i) * buffer_number(1, i);
       double got = -1;
-      OK(ops_get("cpu", dtypes[d])->sum_squares(counts[c], x, &got));
+      OK(ops_host(dtypes[d])->sum_squares(counts[c], x, &got));
       double bound = 0x1p-52 * 600 * (double)expected; /* at most 512 + 64 + 13 additions in a row */
       cr_assert(epsilon_eq(dbl, got, (double)expected, bound), "%s, %zu elements", dtype_name(dtypes[d]), counts[c]);
       free(x);
@@ -359,8 +373,8 @@ Test(ops, uniform_float32_is_the_rounded_float64_and_fills_its_range) {
   struct random_key key = random_key(3, RANDOM_INIT, 4);
   float *single = malloc(N * sizeof *single);
   double *exact = malloc(N * sizeof *exact), sum = 0, squares = 0;
-  OK(ops_get("cpu", F32)->uniform(N, key, 0.25, single));
-  OK(ops_get("cpu", F64)->uniform(N, key, 0.25, exact));
+  draw_uniform(F32, N, key, 0.25, single);
+  draw_uniform(F64, N, key, 0.25, exact);
   for (int i = 0; i < N; i++) {
     cr_assert(eq(flt, single[i], (float)exact[i]), "element %d", i);
     cr_assert(exact[i] >= -0.25 && exact[i] < 0.25, "element %d is %g", i, exact[i]);
@@ -379,8 +393,8 @@ Test(ops, normal_float32_is_the_rounded_float64_and_has_its_deviation) {
   struct random_key key = random_key(3, RANDOM_INIT, 4);
   float *single = malloc(N * sizeof *single);
   double *exact = malloc(N * sizeof *exact), sum = 0, squares = 0, fourth = 0;
-  OK(ops_get("cpu", F32)->normal(N, key, 0.25, single));
-  OK(ops_get("cpu", F64)->normal(N, key, 0.25, exact));
+  draw_normal(F32, N, key, 0.25, single);
+  draw_normal(F64, N, key, 0.25, exact);
   for (int i = 0; i < N; i++) {
     cr_assert(eq(flt, single[i], (float)exact[i]), "element %d", i);
     double z = exact[i] / 0.25;
@@ -401,7 +415,7 @@ Test(ops, fill_sets_every_element_and_none_beyond) {
     for (size_t c = 0; c < COUNTS; c++) {
       int64_t n = (int64_t)counts[c];
       void *x = buffer_create(dtypes[d], n + 1, 1);
-      OK(ops_get("cpu", dtypes[d])->fill(counts[c], -0.75, x));
+      draw_constant(dtypes[d], counts[c], -0.75, x);
       for (int64_t i = 0; i < n; i++)
         cr_assert(eq(dbl, buffer_get(dtypes[d], x, i), -0.75), "element %lld", (long long)i);
       cr_assert(eq(dbl, buffer_get(dtypes[d], x, n), buffer_number(1, n)), "the element after the last");
@@ -424,7 +438,7 @@ Test(ops, pixels_are_their_formula_for_every_value_and_number_of_channels) {
       void *y = buffer_create(dtypes[d], n + 1, 1);
       for (int64_t i = 0; i < n; i++)
         x[i] = (uint8_t)(i / channels[k] + i % channels[k]);
-      OK(ops_get("cpu", dtypes[d])->pixels(COUNT, channels[k], x, mean, std, y));
+      OK(ops_host(dtypes[d])->pixels(COUNT, channels[k], x, mean, std, y));
       for (int64_t i = 0; i < n; i++) {
         double expected = (x[i] / 255.0 - mean[i % channels[k]]) / std[i % channels[k]];
         expected = dtypes[d] == F32 ? (double)(float)expected : expected;
@@ -458,15 +472,16 @@ static char *exact_results(const struct ops *ops, size_t *bytes) {
     KEEP(v, N * size);
   }
   OK(ops->activation_forward(ACTIVATION_RELU, N, v, v)); /* second moments are not negative */
-  struct adam_step adam = {0.01, 0.5, 0.9, 0.99, 1e-8, 0.7, 0.1, 0.999};
+  const double scale = 0.7;
+  struct adam_step adam = {0.01, 0.5, 0.9, 0.99, 1e-8, &scale, 0.1, 0.999};
   OK(ops->adam(N, &adam, p, x, m, v));
-  struct sgd_step sgd = {0.01, 0.9, 0.7, 0.1};
+  struct sgd_step sgd = {0.01, 0.9, &scale, 0.1};
   OK(ops->sgd(N, &sgd, p, x, m));
   OK(ops->add(N, 0.3, x, p));
   KEEP(p, N * size);
-  OK(ops->uniform(N, random_key(1, RANDOM_INIT, 0), 1, p));
+  draw_uniform(dtype, N, random_key(1, RANDOM_INIT, 0), 1, p);
   KEEP(p, N * size);
-  OK(ops->normal(N, random_key(1, RANDOM_INIT, 0), 1, p));
+  draw_normal(dtype, N, random_key(1, RANDOM_INIT, 0), 1, p);
   KEEP(p, N * size);
   double squares;
   OK(ops->sum_squares(N, x, &squares));
@@ -497,7 +512,7 @@ static char *exact_results(const struct ops *ops, size_t *bytes) {
 
 Test(ops, what_is_called_exact_does_not_depend_on_the_number_of_threads) {
   for (int d = 0; d < 2; d++) {
-    const struct ops *ops = ops_get("cpu", dtypes[d]);
+    const struct ops *ops = ops_host(dtypes[d]);
     size_t bytes[2];
     omp_set_num_threads(1);
     char *one = exact_results(ops, &bytes[0]);

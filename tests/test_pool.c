@@ -32,7 +32,7 @@ struct trial {
 
 /* Values on a coarse grid: ties are frequent. */
 static struct trial trial_create(enum dtype dtype, const struct pool_shape *s, int64_t rows) {
-  struct trial t = {.ops = ops_get("cpu", dtype), .shape = *s, .rows = rows};
+  struct trial t = {.ops = ops_host(dtype), .shape = *s, .rows = rows};
   t.out_height = spatial_out(s->height, s->kernel_height, s->stride, s->padding);
   t.out_width = spatial_out(s->width, s->kernel_width, s->stride, s->padding);
   t.x_count = rows * s->height * s->width * s->channels;

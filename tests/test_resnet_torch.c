@@ -40,7 +40,7 @@ static double drawn(int stream, int64_t i) {
 static struct net *make_net(enum dtype dtype, int depth, double lift) {
   struct image_spec spec = {.height = SIDE, .width = SIDE, .std = {1, 1, 1}, .outputs = OUTPUTS};
   struct net *net;
-  OK(resnet_create(ops_get("cpu", dtype), depth, &spec, ROWS, &net));
+  OK(resnet_create(ops_host(dtype), depth, &spec, ROWS, &net));
   OK(net_initialise(net, 5));
   struct parameters own = net_parameters(net), buffers = net_buffers(net);
   for (int k = 0; k < own.head; k++) {

@@ -112,7 +112,7 @@ static void make_batch(struct side *side, enum dtype dtype) {
 }
 
 static void begin(struct side *side, const struct setting *setting, MPI_Comm mpi) {
-  const struct ops *ops = ops_get("cpu", setting->dtype);
+  const struct ops *ops = ops_host(setting->dtype);
   struct optim_spec spec = optim_defaults(OPTIM_SGD);
   *side = (struct side){.setting = setting};
   MUST(comm_create(mpi, &side->comm));
@@ -160,7 +160,7 @@ static double step(struct side *side, double lr) {
   EXPECT(value.nonfinite == NULL, "%s is not finite", value.nonfinite);
   double loss = value.regression_local;
   MUST(comm_sum(side->comm, F64, &loss, 1));
-  MUST(optim_step(side->optim, own.data, own.gradients, lr, 1));
+  MUST(optim_step(side->optim, own.data, own.gradients, lr, NULL));
   return loss + 0.5 * value.conr;
 }
 

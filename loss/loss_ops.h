@@ -1,0 +1,60 @@
+/* Losses where the network is: what a device's backend offers beside the host's functions (regression.h, conr.h).
+ *
+ *     const struct loss_ops *losses;
+ *     TRY(loss_ops_open(device, &losses));
+ *     TRY(losses->regression(&loss, rows, targets, pred, target, weight, rows_global, grad, sum));
+ *     ...
+ *     TRY(losses->conr_loss(conr, &batch, beta, grad_features));
+ *     TRY(losses->conr_result(conr, &result));                                 the host waits: once a step, at its end
+ *
+ * All arrays lie in the device's memory, and all work is queued on its main stream: nothing but conr_result() makes the
+ * host wait (and the banded path of ConR, once: see conr_loss).  Predictions, labels, weights and sums have the types
+ * said; features and their gradient those of the network's values. */
+#ifndef CONR_LOSS_LOSS_OPS_H
+#define CONR_LOSS_LOSS_OPS_H
+
+#include "dist/comm.h"
+#include "dist/device.h"
+#include "loss/conr.h"
+#include "loss/regression.h"
+#include "model/ops.h"
+
+struct conr_device;
+
+struct loss_ops {
+  /* regression_loss() of regression.h on float32: *loss += the part of these rows, in double; grad is overwritten.
+   * pred, target, grad [rows, targets], weight [rows] or NULL.  Local.  Repeated. */
+  enum status (*regression)(const struct regression *loss, int64_t rows, int targets, const float *pred,
+                            const float *target, const float *weight, int64_t rows_global, float *grad, double *sum);
+
+  /* *found += how many of x [count] are NaN or infinite.  dtype F32 or BF16.  Local.  Exact. */
+  enum status (*count_nonfinite)(enum dtype dtype, int64_t count, const void *x, double *found);
+
+  /* ConR (conr.h has the definitions) over the rows of all ranks.
+   * comm       of device memory (comm_device.h), borrowed: must outlive this
+   * precision  F32: products in float32; TF32; BF16: features travel and are multiplied as 16 bits, sums are float32
+   * Collective; all ranks pass equal arguments. */
+  enum status (*conr_create)(struct device *device, struct comm *comm, enum precision precision, int features,
+                             int targets, const struct conr_options *options, struct conr_device **out);
+  void (*conr_destroy)(struct conr_device **conr);
+
+  /* Queue the loss of a batch and the gradient of `coefficient` times it.
+   * batch          features of the values' type, labels, predictions and weights float32; rows_of_rank must be given
+   * grad_features  [rows, features] of the values' type, overwritten
+   * Collective.  Values that are not finite are found by conr_result().  The banded path copies the predictions of all rows
+   * to the host to plan its panels: one wait; CONR_AUTO chooses it when it saves more. */
+  enum status (*conr_loss)(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
+                           void *grad_features);
+
+  /* What the last conr_loss() found; the host waits for it.  ERR_NUMERIC on all ranks alike when a value was not finite. */
+  enum status (*conr_result)(struct conr_device *conr, struct conr_result *result);
+};
+
+/* ERR_DEVICE when the backend has none.  The device is not the host. */
+enum status loss_ops_open(struct device *device, const struct loss_ops **out);
+
+/* The name by which a backend's library gives its function of that form. */
+#define LOSS_OPS_OPEN_SYMBOL "conr_cuda_loss_ops_open"
+typedef enum status loss_ops_open_function(struct device *device, const struct loss_ops **out);
+
+#endif
