@@ -3,8 +3,29 @@
 #include "dist/comm_ops.h"
 #include "dist/memory.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+
+/* A communicator on device memory leaves what is about ranks and numbers of the host to the one it was made from. */
+static struct comm *control_of(struct comm *comm) {
+  return comm->control != NULL ? comm->control : comm;
+}
+
+/* Of the dead nothing is asked: the ranks no longer make the same calls. */
+static enum status alive(const struct comm *comm) {
+  REQUIRE(!comm->dead, ERR_COMM, "%s", comm->last_words);
+  return STATUS_OK;
+}
+
+enum status comm_die(struct comm *comm, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(comm->last_words, sizeof comm->last_words, format, arguments);
+  va_end(arguments);
+  comm->dead = true;
+  return alive(comm);
+}
 
 enum status comm_create(MPI_Comm mpi, struct comm **out) {
   return comm_create_mpi(mpi, out);
@@ -14,6 +35,7 @@ void comm_destroy(struct comm **comm) {
   if (*comm == NULL)
     return;
   (*comm)->ops->destroy(*comm);
+  event_destroy(&(*comm)->reached);
   memory_free((void **)comm);
 }
 
@@ -38,24 +60,29 @@ const char *comm_host(const struct comm *comm) {
 }
 
 enum status comm_barrier(struct comm *comm) {
-  return comm->ops->barrier(comm);
+  TRY(alive(comm));
+  return control_of(comm)->ops->barrier(control_of(comm));
 }
 
 enum status comm_sum(struct comm *comm, enum dtype dtype, void *data, size_t count) {
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
+  TRY(alive(comm));
   return comm->ops->sum(comm, dtype, data, count);
 }
 
 enum status comm_max_i64(struct comm *comm, int64_t *data, size_t count) {
-  return comm->ops->max_i64(comm, data, count);
+  TRY(alive(comm));
+  return control_of(comm)->ops->max_i64(control_of(comm), data, count);
 }
 
 enum status comm_max_f64(struct comm *comm, double *data, size_t count) {
-  return comm->ops->max_f64(comm, data, count);
+  TRY(alive(comm));
+  return control_of(comm)->ops->max_f64(control_of(comm), data, count);
 }
 
 enum status comm_broadcast(struct comm *comm, void *data, size_t bytes, int root) {
+  TRY(alive(comm));
   return comm->ops->broadcast(comm, data, bytes, root);
 }
 
@@ -66,6 +93,7 @@ enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *
     others += rank == comm->rank ? 0 : rows_of_rank[rank];
   comm->traffic.gather_calls++;
   comm->traffic.gather_bytes += others * (int64_t)row_bytes;
+  TRY(alive(comm));
   return comm->ops->gather_rows(comm, own, rows_of_rank, row_bytes, all);
 }
 
@@ -73,14 +101,17 @@ enum status comm_sum_start(struct comm *comm, enum dtype dtype, void *data, size
                            struct comm_request *request) {
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
+  TRY(alive(comm));
   return comm->ops->sum_start(comm, dtype, data, count, request);
 }
 
 enum status comm_progress(struct comm *comm, struct comm_request *request, bool *done) {
+  TRY(alive(comm));
   return comm->ops->progress(comm, request, done);
 }
 
 enum status comm_wait(struct comm *comm, struct comm_request *request) {
+  TRY(alive(comm));
   return comm->ops->wait(comm, request);
 }
 
@@ -95,7 +126,7 @@ enum status comm_agree(struct comm *comm, enum status local) {
     char sentence[1020];
   } verdict = {.code = (int32_t)local};
   strncpy(verdict.sentence, status_message(), sizeof verdict.sentence - 1);
-  TRY(comm_broadcast(comm, &verdict, sizeof verdict, (int)-worst));
+  TRY(comm_broadcast(control_of(comm), &verdict, sizeof verdict, (int)-worst)); /* host memory */
   fail((enum status)verdict.code, "%s", verdict.sentence);
   status_set_agreed();
   return (enum status)verdict.code;
@@ -110,7 +141,7 @@ enum status comm_same(struct comm *comm, const char *what, const void *data, siz
     return status;
   }
   memcpy(root_bytes, data, bytes);
-  status = comm_broadcast(comm, root_bytes, bytes, 0);
+  status = comm_broadcast(control_of(comm), root_bytes, bytes, 0);
   if (status == STATUS_OK && memcmp(root_bytes, data, bytes) != 0)
     status = fail(ERR_BUG, "%s differs between rank 0 and rank %d", what, comm->rank);
   memory_free((void **)&root_bytes);
@@ -118,11 +149,13 @@ enum status comm_same(struct comm *comm, const char *what, const void *data, siz
 }
 
 enum status comm_node_alloc(struct comm *comm, size_t bytes, void **out) {
-  return comm->ops->node_alloc(comm, bytes, out);
+  TRY(alive(comm));
+  return control_of(comm)->ops->node_alloc(control_of(comm), bytes, out);
 }
 
 enum status comm_node_barrier(struct comm *comm) {
-  return comm->ops->node_barrier(comm);
+  TRY(alive(comm));
+  return control_of(comm)->ops->node_barrier(control_of(comm));
 }
 
 struct comm_traffic comm_traffic(const struct comm *comm) {

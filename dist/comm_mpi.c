@@ -15,6 +15,8 @@
 struct mpi_transport {
   MPI_Comm world;           /* owned duplicate                         */
   MPI_Comm node;            /* owned: the ranks that share this host   */
+  MPI_Datatype brain;       /* owned: bf16, which MPI does not know, ... */
+  MPI_Op brain_sum;         /* owned: ... and its sum                    */
   void *block[MOST_BLOCKS]; /* host-shared memory, mapped */
   size_t length[MOST_BLOCKS];
   int block_count;
@@ -30,18 +32,58 @@ static enum status check(int code, const char *call) {
   return fail(ERR_COMM, "%s failed: %.*s", call, length, text);
 }
 
-static MPI_Datatype mpi_type(enum dtype dtype) {
-  return dtype == F32 ? MPI_FLOAT : MPI_DOUBLE;
-}
-
 static struct mpi_transport *transport_of(struct comm *comm) {
   return comm->transport;
+}
+
+static MPI_Datatype sum_type(struct comm *comm, enum dtype dtype) {
+  return dtype == BF16 ? transport_of(comm)->brain : dtype == F32 ? MPI_FLOAT : MPI_DOUBLE;
+}
+
+static MPI_Op sum_operation(struct comm *comm, enum dtype dtype) {
+  return dtype == BF16 ? transport_of(comm)->brain_sum : MPI_SUM;
+}
+
+/* bf16 is the upper half of a float32. */
+static float widen(uint16_t brain) {
+  uint32_t bits = (uint32_t)brain << 16;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/* To the nearest, ties to even; what is not a number stays so. */
+static uint16_t narrow(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  if (value != value)
+    return (uint16_t)(bits >> 16 | 0x40);
+  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* MPI's form of an operation: to[i] += from[i]; each addition is rounded. */
+static void add_brains(void *from, void *to, int *count, MPI_Datatype *type) {
+  const uint16_t *x = from;
+  uint16_t *y = to;
+  (void)type;
+  for (int i = 0; i < *count; i++)
+    y[i] = narrow(widen(x[i]) + widen(y[i]));
+}
+
+static enum status make_brains(struct mpi_transport *transport) {
+  TRY(check(MPI_Type_contiguous(2, MPI_BYTE, &transport->brain), "MPI_Type_contiguous"));
+  TRY(check(MPI_Type_commit(&transport->brain), "MPI_Type_commit"));
+  return check(MPI_Op_create(add_brains, 1, &transport->brain_sum), "MPI_Op_create");
 }
 
 static void destroy(struct comm *comm) {
   struct mpi_transport *transport = transport_of(comm);
   for (int i = transport->block_count - 1; i >= 0; i--)
     munmap(transport->block[i], transport->length[i]);
+  if (transport->brain_sum != MPI_OP_NULL)
+    MPI_Op_free(&transport->brain_sum);
+  if (transport->brain != MPI_DATATYPE_NULL)
+    MPI_Type_free(&transport->brain);
   if (transport->node != MPI_COMM_NULL)
     MPI_Comm_free(&transport->node);
   if (transport->world != MPI_COMM_NULL)
@@ -67,7 +109,7 @@ static enum status all_reduce(struct comm *comm, MPI_Datatype type, size_t eleme
 }
 
 static enum status sum(struct comm *comm, enum dtype dtype, void *data, size_t count) {
-  return all_reduce(comm, mpi_type(dtype), dtype_size(dtype), MPI_SUM, data, count);
+  return all_reduce(comm, sum_type(comm, dtype), dtype_size(dtype), sum_operation(comm, dtype), data, count);
 }
 
 static enum status max_i64(struct comm *comm, int64_t *data, size_t count) {
@@ -137,7 +179,8 @@ static enum status sum_start(struct comm *comm, enum dtype dtype, void *data, si
                              struct comm_request *request) {
   REQUIRE(count <= INT_MAX, ERR_BUG, "a bucket of %zu elements is too large", count);
   MPI_Request mpi = MPI_REQUEST_NULL;
-  TRY(check(MPI_Iallreduce(MPI_IN_PLACE, data, (int)count, mpi_type(dtype), MPI_SUM, transport_of(comm)->world, &mpi),
+  TRY(check(MPI_Iallreduce(MPI_IN_PLACE, data, (int)count, sum_type(comm, dtype), sum_operation(comm, dtype),
+                           transport_of(comm)->world, &mpi),
             "MPI_Iallreduce"));
   store_request(request, mpi);
   return STATUS_OK;
@@ -225,6 +268,12 @@ static enum status node_barrier(struct comm *comm) {
   return STATUS_OK;
 }
 
+/* A rank that dies takes the job along: mpirun sees to it. */
+static enum status check_ranks(struct comm *comm) {
+  (void)comm;
+  return STATUS_OK;
+}
+
 static const struct comm_ops mpi_ops = {
     .name = "mpi",
     .destroy = destroy,
@@ -237,6 +286,7 @@ static const struct comm_ops mpi_ops = {
     .sum_start = sum_start,
     .progress = progress,
     .wait = wait_request,
+    .check = check_ranks,
     .node_alloc = node_alloc,
     .node_barrier = node_barrier,
 };
@@ -250,6 +300,8 @@ enum status comm_create_mpi(MPI_Comm mpi, struct comm **out) {
   comm->ops = &mpi_ops;
   struct mpi_transport *transport = comm->transport;
   transport->world = transport->node = MPI_COMM_NULL;
+  transport->brain = MPI_DATATYPE_NULL;
+  transport->brain_sum = MPI_OP_NULL;
   TRY_GOTO(check(MPI_Comm_dup(mpi, &transport->world), "MPI_Comm_dup"), failed);
   /* Codes come back to us instead of ending the job inside MPI. */
   MPI_Comm_set_errhandler(transport->world, MPI_ERRORS_RETURN);
@@ -261,6 +313,7 @@ enum status comm_create_mpi(MPI_Comm mpi, struct comm **out) {
       failed);
   MPI_Comm_rank(transport->node, &comm->node_rank);
   MPI_Comm_size(transport->node, &comm->node_size);
+  TRY_GOTO(make_brains(transport), failed);
   gethostname(comm->host, sizeof comm->host - 1);
   *out = comm;
   return STATUS_OK;
@@ -270,4 +323,8 @@ failed:
     destroy(comm);
   memory_free((void **)&comm);
   return status;
+}
+
+enum status comm_duplicate_mpi(struct comm *mpi, struct comm **out) {
+  return comm_create_mpi(transport_of(mpi)->world, out);
 }

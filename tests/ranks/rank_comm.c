@@ -1,6 +1,7 @@
 /* The conformance list of communicators: what comm.h promises, case by case, on any number of ranks.
  *
  *   rank_comm list mpi [case]   all cases, or one, on that transport; ends non-zero and says what was wrong
+ *   rank_comm list staged       likewise, with all sums and rows copied aside, as they are for a GPU, before MPI has them
  *   rank_comm faults mpi        the list on transports that are wrong on purpose: each of them must be noticed
  *   rank_comm parts             communicators of some of the ranks, and in another order
  *   rank_comm limits            what the MPI transport refuses, on all ranks alike
@@ -712,7 +713,24 @@ struct transport {
   enum status (*create)(MPI_Comm mpi, struct comm **out);
 };
 
-static const struct transport transports[] = {{"mpi", comm_create}};
+/* The transport of GPUs through host memory, with the host in place of a GPU: copies are done at once. */
+static enum status create_staged(MPI_Comm mpi, struct comm **out) {
+  static struct comm *host; /* for all cases, so that none of them is said to have left it */
+  (void)mpi;
+  if (host == NULL)
+    MUST(comm_create(MPI_COMM_WORLD, &host));
+  MUST(memory_alloc_zero(sizeof **out, (void **)out));
+  (*out)->rank = host->rank;
+  (*out)->size = host->size;
+  (*out)->node_rank = host->node_rank;
+  (*out)->node_size = host->node_size;
+  strcpy((*out)->host, host->host);
+  (*out)->control = host;
+  (*out)->timeout_seconds = PATIENCE_SECONDS;
+  return comm_open_staged(*out);
+}
+
+static const struct transport transports[] = {{"mpi", comm_create}, {"staged", create_staged}};
 
 /* The list, or one case of it, on communicators of `transport`; with `ops` put in place of its table. */
 static void run_cases(const struct transport *transport, const char *only, const struct comm_ops *ops) {
@@ -721,6 +739,8 @@ static void run_cases(const struct transport *transport, const char *only, const
     if (only != NULL && strcmp(only, cases[i].name) != 0)
       continue;
     record.name = cases[i].name;
+    MUST(transport->create(MPI_COMM_WORLD, &comm));
+    comm_destroy(&comm);
     size_t before = memory_in_use(); /* a fault on purpose may have lost some */
     MUST(transport->create(MPI_COMM_WORLD, &comm));
     if (ops != NULL)
