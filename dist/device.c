@@ -114,7 +114,7 @@ void device_close(struct device **device) {
 }
 
 const struct device_facts *device_facts(const struct device *device) {
-  static const struct device_facts host = {.index = -1, .name = "host", .numa_node = -1};
+  static const struct device_facts host = {.index = -1, .name = "cpu", .numa_node = -1};
   return device == NULL ? &host : &device->facts;
 }
 

@@ -38,7 +38,7 @@ struct graph;
 /* What a device is, for people. */
 struct device_facts {
   int index;           /* among the visible ones, in PCI order                      */
-  char name[128];      /* "NVIDIA H200"; "host" for NULL                             */
+  char name[128];      /* "NVIDIA H200"; "cpu" for NULL                              */
   char bus[32];        /* PCI address, "0000:1b:00.0"                                */
   int numa_node;       /* of the host memory nearest to it; -1 = not known           */
   int capability;      /* 90 = Hopper                                                */

@@ -61,20 +61,21 @@ struct loader {
 
 /* ---- creating and destroying --------------------------------------------------------------- */
 
-static void batch_free(struct batch *batch) {
-  memory_free((void **)&batch->samples);
-  memory_free(&batch->weights);
-  memory_free(&batch->targets);
-  memory_free(&batch->inputs);
+static void batch_free(struct device *device, struct batch *batch) {
+  device_free_pinned(device, (void **)&batch->samples);
+  device_free_pinned(device, &batch->weights);
+  device_free_pinned(device, &batch->targets);
+  device_free_pinned(device, &batch->inputs);
 }
 
 static enum status batch_alloc(const struct loader *loader, struct batch *batch) {
+  struct device *device = loader->options.device;
   size_t rows = (size_t)sampler_most_rows(&loader->sampler) * (size_t)loader->options.views;
   size_t bytes = dtype_size(dataset_dtype(loader->dataset));
-  TRY(memory_alloc(rows * loader->input_bytes, &batch->inputs));
-  TRY(memory_alloc(rows * (size_t)dataset_targets(loader->dataset) * bytes, &batch->targets));
-  TRY(memory_alloc(rows * bytes, &batch->weights));
-  return memory_alloc(rows * sizeof *batch->samples, (void **)&batch->samples);
+  TRY(device_alloc_pinned(device, rows * loader->input_bytes, &batch->inputs));
+  TRY(device_alloc_pinned(device, rows * (size_t)dataset_targets(loader->dataset) * bytes, &batch->targets));
+  TRY(device_alloc_pinned(device, rows * bytes, &batch->weights));
+  return device_alloc_pinned(device, rows * sizeof *batch->samples, (void **)&batch->samples);
 }
 
 static enum status check_request(const struct dataset *dataset, enum split split, const struct sampler *sampler,
@@ -142,7 +143,7 @@ void loader_destroy(struct loader **loader_pointer) {
     return;
   loader_stop(loader);
   for (int i = SLOTS - 1; i >= 0; i--)
-    batch_free(&loader->slots[i].batch);
+    batch_free(loader->options.device, &loader->slots[i].batch);
   for (int i = 0; loader->workers != NULL && i < loader->options.workers; i++)
     image_worker_destroy(&loader->workers[i].images);
   memory_free((void **)&loader->workers);

@@ -19,6 +19,7 @@
 #ifndef CONR_IO_LOADER_H
 #define CONR_IO_LOADER_H
 
+#include "dist/device.h"
 #include "dist/sampler.h"
 #include "io/augment.h"
 #include "io/dataset.h"
@@ -35,7 +36,8 @@ struct loader_options {
   struct transform transform; /* of images: size and set; not read for tables                          */
   struct image_cache *cache;  /* of images: borrowed, must outlive the loader; NULL = none             */
   int workers;                /* threads for images; 0 counts as 1; a table has one                    */
-  bool no_decode_scaling;     /* decode JPEGs at full size always, as the published Python loaders do   */
+  struct device *device;  /* borrowed: what the batches go to: they lie in memory that it can read by itself (pinned) */
+  bool no_decode_scaling; /* decode JPEGs at full size always, as the published Python loaders do   */
 };
 
 /* This rank's part of one step, view-major: all first views, then all second ones. */

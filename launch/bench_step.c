@@ -38,9 +38,10 @@ struct measurement {
 
 static enum status describe(struct bench *bench) {
   const struct config *config = bench->config;
-  bool any = strcmp(config->model, "auto") == 0;
+  bool any = strcmp(config->model, "auto") == 0, on_device = bench->session->device != NULL;
+  const char *precision = strcmp(config->precision, "auto") != 0 ? config->precision : on_device ? "bf16" : "f32";
   bench->model = (struct model_description){
-      .name = any ? "resnet18" : config->model, .outputs = 1, .precision = config->precision, .normalise = "half"};
+      .name = any ? "resnet18" : config->model, .outputs = 1, .precision = precision, .normalise = "half"};
   REQUIRE(model_is_for_images(&bench->model), ERR_ARGUMENT,
           "conr bench step measures networks for images: give --model cnn, resnet18 or resnet50");
   bench->sampler = (struct sampler){.rows = config->batch,
@@ -55,7 +56,7 @@ static enum status fill_batch(struct bench *bench) {
   struct batch *batch = &bench->batch;
   int64_t rows = sampler_most_rows(&bench->sampler), pixels = rows * net_input_width(bench->net);
   struct random_key key = random_key((uint64_t)bench->config->seed, RANDOM_TEST, 0);
-  size_t real = dtype_size(bench->ops->dtype);
+  size_t real = dtype_size(bench->ops->parameter_dtype);
   *batch =
       (struct batch){.rows = sampler_shard(&bench->sampler, 0).rows, .rows_global = bench->config->batch, .views = 1};
   TRY(memory_alloc((size_t)pixels, &batch->inputs));
@@ -67,31 +68,35 @@ static enum status fill_batch(struct bench *bench) {
     random_bits(key, (uint64_t)i, (uint64_t)bench->sampler.rank, bits);
     memcpy((char *)batch->inputs + i, bits, pixels - i < 16 ? (size_t)(pixels - i) : 16);
   }
-  draw_uniform(bench->ops->dtype, (size_t)rows, key, 10, batch->targets);
-  draw_constant(bench->ops->dtype, (size_t)rows, 1, batch->weights);
+  draw_uniform(bench->ops->parameter_dtype, (size_t)rows, key, 10, batch->targets);
+  draw_constant(bench->ops->parameter_dtype, (size_t)rows, 1, batch->weights);
   return STATUS_OK;
 }
 
 static enum status build(struct bench *bench) {
   struct optim_spec spec = optim_defaults(OPTIM_SGD);
   TRY(describe(bench));
-  TRY(model_build(bench->session->device, &bench->model, 0, sampler_most_rows(&bench->sampler), &bench->ops, &bench->net));
+  TRY(model_build(bench->session->device, &bench->model, 0, sampler_most_rows(&bench->sampler), &bench->ops,
+                  &bench->net));
   struct parameters own = net_parameters(bench->net);
   if (comm_size(bench->session->comm) > 1)
-    net_synchronise(bench->net, bench->session->comm);
+    net_synchronise(bench->net, bench->session->data);
   TRY(net_initialise(bench->net, (uint64_t)bench->config->seed));
   spec.momentum = 0.9;
   TRY(optim_create(bench->ops, &spec, own.elements, &bench->optim));
-  TRY(gradients_buckets(bench->session->comm, bench->net, (size_t)4 << 20, &bench->buckets));
+  TRY(gradients_buckets(bench->session->data, bench->net, (size_t)4 << 20, &bench->buckets));
   return fill_batch(bench);
 }
 
 static enum status build_objective(struct bench *bench) {
   struct objective_options options = {.regression = regression_default(REGRESSION_L1)};
-  struct gradients_parts parts = {
-      .comm = bench->session->comm, .net = bench->net, .sampler = &bench->sampler, .views = 1};
-  TRY(objective_create(bench->session->mpi, bench->ops, &options, (int)net_feature_width(bench->net), 1,
-                       &bench->objective));
+  struct gradients_parts parts = {.comm = bench->session->comm,
+                                  .data = bench->session->data,
+                                  .net = bench->net,
+                                  .sampler = &bench->sampler,
+                                  .views = 1};
+  TRY(objective_create(bench->session->mpi, bench->session->data, bench->ops, &options,
+                       (int)net_feature_width(bench->net), 1, &bench->objective));
   parts.objective = bench->objective;
   parts.buckets = bench->buckets;
   return gradients_create(&parts, &bench->gradients);
@@ -114,14 +119,41 @@ static void release(struct bench *bench) {
 static enum status step(struct bench *bench) {
   struct gradients_value value;
   struct parameters own = net_parameters(bench->net);
-  TRY(gradients_compute(bench->gradients, &bench->batch, &value));
-  return optim_step(bench->optim, own.data, own.gradients, 1e-3, NULL);
+  TRY(gradients_compute(bench->gradients, &bench->batch));
+  TRY(optim_step(bench->optim, own.data, own.gradients, 1e-3, NULL));
+  return gradients_finish(bench->gradients, &value);
+}
+
+/* A plain product where the network is: as a linear layer of the same precision. */
+static enum status measure_gemm(struct bench *bench, double *gflops) {
+  struct device *device = bench->session->device;
+  enum { SIZE = 8192, TRIES = 5 };
+  struct linear_shape shape = {.in = SIZE, .out = SIZE};
+  size_t count = (size_t)SIZE * SIZE, value = dtype_size(bench->ops->dtype);
+  char *x = NULL, *weight = NULL;
+  double best = INFINITY;
+  enum status status;
+  if (device == NULL)
+    return bench_gemm(gflops);
+  TRY_GOTO(device_alloc_zero(device, 2 * count * value, (void **)&x), out);
+  TRY_GOTO(device_alloc_zero(device, count * dtype_size(bench->ops->parameter_dtype), (void **)&weight), out);
+  for (int i = 0; i < TRIES; i++) {
+    double began = log_seconds();
+    TRY_GOTO(bench->ops->linear_forward(SIZE, &shape, x, weight, NULL, x + count * value), out);
+    TRY_GOTO(device_wait(device), out);
+    best = i > 0 ? fmin(best, log_seconds() - began) : best; /* the first chooses its kernel */
+  }
+  *gflops = 2.0 * SIZE * SIZE * SIZE / best / 1e9;
+out:
+  device_free(device, (void **)&weight);
+  device_free(device, (void **)&x);
+  return status;
 }
 
 static enum status measure(struct bench *bench, struct measurement *out) {
   struct comm *comm = bench->session->comm;
   double gemm;
-  TRY(comm_agree(comm, bench_gemm(&out->gemm_gflops)));
+  TRY(comm_agree(comm, measure_gemm(bench, &out->gemm_gflops)));
   TRY(step(bench)); /* makes primitives and takes scratch memory */
   out->seconds = INFINITY;
   for (int64_t repeat = 0; repeat < bench->config->repeat; repeat++) {
@@ -132,15 +164,17 @@ static enum status measure(struct bench *bench, struct measurement *out) {
     TRY(comm_max_f64(comm, &seconds, 1)); /* the slowest rank is the time */
     out->seconds = fmin(out->seconds, seconds);
   }
-  TRY(comm_agree(comm, bench_gemm(&gemm)));
+  TRY(comm_agree(comm, measure_gemm(bench, &gemm)));
   out->gemm_gflops = fmax(out->gemm_gflops, gemm);
   out->gflops = net_flops_per_row(bench->net, true) * (double)bench->batch.rows / out->seconds / 1e9;
   return STATUS_OK;
 }
 
-/* The most memory this process ever held, libraries and all. */
-static double peak_bytes(void) {
+/* The most memory this process ever held, libraries and all; on a GPU, what it holds there. */
+static double peak_bytes(const struct bench *bench) {
   struct rusage usage = {0};
+  if (bench->session->device != NULL)
+    return (double)device_bytes(bench->session->device);
   getrusage(RUSAGE_SELF, &usage);
   return (double)usage.ru_maxrss * 1024;
 }
@@ -149,19 +183,21 @@ static void print(const struct bench *bench, const struct measurement *m) {
   const struct config *config = bench->config;
   double images = (double)config->batch / m->seconds;
   if (!config->json) {
-    printf("%s, %s x %d images, %d rank%s x %d thread%s, cpu, %s: forward, backward, update in %.4f s, %.2f images/s\n",
+    printf("%s, %s x %d images, %d rank%s x %d thread%s, %s, %s: forward, backward, update in %.4f s, %.2f images/s\n",
            bench->model.name, config->size, (int)config->batch, comm_size(bench->session->comm),
            comm_size(bench->session->comm) > 1 ? "s" : "", bench->session->threads,
-           bench->session->threads > 1 ? "s" : "", bench->model.precision, m->seconds, images);
-    printf("  %.1f GFLOP/s of a rank = %.0f %% of a plain %d^3 product (%.1f); peak memory of a rank %.0f MB\n",
-           m->gflops, 100 * m->gflops / m->gemm_gflops, BENCH_GEMM_SIZE, m->gemm_gflops, peak_bytes() / 1e6);
+           bench->session->threads > 1 ? "s" : "", device_facts(bench->session->device)->name, bench->model.precision,
+           m->seconds, images);
+    printf("  %.1f GFLOP/s of a rank = %.0f %% of a plain product (%.1f); peak memory of a rank %.0f MB\n", m->gflops,
+           100 * m->gflops / m->gemm_gflops, m->gemm_gflops, peak_bytes(bench) / 1e6);
     return;
   }
-  json_t *object = json_pack(
-      "{s:s, s:s, s:I, s:i, s:i, s:s, s:s, s:f, s:f, s:f, s:f, s:I}", "model", bench->model.name, "size", config->size,
-      "batch", (json_int_t)config->batch, "threads", bench->session->threads, "ranks", comm_size(bench->session->comm),
-      "device", "cpu", "precision", bench->model.precision, "seconds", m->seconds, "images_per_second", images,
-      "gflops", m->gflops, "gemm_gflops", m->gemm_gflops, "peak_bytes", (json_int_t)peak_bytes());
+  json_t *object =
+      json_pack("{s:s, s:s, s:I, s:i, s:i, s:s, s:s, s:f, s:f, s:f, s:f, s:I}", "model", bench->model.name, "size",
+                config->size, "batch", (json_int_t)config->batch, "threads", bench->session->threads, "ranks",
+                comm_size(bench->session->comm), "device", device_facts(bench->session->device)->name, "precision",
+                bench->model.precision, "seconds", m->seconds, "images_per_second", images, "gflops", m->gflops,
+                "gemm_gflops", m->gemm_gflops, "peak_bytes", (json_int_t)peak_bytes(bench));
   json_dumpf(object, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
   putchar('\n');
   json_decref(object);

@@ -69,7 +69,7 @@ static const struct option_row table[] = {
   CHOICE("normalise", normalise, TRAIN, "half", "half|imagenet|none", "images: (x - mean) / std of pixels in 0 to 1; half: 0.5 and 0.5; imagenet: that set's"),
   CHOICE("batch-norm", batch_norm, TRAIN, "sync", "sync|rank", "statistics of batch norm: of the rows of all ranks, or of each rank's own"),
   TEXT("init", init, TRAIN, NULL, "FILE", "initial parameters by name (layer0.weight, conv1.weight ...) from a safetensors or HDF5 file"),
-  CHOICE("precision", precision, TRAIN | BENCH, "f32", "f32|f64", "arithmetic; f64 is for exactness work"),
+  CHOICE("precision", precision, TRAIN | BENCH, "auto", "auto|f32|f64|tf32|bf16", "arithmetic; auto: f32, and bf16 for images on a GPU; f64, for exactness work, on the host; tf32 and bf16 (float32 parameters) on a GPU"),
 
   CHOICE("loss", loss, TRAIN, "l1", "l1|mse|huber", "regression loss"),
   REALNUM("huber-beta", huber_beta, TRAIN, "1", 1e-12, 1e12, "knee of the Huber loss, in label units"),
@@ -131,6 +131,8 @@ static const struct option_row table[] = {
 
   INTEGER("seed", seed, IMPORT | TRAIN | BENCH, "0", 0, 9007199254740991.0, "of everything random"),
   INTEGER("threads", threads, IMPORT | TRAIN | EVAL | BENCH, "0", 0, 1024, "threads of a rank; 0: OMP_NUM_THREADS, or this host's cores shared by its ranks"),
+  CHOICE("device", device, TRAIN | EVAL | BENCH, "auto", "auto|cpu|cuda", "where networks are computed; auto: one GPU a rank if every rank has one"),
+  CHOICE("comm", comm, TRAIN | EVAL | BENCH, "auto", "auto|nccl|mpi", "how GPUs talk; auto: NCCL if every rank has a GPU of its own, else MPI through host memory"),
   FLAG("json", json, COMMAND_EVAL | COMMAND_INFO | BENCH, "print JSON on standard output instead of text"),
   FLAG("quiet", quiet, IMPORT | TRAIN | EVAL | EXPORT, "errors only"),
 };

@@ -38,6 +38,7 @@ struct config {
   const char *config, *output;
   bool force, json, quiet;
   int64_t seed, threads;
+  const char *device, *comm;
 
   /* import */
   const char *target, *weight_column, *split_column, *split, *drop, *missing;

@@ -125,15 +125,16 @@ out:
 }
 
 static enum status open_model_and_data(struct evaluation *evaluation, const struct config *config) {
-  struct model_description description = {.name = evaluation->header.name,
-                                          .height = evaluation->header.height,
-                                          .width = evaluation->header.width,
-                                          .normalise = evaluation->header.normalise,
-                                          .inputs = evaluation->header.inputs,
-                                          .outputs = evaluation->header.outputs,
-                                          .hidden = evaluation->header.hidden,
-                                          .activation = evaluation->header.activation,
-                                          .precision = evaluation->header.precision};
+  struct model_description description = {
+      .name = evaluation->header.name,
+      .height = evaluation->header.height,
+      .width = evaluation->header.width,
+      .normalise = evaluation->header.normalise,
+      .inputs = evaluation->header.inputs,
+      .outputs = evaluation->header.outputs,
+      .hidden = evaluation->header.hidden,
+      .activation = evaluation->header.activation,
+      .precision = model_precision(evaluation->session->device, evaluation->header.precision)};
   enum dtype dtype = strcmp(evaluation->header.precision, "f64") == 0 ? F64 : F32;
   struct standardisation as = {.features = (int)evaluation->header.inputs,
                                .mean = evaluation->standardise,
@@ -149,7 +150,8 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
   struct sampler sampler = {.rows = dataset_split_rows(evaluation->dataset, split_of(config->part)),
                             .batch = config->batch,
                             .size = comm_size(evaluation->session->comm)};
-  return model_build(evaluation->session->device, &description, 0, sampler_most_rows(&sampler), &evaluation->ops, &evaluation->net);
+  return model_build(evaluation->session->device, &description, 0, sampler_most_rows(&sampler), &evaluation->ops,
+                     &evaluation->net);
 }
 
 static void close_evaluation(struct evaluation *evaluation) {
@@ -172,11 +174,9 @@ static enum status run_evaluation(struct session *session, const struct config *
   TRY_GOTO(share_header(evaluation, &opened), out);
   TRY_GOTO(comm_agree(comm, open_model_and_data(evaluation, config)), out);
   struct parameters own = net_parameters(evaluation->net), buffers = net_buffers(evaluation->net);
-  size_t real = dtype_size(evaluation->ops->dtype);
-  status = root ? checkpoint_restore(&opened, own, buffers, NULL, evaluation->ops->dtype) : STATUS_OK;
+  status = root ? checkpoint_restore(&opened, own, buffers, NULL, evaluation->ops->parameter_dtype) : STATUS_OK;
   TRY_GOTO(comm_agree(comm, status), out);
-  TRY_GOTO(comm_broadcast(comm, own.data, own.elements * real, 0), out);
-  TRY_GOTO(comm_broadcast(comm, buffers.data, buffers.elements * real, 0), out);
+  TRY_GOTO(model_share(session->data, evaluation->net), out);
   struct loader_options options =
       loading_options(config, session->threads, evaluation->header.height, evaluation->header.width, false);
   TRY_GOTO(inference_create(comm, evaluation->dataset, split_of(config->part), evaluation->net, config->batch, &options,

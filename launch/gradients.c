@@ -1,7 +1,9 @@
 /* Passes and micro-batches of a training step. */
 #include "launch/gradients.h"
 
+#include "dist/comm_device.h"
 #include "dist/memory.h"
+#include "launch/upload.h"
 
 #include <string.h>
 
@@ -12,13 +14,23 @@ struct group {
   bool last; /* of the step */
 };
 
+/* What a step finds out, in double, where the net is. */
+enum number { NUMBER_REGRESSION, NUMBER_BAD, NUMBER_SQUARES, NUMBER_FACTOR, NUMBERS };
+
 struct gradients {
   struct gradients_parts parts;
-  enum dtype dtype;
-  int64_t targets, features, input_bytes; /* of a row */
-  int64_t *samples_of_rank;               /* [ranks] of the step at hand                                  */
-  void *grad_predictions;                 /* [capacity, targets]                                          */
-  void *grad_features;                    /* [group rows, features]; NULL without ConR                    */
+  struct device *device;                             /* of the net                                           */
+  int64_t targets, features;                         /* of a row                                             */
+  int64_t input_bytes, feature_bytes, element_bytes; /* of a row's input and features, of a parameter        */
+  struct upload *upload;
+  struct step_clock *clock;
+  double *numbers;              /* [NUMBERS] in the memory of the net                                      */
+  double *numbers_here;         /* the same, pinned, once the host has waited                              */
+  struct gradients_value value; /* of the step at hand, so far                                             */
+  const int64_t *samples;       /* borrowed: of the batch at hand, in host memory                          */
+  int64_t *samples_of_rank;     /* [ranks] of the step at hand                                             */
+  void *grad_predictions;       /* [capacity, targets]                                          */
+  void *grad_features;          /* [group rows, features]; NULL without ConR                    */
   /* Of micro-batches; NULL when every pass goes through whole. */
   void *all_features, *all_predictions;                               /* [group rows, ...]; NULL without ConR */
   void *piece_inputs, *piece_labels, *piece_weights, *piece_gradient; /* [capacity, ...] */
@@ -39,57 +51,66 @@ int64_t gradients_capacity(const struct sampler *sampler, int views, int64_t mic
   return most_views(views) * piece_samples(sampler, micro_batch);
 }
 
-enum status gradients_buckets(struct comm *comm, const struct net *net, size_t bytes, struct buckets **out) {
+enum status gradients_buckets(struct comm *data, const struct net *net, size_t bytes, struct buckets **out) {
   struct parameters own = net_parameters(net);
   size_t *offsets;
   TRY(memory_alloc((size_t)own.count * sizeof *offsets, (void **)&offsets));
   for (int i = 0; i < own.count; i++)
     offsets[i] = own.list[i].offset;
-  enum status status =
-      buckets_create(comm, net_ops(net)->dtype, own.gradients, offsets, (size_t)own.count, own.elements, bytes, out);
+  enum status status = buckets_create(data, net_ops(net)->parameter_dtype, own.gradients, offsets, (size_t)own.count,
+                                      own.elements, bytes, out);
   memory_free((void **)&offsets);
   return status;
 }
 
-static enum status alloc_rows(int64_t rows, int64_t row_bytes, void **out) {
-  return memory_alloc((size_t)(rows * row_bytes), out);
+static enum status alloc_rows(struct gradients *own, int64_t rows, int64_t row_bytes, void **out) {
+  return device_alloc(own->device, (size_t)(rows * row_bytes), out);
 }
 
 static enum status alloc_pieces(struct gradients *own, int64_t rows, int64_t capacity) {
-  int64_t real = (int64_t)dtype_size(own->dtype);
   if (capacity == rows)
     return STATUS_OK;
-  TRY(alloc_rows(capacity, own->input_bytes, &own->piece_inputs));
-  TRY(alloc_rows(capacity, own->targets * real, &own->piece_labels));
-  TRY(alloc_rows(capacity, real, &own->piece_weights));
+  TRY(alloc_rows(own, capacity, own->input_bytes, &own->piece_inputs));
+  TRY(alloc_rows(own, capacity, own->targets * own->element_bytes, &own->piece_labels));
+  TRY(alloc_rows(own, capacity, own->element_bytes, &own->piece_weights));
   if (own->grad_features == NULL)
     return STATUS_OK;
-  TRY(alloc_rows(capacity, own->features * real, &own->piece_gradient));
-  TRY(alloc_rows(rows, own->features * real, &own->all_features));
-  return alloc_rows(rows, own->targets * real, &own->all_predictions);
+  TRY(alloc_rows(own, capacity, own->feature_bytes, &own->piece_gradient));
+  TRY(alloc_rows(own, rows, own->feature_bytes, &own->all_features));
+  return alloc_rows(own, rows, own->targets * own->element_bytes, &own->all_predictions);
 }
 
 static enum status alloc_all(struct gradients *own) {
   const struct gradients_parts *parts = &own->parts;
-  int64_t real = (int64_t)dtype_size(own->dtype);
-  int64_t rows = most_views(parts->views) * sampler_most_rows(parts->sampler);
+  int64_t most = sampler_most_rows(parts->sampler), rows = most_views(parts->views) * most;
   int64_t capacity = gradients_capacity(parts->sampler, parts->views, parts->micro_batch);
+  struct upload_sizes sizes = {.rows = parts->views * most,
+                               .input_bytes = (size_t)own->input_bytes,
+                               .target_bytes = (size_t)(own->targets * own->element_bytes),
+                               .weight_bytes = (size_t)own->element_bytes};
+  TRY(upload_create(own->device, &sizes, &own->upload));
+  TRY(step_clock_create(own->device, &own->clock));
+  TRY(device_alloc_zero(own->device, NUMBERS * sizeof *own->numbers, (void **)&own->numbers));
+  TRY(device_alloc_pinned(own->device, NUMBERS * sizeof *own->numbers, (void **)&own->numbers_here));
   TRY(memory_alloc((size_t)comm_size(parts->comm) * sizeof(int64_t), (void **)&own->samples_of_rank));
-  TRY(alloc_rows(capacity, own->targets * real, &own->grad_predictions));
+  TRY(alloc_rows(own, capacity, own->targets * own->element_bytes, &own->grad_predictions));
   if (objective_has_conr(parts->objective))
-    TRY(alloc_rows(rows, own->features * real, &own->grad_features));
+    TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_features));
   return alloc_pieces(own, rows, capacity);
 }
 
 enum status gradients_create(const struct gradients_parts *parts, struct gradients **out) {
+  const struct ops *ops = net_ops(parts->net);
   struct gradients *own;
   *out = NULL;
   TRY(memory_alloc_zero(sizeof *own, (void **)&own));
   own->parts = *parts;
-  own->dtype = net_ops(parts->net)->dtype;
+  own->device = ops->device;
   own->targets = net_output_width(parts->net);
   own->features = net_feature_width(parts->net);
-  own->input_bytes = net_input_width(parts->net) * (net_input(parts->net).pixels ? 1 : (int64_t)dtype_size(own->dtype));
+  own->element_bytes = (int64_t)dtype_size(ops->parameter_dtype);
+  own->feature_bytes = own->features * (int64_t)dtype_size(ops->dtype);
+  own->input_bytes = net_input_width(parts->net) * (net_input(parts->net).pixels ? 1 : (int64_t)dtype_size(ops->dtype));
   enum status status = alloc_all(own);
   if (status != STATUS_OK)
     gradients_destroy(&own);
@@ -101,10 +122,14 @@ void gradients_destroy(struct gradients **gradients) {
   struct gradients *own = *gradients;
   if (own == NULL)
     return;
-  void **const buffers[] = {&own->piece_gradient, &own->piece_weights,   &own->piece_labels,  &own->piece_inputs,
-                            &own->all_features,   &own->all_predictions, &own->grad_features, &own->grad_predictions};
+  void **const buffers[] = {&own->piece_gradient, &own->piece_weights,    &own->piece_labels,
+                            &own->piece_inputs,   &own->all_features,     &own->all_predictions,
+                            &own->grad_features,  &own->grad_predictions, (void **)&own->numbers};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-    memory_free(buffers[i]);
+    device_free(own->device, buffers[i]);
+  device_free_pinned(own->device, (void **)&own->numbers_here);
+  step_clock_destroy(&own->clock);
+  upload_destroy(&own->upload);
   memory_free((void **)&own->samples_of_rank);
   memory_free((void **)gradients);
 }
@@ -136,29 +161,35 @@ static char *row_at(const void *rows, int64_t row, int64_t row_bytes) {
 
 /* The piece's rows of an array [views * batch->rows, row_bytes] whose first view is `view`: in place when they lie
  * together, else copied to `room`. */
-static const void *rows_of(const struct batch *batch, const struct group *group, const struct piece *piece,
-                           const void *rows, int view, int64_t row_bytes, void *room) {
-  if (piece->whole || group->views == 1)
-    return row_at(rows, view * batch->rows + piece->first, row_bytes);
+static enum status rows_of(const struct gradients *own, const struct batch *batch, const struct group *group,
+                           const struct piece *piece, const void *rows, int view, int64_t row_bytes, void *room,
+                           const void **out) {
+  *out = room;
+  if (piece->whole || group->views == 1) {
+    *out = row_at(rows, view * batch->rows + piece->first, row_bytes);
+    return STATUS_OK;
+  }
   for (int v = 0; v < group->views; v++)
-    memcpy(row_at(room, v * piece->samples, row_bytes),
-           row_at(rows, (view + v) * batch->rows + piece->first, row_bytes), (size_t)(piece->samples * row_bytes));
-  return room;
+    TRY(device_copy(own->device, row_at(room, v * piece->samples, row_bytes),
+                    row_at(rows, (view + v) * batch->rows + piece->first, row_bytes),
+                    (size_t)(piece->samples * row_bytes)));
+  return STATUS_OK;
 }
 
 /* The reverse: a piece's rows to their place in an array [views of the group * batch->rows, row_bytes]. */
-static void store_rows(const struct batch *batch, const struct group *group, const struct piece *piece,
-                       const void *rows, int64_t row_bytes, void *all) {
+static enum status store_rows(const struct gradients *own, const struct batch *batch, const struct group *group,
+                              const struct piece *piece, const void *rows, int64_t row_bytes, void *all) {
   for (int v = 0; v < group->views; v++)
-    memcpy(row_at(all, v * batch->rows + piece->first, row_bytes), row_at(rows, v * piece->samples, row_bytes),
-           (size_t)(piece->samples * row_bytes));
+    TRY(device_copy(own->device, row_at(all, v * batch->rows + piece->first, row_bytes),
+                    row_at(rows, v * piece->samples, row_bytes), (size_t)(piece->samples * row_bytes)));
+  return STATUS_OK;
 }
 
 /* --- forward ------------------------------------------------------------------------------------------------ */
 
-/* Remember the first value that is not finite. */
-static void look_for_nonfinite(const struct gradients *own, const int64_t *samples, int64_t count, int64_t rows,
-                               const void *inputs, struct gradients_value *value) {
+/* On the host: remember the first value that is not finite, and whose it is. */
+static void name_nonfinite(struct gradients *own, int64_t first, int64_t count, int64_t rows, const void *inputs) {
+  enum dtype dtype = net_ops(own->parts.net)->dtype;
   const struct {
     const char *name;
     const void *values;
@@ -166,77 +197,87 @@ static void look_for_nonfinite(const struct gradients *own, const int64_t *sampl
   } arrays[] = {{"an input", inputs, own->parts.table ? net_input_width(own->parts.net) : 0},
                 {"a feature", net_features(own->parts.net), own->features},
                 {"a prediction", net_predictions(own->parts.net), own->targets}};
-  if (value->nonfinite != NULL || count == 0)
-    return;
-  /* Most steps are sound: one look at the end tells. */
-  if (regression_first_nonfinite(own->dtype, rows * own->targets, net_predictions(own->parts.net)) < 0 &&
-      (own->grad_features == NULL ||
-       regression_first_nonfinite(own->dtype, rows * own->features, net_features(own->parts.net)) < 0))
-    return;
-  for (size_t i = 0; i < sizeof arrays / sizeof *arrays && value->nonfinite == NULL; i++) {
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays && own->value.nonfinite == NULL; i++) {
     if (arrays[i].width == 0) /* pixels are always finite */
       continue;
-    int64_t at = regression_first_nonfinite(own->dtype, rows * arrays[i].width, arrays[i].values);
+    int64_t at = regression_first_nonfinite(dtype, rows * arrays[i].width, arrays[i].values);
     if (at < 0)
       continue;
-    value->nonfinite = arrays[i].name;
-    value->sample = samples[at / arrays[i].width % count];
+    own->value.nonfinite = arrays[i].name;
+    own->value.sample = own->samples[first + at / arrays[i].width % count];
   }
 }
 
+/* Most steps are sound: one look at the end of the network tells. */
+static enum status look_for_nonfinite(struct gradients *own, const struct piece *piece, int64_t rows,
+                                      const void *inputs) {
+  const struct ops *ops = net_ops(own->parts.net);
+  double before = own->device == NULL ? own->numbers[NUMBER_BAD] : 0;
+  if (rows == 0)
+    return STATUS_OK;
+  TRY(objective_count_nonfinite(own->parts.objective, ops->parameter_dtype, rows * own->targets,
+                                net_predictions(own->parts.net), &own->numbers[NUMBER_BAD]));
+  if (own->grad_features != NULL)
+    TRY(objective_count_nonfinite(own->parts.objective, ops->dtype, rows * own->features, net_features(own->parts.net),
+                                  &own->numbers[NUMBER_BAD]));
+  if (own->device == NULL && own->numbers[NUMBER_BAD] > before)
+    name_nonfinite(own, piece->first, piece->samples, rows, inputs);
+  return STATUS_OK;
+}
+
 static enum status forward(struct gradients *own, const struct batch *batch, const struct group *group,
-                           const struct piece *piece, bool again, bool accumulate, struct gradients_value *value) {
-  const int64_t *samples = batch->samples + piece->first;
+                           const struct piece *piece, bool again, bool accumulate) {
   int64_t rows = group->views * piece->samples;
-  const void *inputs =
-      rows_of(batch, group, piece, batch->inputs, group->first_view, own->input_bytes, own->piece_inputs);
+  const void *inputs;
+  TRY(step_clock_enter(own->clock, PHASE_FORWARD));
+  TRY(rows_of(own, batch, group, piece, batch->inputs, group->first_view, own->input_bytes, own->piece_inputs,
+              &inputs));
   struct pass pass = {.training = true,
                       .accumulate = accumulate,
                       .keep_statistics = again,
                       .seed = own->parts.seed,
                       .epoch = batch->epoch,
-                      .samples = samples,
+                      .samples = batch->samples + piece->first,
                       .views = group->views,
                       .first_view = group->first_view};
   TRY(net_forward(own->parts.net, inputs, rows, &pass));
-  look_for_nonfinite(own, samples, piece->samples, rows, inputs, value);
-  return STATUS_OK;
+  return look_for_nonfinite(own, piece, rows, inputs);
 }
 
 /* --- losses ------------------------------------------------------------------------------------------------- */
 
 /* Of the piece that has just gone forward: fills grad_predictions. */
 static enum status regression(struct gradients *own, const struct batch *batch, const struct group *group,
-                              const struct piece *piece, struct gradients_value *value) {
-  int64_t real = (int64_t)dtype_size(own->dtype);
-  struct objective_batch rows = {
-      .samples = piece->samples,
-      .samples_global = batch->rows_global,
-      .views = group->views,
-      .predictions = net_predictions(own->parts.net),
-      .labels = rows_of(batch, group, piece, batch->targets, group->first_view, own->targets * real, own->piece_labels),
-      .weights = rows_of(batch, group, piece, batch->weights, group->first_view, real, own->piece_weights)};
-  double loss = 0;
+                              const struct piece *piece) {
+  int64_t label_bytes = own->targets * own->element_bytes;
+  struct objective_batch rows = {.samples = piece->samples,
+                                 .samples_global = batch->rows_global,
+                                 .views = group->views,
+                                 .predictions = net_predictions(own->parts.net)};
+  TRY(step_clock_enter(own->clock, PHASE_LOSS));
   if (!group->regression)
-    return net_ops(own->parts.net)->zero((size_t)(group->views * piece->samples * own->targets), own->grad_predictions);
-  objective_regression(own->parts.objective, &rows, own->grad_predictions, &loss);
-  value->regression_local += loss;
-  return STATUS_OK;
+    return device_zero(own->device, own->grad_predictions, (size_t)(group->views * piece->samples * label_bytes));
+  TRY(rows_of(own, batch, group, piece, batch->targets, group->first_view, label_bytes, own->piece_labels,
+              &rows.labels));
+  TRY(rows_of(own, batch, group, piece, batch->weights, group->first_view, own->element_bytes, own->piece_weights,
+              &rows.weights));
+  return objective_regression(own->parts.objective, &rows, own->grad_predictions, &own->numbers[NUMBER_REGRESSION]);
 }
 
 /* Of the whole group: fills grad_features. */
 static enum status conr(struct gradients *own, const struct batch *batch, const struct group *group,
-                        const void *features, const void *predictions, struct gradients_value *value) {
-  int64_t first = group->first_view * batch->rows, real = (int64_t)dtype_size(own->dtype);
+                        const void *features, const void *predictions) {
+  int64_t first = group->first_view * batch->rows;
   struct objective_batch rows = {.samples = batch->rows,
                                  .samples_global = batch->rows_global,
                                  .views = group->views,
                                  .samples_of_rank = own->samples_of_rank,
                                  .features = features,
                                  .predictions = predictions,
-                                 .labels = row_at(batch->targets, first, own->targets * real),
-                                 .weights = row_at(batch->weights, first, real)};
-  return objective_conr(own->parts.objective, &rows, own->grad_features, &value->conr);
+                                 .labels = row_at(batch->targets, first, own->targets * own->element_bytes),
+                                 .weights = row_at(batch->weights, first, own->element_bytes)};
+  TRY(step_clock_enter(own->clock, PHASE_LOSS));
+  return objective_conr(own->parts.objective, &rows, own->grad_features);
 }
 
 /* --- backward ----------------------------------------------------------------------------------------------- */
@@ -254,68 +295,113 @@ static enum status backward(struct gradients *own, const struct batch *batch, co
                             const struct piece *piece, bool last) {
   struct net_hooks hooks = {
       .context = own->parts.buckets, .gradient_ready = gradient_ready, .progress = progress_messages};
-  int64_t row_bytes = own->features * (int64_t)dtype_size(own->dtype);
-  const void *grad_features =
-      group->conr ? rows_of(batch, group, piece, own->grad_features, 0, row_bytes, own->piece_gradient) : NULL;
+  const void *grad_features = NULL;
+  TRY(step_clock_enter(own->clock, PHASE_BACKWARD));
+  if (group->conr)
+    TRY(rows_of(own, batch, group, piece, own->grad_features, 0, own->feature_bytes, own->piece_gradient,
+                &grad_features));
   return net_backward(own->parts.net, own->grad_predictions, grad_features, last ? &hooks : NULL);
 }
 
 /* --- a group of views --------------------------------------------------------------------------------------- */
 
-static enum status compute_whole(struct gradients *own, const struct batch *batch, const struct group *group,
-                                 struct gradients_value *value) {
+static enum status compute_whole(struct gradients *own, const struct batch *batch, const struct group *group) {
   struct piece piece = piece_of(batch, 0, 1);
-  TRY(forward(own, batch, group, &piece, false, group->first_view > 0, value));
-  TRY(regression(own, batch, group, &piece, value));
+  TRY(forward(own, batch, group, &piece, false, group->first_view > 0));
+  TRY(regression(own, batch, group, &piece));
   if (group->conr)
-    TRY(conr(own, batch, group, net_features(own->parts.net), net_predictions(own->parts.net), value));
+    TRY(conr(own, batch, group, net_features(own->parts.net), net_predictions(own->parts.net)));
   return backward(own, batch, group, &piece, group->last);
 }
 
 /* The first of the two rounds: features and predictions of all pieces. */
-static enum status collect(struct gradients *own, const struct batch *batch, const struct group *group, int64_t pieces,
-                           struct gradients_value *value) {
-  int64_t real = (int64_t)dtype_size(own->dtype);
+static enum status collect(struct gradients *own, const struct batch *batch, const struct group *group,
+                           int64_t pieces) {
   for (int64_t i = 0; i < pieces; i++) {
     struct piece piece = piece_of(batch, i, pieces);
-    TRY(forward(own, batch, group, &piece, false, false, value));
-    store_rows(batch, group, &piece, net_features(own->parts.net), own->features * real, own->all_features);
-    store_rows(batch, group, &piece, net_predictions(own->parts.net), own->targets * real, own->all_predictions);
+    TRY(forward(own, batch, group, &piece, false, false));
+    TRY(store_rows(own, batch, group, &piece, net_features(own->parts.net), own->feature_bytes, own->all_features));
+    TRY(store_rows(own, batch, group, &piece, net_predictions(own->parts.net), own->targets * own->element_bytes,
+                   own->all_predictions));
   }
   return STATUS_OK;
 }
 
 static enum status compute_pieces(struct gradients *own, const struct batch *batch, const struct group *group,
-                                  int64_t pieces, struct gradients_value *value) {
+                                  int64_t pieces) {
   if (group->conr) {
-    TRY(collect(own, batch, group, pieces, value));
-    TRY(conr(own, batch, group, own->all_features, own->all_predictions, value));
+    TRY(collect(own, batch, group, pieces));
+    TRY(conr(own, batch, group, own->all_features, own->all_predictions));
   }
   for (int64_t i = 0; i < pieces; i++) {
     struct piece piece = piece_of(batch, i, pieces);
-    TRY(forward(own, batch, group, &piece, group->conr, group->first_view > 0 || i > 0, value));
-    TRY(regression(own, batch, group, &piece, value));
+    TRY(forward(own, batch, group, &piece, group->conr, group->first_view > 0 || i > 0));
+    TRY(regression(own, batch, group, &piece));
     TRY(backward(own, batch, group, &piece, group->last && i == pieces - 1));
   }
   return STATUS_OK;
 }
 
-enum status gradients_compute(struct gradients *own, const struct batch *batch, struct gradients_value *value) {
+/* --- a step ------------------------------------------------------------------------------------------------- */
+
+static enum status begin(struct gradients *own, const struct batch *batch, struct batch *there) {
+  own->value = (struct gradients_value){0};
+  own->samples = batch->samples;
+  for (int rank = 0; rank < comm_size(own->parts.comm); rank++)
+    own->samples_of_rank[rank] = sampler_shard_of(own->parts.sampler, batch->step, rank).rows;
+  TRY(device_zero(own->device, own->numbers, NUMBERS * sizeof *own->numbers));
+  return upload_take(own->upload, batch, there);
+}
+
+enum status gradients_compute(struct gradients *own, const struct batch *batch) {
   bool with_conr = objective_has_conr(own->parts.objective), apart = own->parts.views == 3;
   struct group groups[2] = {{.views = most_views(own->parts.views), .regression = !apart, .conr = with_conr},
                             {.first_view = 2, .views = 1, .regression = true}};
   int count = apart ? 2 : 1;
-  *value = (struct gradients_value){0};
+  struct batch there;
   groups[count - 1].last = true;
-  for (int rank = 0; rank < comm_size(own->parts.comm); rank++)
-    own->samples_of_rank[rank] = sampler_shard_of(own->parts.sampler, batch->step, rank).rows;
+  TRY(begin(own, batch, &there));
   int64_t pieces = count_pieces(own);
   for (int i = 0; i < count; i++) {
     if (pieces == 1)
-      TRY(compute_whole(own, batch, &groups[i], value));
+      TRY(compute_whole(own, &there, &groups[i]));
     else
-      TRY(compute_pieces(own, batch, &groups[i], pieces, value));
-    TRY(net_update_statistics(own->parts.net, own->parts.comm));
+      TRY(compute_pieces(own, &there, &groups[i], pieces));
+    TRY(net_update_statistics(own->parts.net, own->parts.data));
   }
-  return buckets_wait(own->parts.buckets);
+  TRY(step_clock_enter(own->clock, PHASE_REDUCE));
+  TRY(buckets_wait(own->parts.buckets));
+  return step_clock_enter(own->clock, PHASE_UPDATE);
+}
+
+enum status gradients_clip(struct gradients *own, double clip_norm, const double **factor) {
+  const struct ops *ops = net_ops(own->parts.net);
+  struct parameters parameters = net_parameters(own->parts.net);
+  *factor = NULL;
+  TRY(ops->sum_squares(parameters.elements, parameters.gradients, &own->numbers[NUMBER_SQUARES]));
+  if (clip_norm == 0)
+    return STATUS_OK;
+  *factor = &own->numbers[NUMBER_FACTOR];
+  return ops->clip_factor(clip_norm, &own->numbers[NUMBER_SQUARES], &own->numbers[NUMBER_FACTOR]);
+}
+
+enum status gradients_ahead(struct gradients *own, const struct batch *next) {
+  return upload_ahead(own->upload, next);
+}
+
+enum status gradients_finish(struct gradients *own, struct gradients_value *value) {
+  TRY(step_clock_leave(own->clock));
+  TRY(device_copy(own->device, own->numbers_here, own->numbers, NUMBERS * sizeof *own->numbers));
+  TRY(comm_device_wait(own->parts.data));
+  TRY(step_clock_read(own->clock));
+  own->value.regression_local = own->numbers_here[NUMBER_REGRESSION];
+  own->value.squares = own->numbers_here[NUMBER_SQUARES];
+  own->value.bad = own->numbers_here[NUMBER_BAD] > 0;
+  *value = own->value;
+  return objective_has_conr(own->parts.objective) ? objective_conr_value(own->parts.objective, &value->conr)
+                                                  : STATUS_OK;
+}
+
+void gradients_seconds(struct gradients *own, bool reset, double seconds[STEP_PHASES]) {
+  step_clock_seconds(own->clock, reset, seconds);
 }

@@ -3,7 +3,11 @@
  *     struct gradients *gradients;
  *     TRY(gradients_create(&parts, &gradients));
  *     each step:
- *       TRY(gradients_compute(gradients, batch, &value));      net_parameters().gradients hold the sum over ranks
+ *       TRY(gradients_compute(gradients, batch));              queued: net_parameters().gradients hold the sum over ranks
+ *       TRY(gradients_clip(gradients, norm, &factor));         likewise: what to scale them by
+ *       ... an optimiser's step is queued ...
+ *       TRY(gradients_ahead(gradients, next_batch));           the next batch begins to travel to the device
+ *       TRY(gradients_finish(gradients, &value));              the host waits for the step, and learns its numbers
  *     gradients_destroy(&gradients);
  *
  * Passes.  With one or two views, all of them go through the network in one joint pass.  Three views are the published
@@ -22,6 +26,7 @@
 
 #include "dist/bucket.h"
 #include "io/loader.h"
+#include "launch/step_clock.h"
 #include "loss/objective.h"
 #include "model/net.h"
 
@@ -29,8 +34,9 @@ struct gradients;
 
 /* All borrowed: they must outlive the object. */
 struct gradients_parts {
-  struct comm *comm;
-  struct net *net; /* its capacity: gradients_capacity() at least */
+  struct comm *comm; /* of the host                                                           */
+  struct comm *data; /* of the memory of the net (comm_device.h); on the host the same as comm */
+  struct net *net;   /* its capacity: gradients_capacity() at least */
   struct objective *objective;
   struct buckets *buckets;
   const struct sampler *sampler;
@@ -43,7 +49,9 @@ struct gradients_parts {
 struct gradients_value {
   double regression_local; /* this rank's part; the sum over ranks is the loss  */
   double conr;             /* global, without its coefficient; 0 when off       */
-  /* The first value of this rank that is not finite: "an input", "a feature", "a prediction"; NULL = none. */
+  double squares;          /* sum of the squared gradients of all ranks         */
+  bool bad;                /* some value of this rank was not finite            */
+  /* The first of them: "an input", "a feature", "a prediction"; NULL = not known (on a device). */
   const char *nonfinite;
   int64_t sample; /* whose it is */
 };
@@ -52,13 +60,28 @@ struct gradients_value {
 int64_t gradients_capacity(const struct sampler *sampler, int views, int64_t micro_batch);
 
 /* Buckets of about `bytes` over the gradients of a net, a slice for each parameter (bucket.h).  Local. */
-enum status gradients_buckets(struct comm *comm, const struct net *net, size_t bytes, struct buckets **out);
+enum status gradients_buckets(struct comm *data, const struct net *net, size_t bytes, struct buckets **out);
 
 /* Local. */
 enum status gradients_create(const struct gradients_parts *parts, struct gradients **out);
 void gradients_destroy(struct gradients **gradients);
 
-/* Collective.  ERR_NUMERIC on all ranks alike when ConR meets a value that is not finite; `value` names this rank's. */
-enum status gradients_compute(struct gradients *gradients, const struct batch *batch, struct gradients_value *value);
+/* batch: the loader's, in host memory; it must stay as it is until gradients_finish().
+ * Collective.  ERR_NUMERIC on all ranks alike when ConR meets a value that is not finite, here or in gradients_finish(),
+ * which names this rank's in either case. */
+enum status gradients_compute(struct gradients *gradients, const struct batch *batch);
+
+/* *factor, in the memory of the net: what clipping multiplies the gradients by; NULL when clip_norm is 0 (off).  To be
+ * called once a step, also when clipping is off: it finds the norm of the gradients.  Local. */
+enum status gradients_clip(struct gradients *gradients, double clip_norm, const double **factor);
+
+/* Send the batch of the next step ahead (NULL = there is none).  Local. */
+enum status gradients_ahead(struct gradients *gradients, const struct batch *next);
+
+/* Wait for the step.  Local; ERR_NUMERIC as above, with *value filled; ERR_COMM when another rank is lost. */
+enum status gradients_finish(struct gradients *gradients, struct gradients_value *value);
+
+/* Where the time of the steps went on this rank, since the last call with `reset`.  Local. */
+void gradients_seconds(struct gradients *gradients, bool reset, double seconds[STEP_PHASES]);
 
 #endif

@@ -6,6 +6,19 @@
 #include <math.h>
 #include <string.h>
 
+/* What batches need to go through the network and back. */
+static enum status prepare_passes(struct inference *inference) {
+  const struct ops *ops = net_ops(inference->net);
+  struct net_input input = net_input(inference->net);
+  size_t element = dtype_size(ops->parameter_dtype);
+  struct upload_sizes sizes = {.rows = sampler_most_rows(&inference->sampler),
+                               .input_bytes = (size_t)net_input_width(inference->net) * (input.pixels ? 1 : element),
+                               .target_bytes = (size_t)inference->targets * element,
+                               .weight_bytes = element};
+  TRY(upload_create(ops->device, &sizes, &inference->upload));
+  return device_alloc_pinned(ops->device, (size_t)sizes.rows * sizes.target_bytes, &inference->batch_predictions);
+}
+
 enum status inference_create(struct comm *comm, struct dataset *dataset, enum split split, struct net *net,
                              int64_t batch, const struct loader_options *options, struct inference **out) {
   *out = NULL;
@@ -25,6 +38,7 @@ enum status inference_create(struct comm *comm, struct dataset *dataset, enum sp
   TRY_GOTO(memory_alloc(values * sizeof(double), (void **)&inference->labels), failed);
   TRY_GOTO(memory_alloc((size_t)comm_size(comm) * sizeof(int64_t), (void **)&inference->rows_of_rank), failed);
   TRY_GOTO(loader_create(dataset, split, &inference->sampler, options, &inference->loader), failed);
+  TRY_GOTO(prepare_passes(inference), failed);
   const int64_t *ids = dataset_split_ids(dataset, split);
   for (int64_t i = 0; i < inference->rows; i++)
     memcpy(inference->labels + i * inference->targets, dataset_target(dataset) + ids[i] * inference->targets,
@@ -40,6 +54,8 @@ failed:
 void inference_destroy(struct inference **inference) {
   if (*inference == NULL)
     return;
+  device_free_pinned(net_ops((*inference)->net)->device, &(*inference)->batch_predictions);
+  upload_destroy(&(*inference)->upload);
   loader_destroy(&(*inference)->loader);
   memory_free((void **)&(*inference)->rows_of_rank);
   memory_free((void **)&(*inference)->labels);
@@ -49,14 +65,20 @@ void inference_destroy(struct inference **inference) {
 
 /* One pass over this rank's part of a step; its predictions go to their place. */
 static enum status infer_batch(struct inference *inference, const struct batch *batch) {
+  const struct ops *ops = net_ops(inference->net);
   struct pass pass = {.training = false, .views = 1};
-  TRY(net_forward(inference->net, batch->inputs, batch->rows, &pass));
+  struct batch there;
   int64_t first = sampler_shard(&inference->sampler, batch->step).first * inference->targets;
-  const void *predictions = net_predictions(inference->net);
-  bool single = net_ops(inference->net)->dtype == F32;
-  for (int64_t i = 0; i < batch->rows * inference->targets; i++)
-    inference->predictions[first + i] =
-        single ? (double)((const float *)predictions)[i] : ((const double *)predictions)[i];
+  int64_t count = batch->rows * inference->targets;
+  TRY(upload_take(inference->upload, batch, &there));
+  TRY(net_forward(inference->net, there.inputs, batch->rows, &pass));
+  TRY(device_copy(ops->device, inference->batch_predictions, net_predictions(inference->net),
+                  (size_t)count * dtype_size(ops->parameter_dtype)));
+  TRY(device_wait(ops->device)); /* the predictions are wanted */
+  for (int64_t i = 0; i < count; i++)
+    inference->predictions[first + i] = ops->parameter_dtype == F32
+                                            ? (double)((const float *)inference->batch_predictions)[i]
+                                            : ((const double *)inference->batch_predictions)[i];
   return STATUS_OK;
 }
 

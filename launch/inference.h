@@ -10,6 +10,7 @@
 
 #include "dist/comm.h"
 #include "io/loader.h"
+#include "launch/upload.h"
 #include "model/net.h"
 
 struct inference {
@@ -17,6 +18,7 @@ struct inference {
   struct dataset *dataset; /* borrowed */
   struct net *net;         /* borrowed */
   struct loader *loader;
+  struct upload *upload;
   struct sampler sampler;
   enum split split;
   int64_t rows; /* of the split                               */
@@ -24,6 +26,7 @@ struct inference {
   double *predictions; /* [rows, targets], in the order of the split */
   double *labels;      /* [rows, targets]                            */
   int64_t *rows_of_rank;
+  void *batch_predictions; /* of one pass, in host memory that the net's device can write */
 };
 
 /* batch: rows of one pass over all ranks; a rank's part must fit the net's capacity.

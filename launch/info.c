@@ -1,6 +1,6 @@
 /* conr info: what was built, what was found on this machine. */
+#include "dist/device.h"
 #include "launch/commands.h"
-#include "model/ops.h"
 #include "version.h"
 
 #include <hdf5.h>
@@ -21,8 +21,24 @@ static const char *vector_level(void) {
   return "baseline";
 }
 
+/* The GPUs that can be used and what they are used with, or why there are none. */
+static void describe_cuda(char *text, size_t bytes, bool *found) {
+  struct device *device;
+  int count;
+  *found = false;
+  if (device_count(&count) != STATUS_OK || device_open(0, &device) != STATUS_OK) {
+    snprintf(text, bytes, "none: %s", status_message());
+    return;
+  }
+  const struct device_facts *facts = device_facts(device);
+  snprintf(text, bytes, "%d GPU%s, the first %s, %.0f GB, at %s; %s", count, count > 1 ? "s" : "", facts->name,
+           (double)facts->memory_bytes / 1e9, facts->bus, facts->libraries);
+  device_close(&device);
+  *found = true;
+}
+
 enum status command_info(const struct config *config) {
-  char mpi[MPI_MAX_LIBRARY_VERSION_STRING], hdf5[32], onednn[32], host[256] = "?";
+  char mpi[MPI_MAX_LIBRARY_VERSION_STRING], hdf5[32], onednn[32], host[256] = "?", cuda[1200];
   unsigned major, minor, release;
   int length;
   const dnnl_version_t *dnnl = dnnl_version();
@@ -32,13 +48,16 @@ enum status command_info(const struct config *config) {
   snprintf(hdf5, sizeof hdf5, "%u.%u.%u", major, minor, release);
   snprintf(onednn, sizeof onednn, "%d.%d.%d", dnnl->major, dnnl->minor, dnnl->patch);
   gethostname(host, sizeof host - 1);
+  bool found;
+  describe_cuda(cuda, sizeof cuda, &found);
   const char *const rows[][2] = {{"conr", CONR_VERSION},
                                  {"commit", CONR_COMMIT},
                                  {"compiler", __VERSION__},
                                  {"mpi", mpi},
                                  {"hdf5", hdf5},
                                  {"onednn", onednn},
-                                 {"cuda", "not built: the CUDA backend is planned"},
+                                 {"backends", found ? "cpu, cuda" : "cpu"},
+                                 {"cuda", cuda},
                                  {"host", host},
                                  {"pair_kernels", vector_level()}};
   size_t count = sizeof rows / sizeof *rows;

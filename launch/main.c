@@ -65,6 +65,8 @@ static int run_ranks(int *argc, char ***argv, const struct config *config, enum 
   enum status status = session_open(MPI_COMM_WORLD, config, &session);
   if (status == STATUS_OK) {
     status = comm_agree(session.comm, parsed);
+    if (status == STATUS_OK && config->command != COMMAND_IMPORT)
+      status = session_open_device(&session, config);
     if (status == STATUS_OK)
       status = run_command(&session, config, &stopped);
     code = status != STATUS_OK ? session_fail(&session, status) : stopped ? EXIT_STOPPED : EXIT_DONE;

@@ -20,6 +20,18 @@ bool model_is_for_images(const struct model_description *description) {
   return strcmp(description->name, "mlp") != 0;
 }
 
+enum status model_share(struct comm *data, const struct net *net) {
+  struct parameters own = net_parameters(net), buffers = net_buffers(net);
+  size_t element = dtype_size(net_ops(net)->parameter_dtype);
+  TRY(comm_broadcast(data, own.data, own.elements * element, 0));
+  return comm_broadcast(data, buffers.data, buffers.elements * element, 0);
+}
+
+const char *model_precision(const struct device *device, const char *trained_in) {
+  bool of_device = strcmp(trained_in, "tf32") == 0 || strcmp(trained_in, "bf16") == 0;
+  return device == NULL && of_device ? "f32" : trained_in;
+}
+
 static enum status build_mlp(const struct model_description *description, double dropout, int64_t capacity,
                              const struct ops *ops, struct net **out) {
   int64_t hidden[MOST_LAYERS];
@@ -58,10 +70,12 @@ static enum status build_image_net(const struct model_description *description, 
 enum status model_build(struct device *device, const struct model_description *description, double dropout,
                         int64_t capacity, const struct ops **ops, struct net **out) {
   const char *name = description->name;
-  *out = NULL;
   enum precision precision;
+  *out = NULL;
   TRY(precision_parse(description->precision, &precision));
   TRY(ops_open(device, precision, ops));
+  REQUIRE(precision != PRECISION_BF16 || model_is_for_images(description), ERR_ARGUMENT,
+          "--precision bf16 is for networks of images; give --precision f32 or tf32 for a table");
   if (strcmp(name, "mlp") == 0)
     return build_mlp(description, dropout, capacity, *ops, out);
   if (strcmp(name, "cnn") == 0 || strcmp(name, "resnet18") == 0 || strcmp(name, "resnet50") == 0)

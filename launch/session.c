@@ -2,6 +2,8 @@
 #define _GNU_SOURCE /* cpu_set_t */
 #include "launch/session.h"
 
+#include "dist/comm_device.h"
+#include "dist/device_choice.h"
 #include "dist/memory.h"
 
 #include <omp.h>
@@ -66,7 +68,29 @@ enum status session_open(MPI_Comm mpi, const struct config *config, struct sessi
   return STATUS_OK;
 }
 
+/* What runs where, for the log. */
+static enum status report_devices(struct session *session) {
+  char text[16384];
+  TRY(device_report(session->comm, session->device, text, sizeof text));
+  if (session->device == NULL)
+    return STATUS_OK;
+  log_line(&session->log, "%s", text);
+  log_line(&session->log, "%s; gradients and features travel by %s", device_facts(session->device)->libraries,
+           comm_transport(session->data));
+  return STATUS_OK;
+}
+
+enum status session_open_device(struct session *session, const struct config *config) {
+  enum device_comm transport;
+  TRY(comm_agree(session->comm, device_comm_parse(config->comm, &transport)));
+  TRY(device_choose(session->comm, config->device, &session->device));
+  TRY(comm_create_device(session->comm, session->device, transport, &session->data));
+  return report_devices(session);
+}
+
 void session_close(struct session *session) {
+  comm_destroy(&session->data);
+  device_close(&session->device);
   comm_destroy(&session->comm);
 }
 

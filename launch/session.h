@@ -10,9 +10,10 @@
 #include <mpi.h>
 
 struct session {
-  MPI_Comm mpi;          /* borrowed: MPI_COMM_WORLD, or what a test gives */
-  struct comm *comm;     /* owned duplicate                                */
-  struct device *device; /* owned; NULL = the host                         */
+  MPI_Comm mpi;          /* borrowed: MPI_COMM_WORLD, or what a test gives                  */
+  struct comm *comm;     /* owned duplicate                                                 */
+  struct device *device; /* owned: where networks are computed; NULL = the host             */
+  struct comm *data;     /* owned: a communicator of the device's memory; NULL until opened */
   struct log log;
   int threads;
 };
@@ -22,6 +23,9 @@ enum exit_status { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED 
 
 /* Join the job: duplicate `mpi`, set the number of OpenMP threads.  Collective. */
 enum status session_open(MPI_Comm mpi, const struct config *config, struct session *session);
+
+/* Open the device that --device asks for, and its communicator by --comm; say on rank 0 which GPUs these are.  Collective. */
+enum status session_open_device(struct session *session, const struct config *config);
 
 /* Collective. */
 void session_close(struct session *session);

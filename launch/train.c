@@ -1,6 +1,7 @@
 /* The training loop. */
 #include "launch/train.h"
 
+#include "dist/comm_device.h"
 #include "dist/memory.h"
 #include "launch/run_folder.h"
 #include "launch/signals.h"
@@ -27,14 +28,17 @@ struct loop {
 /* ---- a value that is not finite ------------------------------------------------------------ */
 
 /* The first rank's value that is not finite, as a sentence on all ranks. */
-static enum status report_nonfinite(struct trainer *trainer, const struct gradients_value *value) {
+static enum status report_nonfinite(struct trainer *trainer) {
   long long step = (long long)trainer->progress.step;
   struct comm *comm = trainer->session->comm;
-  enum status status = STATUS_OK;
-  if (value->nonfinite != NULL)
+  struct gradients_value value;
+  enum status status = gradients_finish(trainer->gradients, &value);
+  if (status == ERR_NUMERIC || status == STATUS_OK) /* the same fault again, or no other */
+    status = STATUS_OK;
+  if (value.nonfinite != NULL)
     status =
         fail(ERR_NUMERIC, "step %lld: %s of sample %lld on rank %d is not finite; lower --lr, or give --clip a value",
-             step, value->nonfinite, (long long)value->sample, comm_rank(comm));
+             step, value.nonfinite, (long long)value.sample, comm_rank(comm));
   TRY(comm_agree(comm, status));
   return comm_agree(comm, fail(ERR_NUMERIC,
                                "step %lld: the loss or its gradient is not finite; lower --lr, or give --clip a "
@@ -47,27 +51,30 @@ static enum status report_nonfinite(struct trainer *trainer, const struct gradie
 /* What a step adds up over ranks beside the gradients. */
 enum step_sum { SUM_REGRESSION, SUM_BAD, SUM_STOP, STEP_SUMS };
 
-/* Gradients and losses over all ranks. */
-static enum status compute(struct trainer *trainer, const struct batch *batch, struct train_step *step,
-                           double sums[STEP_SUMS], struct gradients_value *value) {
-  TRY(gradients_compute(trainer->gradients, batch, value));
-  sums[SUM_REGRESSION] = value->regression_local;
-  sums[SUM_BAD] = value->nonfinite != NULL;
+/* All that the device does in a step, up to the update.  What is not finite is noticed afterwards: the run ends then, and
+ * nothing of it is kept. */
+static enum status queue_step(struct trainer *trainer, const struct batch *batch, struct train_step *step) {
+  struct parameters own = net_parameters(trainer->net);
+  const double *factor;
+  TRY(gradients_compute(trainer->gradients, batch));
+  TRY(gradients_clip(trainer->gradients, trainer->config.clip, &factor));
+  step->lr = schedule_lr(&trainer->schedule, step->step);
+  return optim_step(trainer->optim, own.data, own.gradients, step->lr, factor);
+}
+
+/* Wait for the step; losses over all ranks. */
+static enum status finish_step(struct trainer *trainer, struct train_step *step, double sums[STEP_SUMS]) {
+  struct gradients_value value;
+  TRY(gradients_finish(trainer->gradients, &value));
+  sums[SUM_REGRESSION] = value.regression_local;
+  sums[SUM_BAD] = value.bad;
   sums[SUM_STOP] = signals_stop_asked();
   TRY(comm_sum(trainer->session->comm, F64, sums, STEP_SUMS));
   step->loss_regression = sums[SUM_REGRESSION];
-  step->loss_conr = value->conr;
+  step->loss_conr = value.conr;
   step->loss = step->loss_regression + (trainer->config.conr ? trainer->config.conr_beta * step->loss_conr : 0);
+  step->grad_norm = sqrt(value.squares);
   return STATUS_OK;
-}
-
-static enum status update(struct trainer *trainer, double squares, struct train_step *step) {
-  struct parameters own = net_parameters(trainer->net);
-  double clip = trainer->config.clip, factor;
-  if (clip > 0)
-    TRY(trainer->ops->clip_factor(clip, &squares, &factor));
-  step->lr = schedule_lr(&trainer->schedule, step->step);
-  return optim_step(trainer->optim, own.data, own.gradients, step->lr, clip > 0 ? &factor : NULL);
 }
 
 static enum status log_step(struct loop *loop, const struct train_step *step, double seconds) {
@@ -119,29 +126,43 @@ static void show_progress(struct loop *loop, bool final) {
                waiting, duration(left, remaining, sizeof remaining));
 }
 
-static enum status run_step(struct loop *loop, const struct batch *batch) {
-  struct trainer *trainer = loop->trainer;
-  struct progress *progress = &trainer->progress;
-  struct train_step step = {.epoch = batch->epoch, .step = progress->step};
-  double sums[STEP_SUMS] = {0}, squares = 0, began = log_seconds();
-  struct gradients_value value;
-  enum status status = compute(trainer, batch, &step, sums, &value);
-  if (status == ERR_NUMERIC) /* all ranks see it alike: name the sample */
-    return report_nonfinite(trainer, &value);
-  TRY(status);
-  struct parameters own = net_parameters(trainer->net);
-  TRY(trainer->ops->sum_squares(own.elements, own.gradients, &squares));
-  step.grad_norm = sqrt(squares);
-  /* The summed numbers are the same on all ranks, so all come to the same verdict. */
-  if (sums[SUM_BAD] > 0 || !isfinite(step.loss) || !isfinite(step.grad_norm))
-    return report_nonfinite(trainer, &value);
-  TRY(update(trainer, squares, &step));
+/* The next batch, NULL after the last. */
+static enum status next_batch(struct loop *loop, struct batch **batch) {
+  double waited;
+  TRY(loader_next(loop->trainer->loader, batch, &waited));
+  loop->data_wait += waited;
+  return STATUS_OK;
+}
+
+static void count_step(struct loop *loop, const struct train_step *step, int64_t rows) {
+  struct progress *progress = &loop->trainer->progress;
   progress->step++;
   progress->epoch_step++;
-  progress->loss_sum += step.loss * (double)batch->rows_global;
-  progress->conr_sum += step.loss_conr * (double)batch->rows_global;
-  progress->rows_sum += batch->rows_global;
-  loop->samples += batch->rows_global;
+  progress->loss_sum += step->loss * (double)rows;
+  progress->conr_sum += step->loss_conr * (double)rows;
+  progress->rows_sum += rows;
+  loop->samples += rows;
+}
+
+/* *batch becomes the next one: it is asked for, and sent ahead, while the device works on this one. */
+static enum status run_step(struct loop *loop, struct batch **batch) {
+  struct trainer *trainer = loop->trainer;
+  struct train_step step = {.epoch = (*batch)->epoch, .step = trainer->progress.step};
+  int64_t rows = (*batch)->rows_global;
+  double sums[STEP_SUMS] = {0}, began = log_seconds();
+  enum status status = queue_step(trainer, *batch, &step);
+  if (status == STATUS_OK) {
+    TRY(next_batch(loop, batch));
+    TRY(gradients_ahead(trainer->gradients, *batch));
+    status = finish_step(trainer, &step, sums);
+  }
+  if (status == ERR_NUMERIC) /* all ranks see it alike: name the sample */
+    return report_nonfinite(trainer);
+  TRY(status);
+  /* The summed numbers are the same on all ranks, so all come to the same verdict. */
+  if (sums[SUM_BAD] > 0 || !isfinite(step.loss) || !isfinite(step.grad_norm))
+    return report_nonfinite(trainer);
+  count_step(loop, &step, rows);
   loop->stopped = sums[SUM_STOP] > 0;
   if (loop->observer != NULL)
     loop->observer->step(loop->observer->context, trainer, &step);
@@ -178,9 +199,9 @@ static enum status save(struct trainer *trainer, bool best) {
 /* Options that may differ between a run and its continuation: they change where it ends or what is
  * shown, not what a step computes.  --epochs is one unless the schedule depends on it. */
 static bool may_change(const struct config *config, const char *name) {
-  static const char *const names[] = {"output",  "force",     "resume",    "quiet",
-                                      "threads", "patience",  "log-steps", "checkpoint-steps",
-                                      "init",    "bucket-mb", "workers",   "cache"};
+  static const char *const names[] = {"output",   "force",     "resume",           "quiet", "threads",
+                                      "patience", "log-steps", "checkpoint-steps", "init",  "bucket-mb",
+                                      "workers",  "cache",     "device",           "comm"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(name, names[i]) == 0)
       return true;
@@ -228,7 +249,7 @@ static enum status restore_last(struct trainer *trainer) {
                trainer->config.output);
   TRY_GOTO(check_same_options(trainer, opened.options), out);
   TRY_GOTO(checkpoint_restore(&opened, net_parameters(trainer->net), net_buffers(trainer->net), trainer->optim,
-                              trainer->ops->dtype),
+                              trainer->ops->parameter_dtype),
            out);
   trainer->progress = opened.progress;
 out:
@@ -238,19 +259,15 @@ out:
 
 /* Give all ranks rank 0's parameters, optimiser states and progress. */
 static enum status share_state(struct trainer *trainer) {
-  struct comm *comm = trainer->session->comm;
-  struct parameters own = net_parameters(trainer->net);
+  struct session *session = trainer->session;
   struct optim_array states[OPTIM_MAX_ARRAYS];
   int count = optim_state_arrays(trainer->optim, states);
-  size_t real = dtype_size(trainer->ops->dtype);
-  struct parameters buffers = net_buffers(trainer->net);
-  TRY(comm_broadcast(comm, own.data, own.elements * real, 0));
-  TRY(comm_broadcast(comm, buffers.data, buffers.elements * real, 0));
+  TRY(model_share(session->data, trainer->net));
   for (int i = 0; i < count; i++)
-    TRY(comm_broadcast(comm, states[i].data, states[i].count * real, 0));
-  TRY(comm_broadcast(comm, &trainer->progress, sizeof trainer->progress, 0));
+    TRY(comm_broadcast(session->data, states[i].data, states[i].count * dtype_size(trainer->ops->parameter_dtype), 0));
+  TRY(comm_broadcast(session->comm, &trainer->progress, sizeof trainer->progress, 0));
   optim_set_steps(trainer->optim, trainer->progress.step);
-  return STATUS_OK;
+  return comm_device_wait(session->data);
 }
 
 /* ---- beginning ----------------------------------------------------------------------------- */
@@ -272,8 +289,8 @@ static enum status write_config_used(const struct trainer *trainer, const char *
 
 static enum status load_initial(struct trainer *trainer, const char *path) {
   char note[1024];
-  TRY(parameters_load(path, net_parameters(trainer->net), net_buffers(trainer->net), trainer->ops->dtype, note,
-                      sizeof note));
+  TRY(parameters_load(path, net_parameters(trainer->net), net_buffers(trainer->net), trainer->ops->parameter_dtype,
+                      note, sizeof note));
   if (note[0] != '\0')
     log_line(&trainer->session->log, "%s", note);
   return STATUS_OK;
@@ -392,36 +409,36 @@ static enum status validate(struct loop *loop, struct validation *figures) {
 static enum status log_epoch(const struct loop *loop, const struct validation *figures) {
   const struct trainer *trainer = loop->trainer;
   const struct progress *progress = &trainer->progress;
-  double seconds = log_seconds() - loop->epoch_began, rows = (double)progress->rows_sum;
+  double seconds = log_seconds() - loop->epoch_began, rows = (double)progress->rows_sum, phase[STEP_PHASES];
+  gradients_seconds(trainer->gradients, true, phase);
   return metrics_log_write(
       loop->metrics, metric_text("event", "epoch"), metric_integer("epoch", progress->epoch),
       metric_integer("step", progress->step - 1), metric_real("train_loss", progress->loss_sum / rows),
       metric_real("loss_conr", progress->conr_sum / rows), metric_real("val_mae", figures->mae),
       metric_real("val_mse", figures->mse), metric_real("lr", schedule_lr(&trainer->schedule, progress->step - 1)),
       metric_real("seconds", seconds), metric_real("data_wait", loop->data_wait),
+      metric_real("time_forward", phase[PHASE_FORWARD]), metric_real("time_loss", phase[PHASE_LOSS]),
+      metric_real("time_backward", phase[PHASE_BACKWARD]), metric_real("time_reduce", phase[PHASE_REDUCE]),
+      metric_real("time_update", phase[PHASE_UPDATE]),
       metric_real("samples_per_second", (double)loop->samples / seconds));
 }
 
 /* Steps until the epoch ends or the run is to stop. */
 static enum status run_epoch(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
+  struct batch *batch;
   loop->epoch_began = log_seconds();
   loop->data_wait = 0;
   loop->samples = 0;
   TRY(loader_start(trainer->loader, trainer->progress.epoch, trainer->progress.epoch_step));
-  while (!loop->stopped) {
-    struct batch *batch;
-    double waited;
-    TRY(loader_next(trainer->loader, &batch, &waited));
-    loop->data_wait += waited;
-    if (batch == NULL)
-      return STATUS_OK;
-    TRY(run_step(loop, batch));
+  TRY(next_batch(loop, &batch));
+  while (batch != NULL && !loop->stopped) {
+    TRY(run_step(loop, &batch));
     int64_t every = trainer->config.checkpoint_steps;
     bool last_of_epoch = trainer->progress.epoch_step == sampler_steps(&trainer->sampler);
-    if (loop->stopped && last_of_epoch) /* the epoch is complete: validate, save and stop after it */
-      return STATUS_OK;
-    if (loop->stopped || (every > 0 && trainer->progress.step % every == 0 && !last_of_epoch))
+    if (last_of_epoch) /* the epoch is complete: validate and save, and only then stop */
+      break;
+    if (loop->stopped || (every > 0 && trainer->progress.step % every == 0))
       TRY(save(trainer, false));
   }
   loader_stop(trainer->loader);

@@ -128,6 +128,7 @@ static struct loader_options loader_options_of(const struct trainer *trainer, bo
                                                   trainer->model.width, training);
   options.transform.padding = (int)trainer->config.pad; /* resolved */
   options.cache = trainer->cache;
+  options.device = trainer->session->device;
   return options;
 }
 
@@ -154,6 +155,8 @@ static enum status open_data(struct trainer *trainer) {
   bool images = dataset_kind(trainer->dataset) == DATASET_IMAGES;
   TRY(check_kind(config, images));
   TRY(resolve_defaults(config, images));
+  if (strcmp(config->precision, "auto") == 0)
+    config->precision = images && trainer->session->device != NULL ? "bf16" : "f32";
   TRY(describe_model(trainer));
   trainer->sampler = (struct sampler){.rows = dataset_split_rows(trainer->dataset, SPLIT_TRAIN),
                                       .batch = config->batch,
@@ -190,7 +193,7 @@ static enum status build_model(struct trainer *trainer) {
   REQUIRE(!config->conr || net_parameters(trainer->net).count > 2, ERR_ARGUMENT,
           "--conr needs features to shape: give --hidden at least one layer");
   if (strcmp(config->batch_norm, "sync") == 0 && comm_size(trainer->session->comm) > 1)
-    net_synchronise(trainer->net, trainer->session->comm);
+    net_synchronise(trainer->net, trainer->session->data);
   return net_initialise(trainer->net, (uint64_t)config->seed);
 }
 
@@ -205,8 +208,8 @@ static enum status build_objective(struct trainer *trainer) {
   options.regression = regression_default(kind);
   if (kind == REGRESSION_HUBER)
     options.regression.beta = config->huber_beta;
-  return objective_create(trainer->session->mpi, trainer->ops, &options, (int)net_feature_width(trainer->net),
-                          dataset_targets(trainer->dataset), &trainer->objective);
+  return objective_create(trainer->session->mpi, trainer->session->data, trainer->ops, &options,
+                          (int)net_feature_width(trainer->net), dataset_targets(trainer->dataset), &trainer->objective);
 }
 
 static enum status build_schedule(struct trainer *trainer) {
@@ -235,7 +238,7 @@ static enum status build_optimiser(struct trainer *trainer) {
   struct parameters own = net_parameters(trainer->net);
   TRY(optim_parse(config->optimiser, &spec.kind));
   TRY(optim_create(trainer->ops, &spec, own.elements, &trainer->optim));
-  return gradients_buckets(trainer->session->comm, trainer->net, (size_t)(config->bucket_mb * 1048576),
+  return gradients_buckets(trainer->session->data, trainer->net, (size_t)(config->bucket_mb * 1048576),
                            &trainer->buckets);
 }
 
@@ -267,6 +270,7 @@ static enum status build(struct trainer *trainer) {
 
 static enum status build_gradients(struct trainer *trainer) {
   struct gradients_parts parts = {.comm = trainer->session->comm,
+                                  .data = trainer->session->data,
                                   .net = trainer->net,
                                   .objective = trainer->objective,
                                   .buckets = trainer->buckets,

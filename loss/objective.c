@@ -2,17 +2,34 @@
 #include "loss/objective.h"
 
 #include "dist/memory.h"
+#include "loss/loss_ops.h"
 
 struct objective {
-  const struct ops *ops; /* borrowed: tables live for ever */
+  const struct ops *ops;         /* borrowed: lives as long as its device      */
+  const struct loss_ops *losses; /* borrowed: likewise; NULL on the host        */
   struct objective_options options;
   int features, targets, ranks;
-  struct conr *conr;     /* NULL when off                       */
-  int64_t *rows_of_rank; /* [ranks] rows that ConR sees, by rank */
+  struct conr *conr;               /* on the host; NULL when off                  */
+  struct conr_device *conr_device; /* on a device; likewise                       */
+  double conr_value;               /* of the last batch, on the host              */
+  int64_t *rows_of_rank;           /* [ranks] rows that ConR sees, by rank        */
 };
 
-enum status objective_create(MPI_Comm mpi, const struct ops *ops, const struct objective_options *options, int features,
-                             int targets, struct objective **out) {
+static enum status create_conr(struct objective *objective, MPI_Comm mpi, struct comm *data) {
+  const struct ops *ops = objective->ops;
+  const struct conr_options *options = &objective->options.conr_options;
+  if (!objective->options.conr)
+    return STATUS_OK;
+  if (objective->losses != NULL)
+    return objective->losses->conr_create(ops->device, data, ops->precision, objective->features, objective->targets,
+                                          options, &objective->conr_device);
+  return (enum status)conr_create(mpi, objective->features, objective->targets, ops->dtype == F32 ? CONR_F32 : CONR_F64,
+                                  options, &objective->conr);
+}
+
+enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *ops,
+                             const struct objective_options *options, int features, int targets,
+                             struct objective **out) {
   *out = NULL;
   TRY(regression_check(&options->regression));
   struct objective *objective = NULL;
@@ -24,11 +41,9 @@ enum status objective_create(MPI_Comm mpi, const struct ops *ops, const struct o
   objective->targets = targets;
   MPI_Comm_size(mpi, &objective->ranks);
   TRY_GOTO(memory_alloc((size_t)objective->ranks * sizeof(int64_t), (void **)&objective->rows_of_rank), failed);
-  if (options->conr) {
-    enum conr_precision precision = ops->dtype == F32 ? CONR_F32 : CONR_F64;
-    TRY_GOTO((enum status)conr_create(mpi, features, targets, precision, &options->conr_options, &objective->conr),
-             failed);
-  }
+  if (ops->device != NULL)
+    TRY_GOTO(loss_ops_open(ops->device, &objective->losses), failed);
+  TRY_GOTO(create_conr(objective, mpi, data), failed);
   *out = objective;
   return STATUS_OK;
 failed:
@@ -39,37 +54,68 @@ failed:
 void objective_destroy(struct objective **objective) {
   if (*objective == NULL)
     return;
+  if ((*objective)->conr_device != NULL)
+    (*objective)->losses->conr_destroy(&(*objective)->conr_device);
   conr_destroy(&(*objective)->conr);
   memory_free((void **)&(*objective)->rows_of_rank);
   memory_free((void **)objective);
 }
 
 bool objective_has_conr(const struct objective *objective) {
-  return objective->conr != NULL;
+  return objective->conr != NULL || objective->conr_device != NULL;
 }
 
-void objective_regression(const struct objective *objective, const struct objective_batch *batch,
-                          void *grad_predictions, double *loss_local) {
-  regression_loss(&objective->options.regression, objective->ops->dtype, batch->views * batch->samples,
-                  objective->targets, batch->predictions, batch->labels,
-                  objective->options.weights ? batch->weights : NULL, batch->views * batch->samples_global,
-                  grad_predictions, loss_local);
+enum status objective_regression(const struct objective *objective, const struct objective_batch *batch,
+                                 void *grad_predictions, double *sum) {
+  const struct regression *loss = &objective->options.regression;
+  int64_t rows = batch->views * batch->samples, rows_global = batch->views * batch->samples_global;
+  const void *weights = objective->options.weights ? batch->weights : NULL;
+  double part;
+  if (objective->losses != NULL)
+    return objective->losses->regression(loss, rows, objective->targets, batch->predictions, batch->labels, weights,
+                                         rows_global, grad_predictions, sum);
+  regression_loss(loss, objective->ops->dtype, rows, objective->targets, batch->predictions, batch->labels, weights,
+                  rows_global, grad_predictions, &part);
+  *sum += part;
+  return STATUS_OK;
 }
 
-enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features,
-                           double *conr) {
-  struct conr_result result;
-  int64_t rows = batch->views * batch->samples;
-  REQUIRE(objective->conr != NULL, ERR_BUG, "this objective has no ConR");
+enum status objective_count_nonfinite(const struct objective *objective, enum dtype dtype, int64_t count, const void *x,
+                                      double *found) {
+  if (objective->losses != NULL)
+    return objective->losses->count_nonfinite(dtype, count, x, found);
+  *found += regression_first_nonfinite(dtype, count, x) >= 0;
+  return STATUS_OK;
+}
+
+/* The share of a batch, as ConR wants it. */
+static struct conr_batch share_of(struct objective *objective, const struct objective_batch *batch) {
   for (int rank = 0; rank < objective->ranks; rank++)
     objective->rows_of_rank[rank] = batch->views * batch->samples_of_rank[rank];
-  struct conr_batch share = {.rows = rows,
+  return (struct conr_batch){.rows = batch->views * batch->samples,
                              .features = batch->features,
                              .labels = batch->labels,
                              .predictions = batch->predictions,
                              .weights = objective->options.weights ? batch->weights : NULL,
                              .rows_of_rank = objective->rows_of_rank};
+}
+
+enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features) {
+  struct conr_result result;
+  double beta = objective->options.conr_beta;
+  REQUIRE(objective_has_conr(objective), ERR_BUG, "this objective has no ConR");
+  struct conr_batch share = share_of(objective, batch);
+  if (objective->losses != NULL)
+    return objective->losses->conr_loss(objective->conr_device, &share, beta, grad_features);
   TRY((enum status)conr_loss(objective->conr, &share, grad_features, &result));
+  objective->conr_value = result.loss;
+  return objective->ops->scale((size_t)(share.rows * objective->features), beta, grad_features);
+}
+
+enum status objective_conr_value(struct objective *objective, double *conr) {
+  struct conr_result result = {.loss = objective->conr_value};
+  if (objective->conr_device != NULL)
+    TRY(objective->losses->conr_result(objective->conr_device, &result));
   *conr = result.loss;
-  return objective->ops->scale((size_t)(rows * objective->features), objective->options.conr_beta, grad_features);
+  return STATUS_OK;
 }

@@ -2,11 +2,15 @@
  * gathered features, evaluated on a global batch.
  *
  *     struct objective *objective;
- *     TRY(objective_create(MPI_COMM_WORLD, ops, &options, features, targets, &objective));
+ *     TRY(objective_create(MPI_COMM_WORLD, data, ops, &options, features, targets, &objective));
  *     each step, on what the network computed for this rank's rows:
- *       TRY(objective_regression(objective, &batch, grad_predictions, &regression));      local
- *       TRY(objective_conr(objective, &batch, grad_features, &conr));                     collective
+ *       TRY(objective_regression(objective, &batch, grad_predictions, sum));              local
+ *       TRY(objective_conr(objective, &batch, grad_features));                            collective
+ *       TRY(objective_conr_value(objective, &conr));                                      the host waits
  *     objective_destroy(&objective);
+ *
+ * Arrays lie in the memory of the ops' device: features and their gradient are of the type of values, predictions, labels,
+ * weights and the gradient of predictions of the type of parameters (model/ops.h).
  *
  * Which rows a term sees is the caller's choice.  Those of several views are stacked: all first views of the own
  * samples, then all second ones.  Every term is divided by global counts, so gradients of parameters are to be summed
@@ -14,6 +18,7 @@
 #ifndef CONR_LOSS_OBJECTIVE_H
 #define CONR_LOSS_OBJECTIVE_H
 
+#include "dist/comm.h"
 #include "loss/conr.h"
 #include "loss/regression.h"
 #include "model/ops.h"
@@ -41,9 +46,12 @@ struct objective_batch {
   const void *weights;            /* [views * samples]                         */
 };
 
-/* Collective; all ranks pass equal arguments. */
-enum status objective_create(MPI_Comm mpi, const struct ops *ops, const struct objective_options *options, int features,
-                             int targets, struct objective **out);
+/* data  a communicator of the ops' memory (dist/comm_device.h), borrowed: must outlive the objective; not read on the
+ *       host, where `mpi` is duplicated.
+ * Collective; all ranks pass equal arguments. */
+enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *ops,
+                             const struct objective_options *options, int features, int targets,
+                             struct objective **out);
 void objective_destroy(struct objective **objective);
 
 /* Is there a term on features, and thus a gradient for them? */
@@ -52,15 +60,22 @@ bool objective_has_conr(const struct objective *objective);
 /* The regression loss of some of the rows of the global batch, and its gradient.  A batch may come in pieces: the values
  * of all pieces and ranks add up to the loss.
  * grad_predictions  [views * samples, targets], overwritten
+ * sum               += the part of these rows; in the memory of the ops
  * Local. */
-void objective_regression(const struct objective *objective, const struct objective_batch *batch,
-                          void *grad_predictions, double *loss_local);
+enum status objective_regression(const struct objective *objective, const struct objective_batch *batch,
+                                 void *grad_predictions, double *sum);
 
-/* ConR over the rows of all ranks, and the gradient of conr_beta times it.
+/* *found += how many of x [count], or 1 if any, are not finite; dtype that of values or parameters.  Local. */
+enum status objective_count_nonfinite(const struct objective *objective, enum dtype dtype, int64_t count, const void *x,
+                                      double *found);
+
+/* ConR over the rows of all ranks: the gradient of conr_beta times it.
  * grad_features  [views * samples, features], overwritten
- * conr           the same on all ranks, without its coefficient
- * Collective.  ERR_NUMERIC on all ranks alike when it meets a value that is not finite; ERR_BUG when there is none. */
-enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features,
-                           double *conr);
+ * Collective.  ERR_NUMERIC on all ranks alike when it meets a value that is not finite, here or in the next function; ERR_BUG
+ * when there is no ConR. */
+enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features);
+
+/* The last value of ConR, without its coefficient; the same on all ranks.  Host waits on a device. */
+enum status objective_conr_value(struct objective *objective, double *conr);
 
 #endif

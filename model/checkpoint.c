@@ -1,6 +1,7 @@
 /* Parameters, optimiser and progress in one durable file. */
 #include "model/checkpoint.h"
 
+#include "dist/host_copy.h"
 #include "dist/memory.h"
 
 #include <inttypes.h>
@@ -22,19 +23,29 @@ bool checkpoint_names_parameter(const char *name) {
 
 /* ---- writing ------------------------------------------------------------------------------ */
 
+#define MOST_COPIES (2 + OPTIM_MAX_ARRAYS)
+
 struct arrays {
   struct array *list;
   size_t count;
+  struct host_copy copies[MOST_COPIES]; /* what the arrays borrow from, where it lies on a device */
+  int copy_count;
 };
 
+/* An array for each parameter, of a block laid out like them. */
 static enum status add_parameters(struct arrays *arrays, const char *prefix, const struct parameters *parameters,
-                                  void *data, enum dtype dtype) {
+                                  void *block, enum dtype dtype) {
+  struct host_copy *copy = &arrays->copies[arrays->copy_count];
+  TRY(host_copy_create(parameters->device, block, parameters->elements * dtype_size(dtype), copy));
+  arrays->copy_count++;
+  TRY(host_copy_fetch(copy));
+  char *data = copy->data;
   for (int i = 0; i < parameters->count; i++) {
     const struct parameter *one = &parameters->list[i];
     char name[ARRAY_NAME_BYTES];
     REQUIRE(snprintf(name, sizeof name, "%s%s", prefix, one->name) < (int)sizeof name, ERR_BUG, "name %s is too long",
             one->name);
-    TRY(array_borrow(name, array_type_of(dtype), one->rank, one->shape, (char *)data + one->offset * dtype_size(dtype),
+    TRY(array_borrow(name, array_type_of(dtype), one->rank, one->shape, data + one->offset * dtype_size(dtype),
                      &arrays->list[arrays->count++]));
   }
   return STATUS_OK;
@@ -104,6 +115,8 @@ enum status checkpoint_write(const char *path, const struct checkpoint *checkpoi
   TRY_GOTO(add_standardisation(&arrays, checkpoint), out);
   status = array_file_write(path, arrays.list, arrays.count, attributes, sizeof attributes / sizeof *attributes);
 out:
+  for (int i = 0; i < arrays.copy_count; i++)
+    host_copy_destroy(&arrays.copies[i]);
   memory_free((void **)&arrays.list);
   return status;
 }
@@ -178,7 +191,7 @@ static enum status check_word(const struct array_file *file, const char *what, c
 
 static enum status read_model(const struct array_file *file, int64_t version, struct model_description *model) {
   static const char *const names[] = {"mlp", "cnn", "resnet18", "resnet50", NULL};
-  static const char *const precisions[] = {"f32", "f64", NULL};
+  static const char *const precisions[] = {"f32", "f64", "tf32", "bf16", NULL};
   static const char *const scalings[] = {"half", "imagenet", "none", NULL};
   TRY(array_file_text(file, "model", &model->name));
   TRY(array_file_integer(file, "model_inputs", &model->inputs));
@@ -236,9 +249,9 @@ void checkpoint_close(struct opened_checkpoint *checkpoint) {
   array_file_destroy(&checkpoint->file);
 }
 
-/* Copy the named arrays into a flat buffer laid out like the parameters. */
-static enum status load_flat(const struct array_file *file, const char *prefix, const struct parameters *parameters,
-                             void *data, enum dtype dtype) {
+/* Copy the named arrays into a flat host buffer laid out like the parameters. */
+static enum status fill_flat(const struct array_file *file, const char *prefix, const struct parameters *parameters,
+                             char *data, enum dtype dtype) {
   for (int i = 0; i < parameters->count; i++) {
     const struct parameter *one = &parameters->list[i];
     char name[ARRAY_NAME_BYTES * 2], wanted[128], found[128];
@@ -251,9 +264,20 @@ static enum status load_flat(const struct array_file *file, const char *prefix, 
     REQUIRE(same, ERR_FORMAT, "\"%s\" is %s in %s but %s in the model; give the same --model and --hidden as then",
             name, array_shape_text(array->rank, array->shape, found, sizeof found), file->path,
             array_shape_text(one->rank, one->shape, wanted, sizeof wanted));
-    array_convert(array, dtype, (char *)data + one->offset * dtype_size(dtype));
+    array_convert(array, dtype, data + one->offset * dtype_size(dtype));
   }
   return STATUS_OK;
+}
+
+static enum status load_flat(const struct array_file *file, const char *prefix, const struct parameters *parameters,
+                             void *block, enum dtype dtype) {
+  struct host_copy copy;
+  TRY(host_copy_create(parameters->device, block, parameters->elements * dtype_size(dtype), &copy));
+  enum status status = fill_flat(file, prefix, parameters, copy.data, dtype);
+  if (status == STATUS_OK)
+    status = host_copy_store(&copy);
+  host_copy_destroy(&copy);
+  return status;
 }
 
 enum status checkpoint_restore(const struct opened_checkpoint *checkpoint, struct parameters parameters,

@@ -7,7 +7,8 @@
  *
  * One HDF5 file: parameters by name, running statistics under "buffers/", optimiser states under "optimiser/",
  * standardisation of the inputs under "standardise/", and attributes.  Written aside, synced, checksummed and renamed (io/array_file.h).
- * There is no random state: all draws are functions of (seed, epoch, sample).  All functions are local. */
+ * There is no random state: all draws are functions of (seed, epoch, sample).  Parameters and states may lie on a device: they
+ * are copied on the way, and the host waits.  All functions are local. */
 #ifndef CONR_MODEL_CHECKPOINT_H
 #define CONR_MODEL_CHECKPOINT_H
 
@@ -38,7 +39,7 @@ struct model_description {
   int64_t inputs, outputs; /* columns of a table, 0 or more for images; components of a label */
   const char *hidden;      /* mlp: "64,64"                                                 */
   const char *activation;  /* mlp: "relu"                                                  */
-  const char *precision;   /* "f32" or "f64"                                               */
+  const char *precision;   /* "f32", "f64", "tf32" or "bf16"                               */
   int64_t height, width;   /* of the images the model sees; 0 for tables                   */
   const char *normalise;   /* images: "half", "imagenet" or "none"                         */
 };

@@ -1,6 +1,7 @@
 /* Initial parameters from safetensors or HDF5. */
 #include "model/initial.h"
 
+#include "dist/host_copy.h"
 #include "dist/memory.h"
 #include "io/array_file.h"
 #include "io/safetensors.h"
@@ -183,15 +184,29 @@ static enum status check_no_others(const struct source *source, const struct par
 
 /* ---- loading -------------------------------------------------------------------------------- */
 
-static enum status copy_all(const struct source *source, const struct parameters *parameters, int count,
-                            enum dtype dtype) {
+static enum status fill(const struct source *source, const struct parameters *parameters, int count, enum dtype dtype,
+                        char *data) {
   struct found found;
   for (int i = 0; i < count; i++) {
     const struct parameter *one = &parameters->list[i];
     REQUIRE(find(source, one->name, &found), ERR_BUG, "\"%s\" was there and is gone", one->name);
-    TRY(copy(source, &found, dtype, (char *)parameters->data + one->offset * dtype_size(dtype)));
+    TRY(copy(source, &found, dtype, data + one->offset * dtype_size(dtype)));
   }
   return STATUS_OK;
+}
+
+/* The first `count` parameters; the others keep what they hold. */
+static enum status copy_all(const struct source *source, const struct parameters *parameters, int count,
+                            enum dtype dtype) {
+  struct host_copy here;
+  enum status status;
+  TRY(host_copy_create(parameters->device, parameters->data, parameters->elements * dtype_size(dtype), &here));
+  TRY_GOTO(host_copy_fetch(&here), out);
+  TRY_GOTO(fill(source, parameters, count, dtype, here.data), out);
+  TRY_GOTO(host_copy_store(&here), out);
+out:
+  host_copy_destroy(&here);
+  return status;
 }
 
 enum status parameters_load(const char *path, struct parameters parameters, struct parameters buffers, enum dtype dtype,

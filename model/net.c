@@ -175,7 +175,8 @@ void *net_parameter_gradient(const struct net *net, const struct operation *oper
 }
 
 struct parameters net_parameters(const struct net *net) {
-  return (struct parameters){.data = net->data,
+  return (struct parameters){.device = net->ops->device,
+                             .data = net->data,
                              .gradients = net->gradients,
                              .elements = net->parameters.elements,
                              .count = net->parameters.count,
@@ -184,7 +185,8 @@ struct parameters net_parameters(const struct net *net) {
 }
 
 struct parameters net_buffers(const struct net *net) {
-  return (struct parameters){.data = net->buffer_data,
+  return (struct parameters){.device = net->ops->device,
+                             .data = net->buffer_data,
                              .elements = net->buffers.elements,
                              .count = net->buffers.count,
                              .list = net->buffers.list,

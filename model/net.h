@@ -64,10 +64,12 @@ struct parameter {
   double scale;
 };
 
-/* All parameters of a net, slices in ascending order and without gaps.  Borrowed from the net. */
+/* All parameters of a net, slices in ascending order and without gaps, in the memory of its device.  Borrowed from the
+ * net. */
 struct parameters {
-  void *data;      /* [elements] */
-  void *gradients; /* [elements], overwritten by each backward pass; NULL for what is not learned */
+  struct device *device; /* NULL = the host */
+  void *data;            /* [elements] */
+  void *gradients;       /* [elements], overwritten by each backward pass; NULL for what is not learned */
   size_t elements;
   int count;
   const struct parameter *list; /* [count] */

@@ -72,9 +72,16 @@ struct linear_shape {
   bool wide;
 };
 
+/* How numbers are kept and multiplied.
+ *   F64, F32  as the names say.  F64 is the host's alone.
+ *   TF32      float32; products of matrices and convolutions on a GPU's tensor cores, which read 10 bits of mantissa
+ *   BF16      values of 16 bits, parameters and sums in float32; a GPU's alone */
+enum precision { PRECISION_F64, PRECISION_F32, PRECISION_TF32, PRECISION_BF16 };
+
 struct ops {
   const char *backend;
   struct device *device; /* NULL = the host */
+  enum precision precision;
   enum dtype dtype, parameter_dtype;
 
   /* Linear layer, y = x W^T + b.  x [rows, in], weight [out, in], bias [out] or NULL = no bias, y [rows, out].
@@ -185,12 +192,6 @@ struct ops {
   enum status (*sgd)(size_t count, const struct sgd_step *step, void *parameters, const void *gradients,
                      void *velocity);
 };
-
-/* How numbers are kept and multiplied.
- *   F64, F32  as the names say.  F64 is the host's alone.
- *   TF32      float32; products of matrices and convolutions on a GPU's tensor cores, which read 10 bits of mantissa
- *   BF16      values of 16 bits, parameters and sums in float32; a GPU's alone */
-enum precision { PRECISION_F64, PRECISION_F32, PRECISION_TF32, PRECISION_BF16 };
 
 /* f64 | f32 | tf32 | bf16.  ERR_ARGUMENT lists the names. */
 enum status precision_parse(const char *name, enum precision *out);

@@ -346,6 +346,7 @@ static enum status sgd(size_t count, const struct sgd_step *step, void *paramete
 
 const struct ops OPS = {
     .backend = "cpu",
+    .precision = DTYPE == F64 ? PRECISION_F64 : PRECISION_F32,
     .dtype = DTYPE,
     .parameter_dtype = DTYPE,
     .linear_forward = linear_forward,

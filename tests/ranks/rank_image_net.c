@@ -72,7 +72,7 @@ static void make_objective(struct side *side, MPI_Comm mpi, const struct ops *op
       .regression = regression_default(REGRESSION_L1), .conr = side->setting->conr, .conr_beta = 0.5};
   conr_options_default(&options.conr_options);
   options.conr_options.t = 0.2;
-  MUST(objective_create(mpi, ops, &options, (int)net_feature_width(side->net), 1, &side->objective));
+  MUST(objective_create(mpi, NULL, ops, &options, (int)net_feature_width(side->net), 1, &side->objective));
 }
 
 /* The rows of this rank; what a sample shows depends on its number and the view alone. */
@@ -128,6 +128,7 @@ static void begin(struct side *side, const struct setting *setting, MPI_Comm mpi
   MUST(optim_create(ops, &spec, net_parameters(side->net).elements, &side->optim));
   make_batch(side, setting->dtype);
   struct gradients_parts parts = {.comm = side->comm,
+                                  .data = side->comm,
                                   .net = side->net,
                                   .objective = side->objective,
                                   .buckets = side->buckets,
@@ -156,7 +157,8 @@ static void end(struct side *side) {
 static double step(struct side *side, double lr) {
   struct gradients_value value;
   struct parameters own = net_parameters(side->net);
-  EXPECT_OK(gradients_compute(side->gradients, &side->batch, &value));
+  EXPECT_OK(gradients_compute(side->gradients, &side->batch));
+  MUST(gradients_finish(side->gradients, &value));
   EXPECT(value.nonfinite == NULL, "%s is not finite", value.nonfinite);
   double loss = value.regression_local;
   MUST(comm_sum(side->comm, F64, &loss, 1));

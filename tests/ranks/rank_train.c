@@ -64,6 +64,7 @@ static struct record run(MPI_Comm comm, int argc, char **argv, const char *folde
   words[count] = NULL;
   CHECK(config_parse(count, words, &config));
   CHECK(session_open(comm, &config, &session));
+  CHECK(session_open_device(&session, &config));
   struct train_observer observer = {&record, observe};
   CHECK(train(&session, &config, &observer, &result));
   session_close(&session);

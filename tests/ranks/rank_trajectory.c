@@ -331,6 +331,7 @@ static int run_case(const struct golden_file *golden, const char *name, enum dty
   make_options(golden, name, dtype, folder, &words);
   CHECK(config_parse(words.count, words.list, &config));
   CHECK(session_open(MPI_COMM_WORLD, &config, &session));
+  CHECK(session_open_device(&session, &config));
   struct train_observer observer = {&judge, judge_step};
   CHECK(train(&session, &config, &observer, &result));
   session_close(&session);

@@ -1,0 +1,67 @@
+/* The choice of a GPU, agreed over ranks. */
+#include "dist/device_choice.h"
+
+#include "dist/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Is it worth while to open CUDA's libraries (65 ms, 150 MB) to look for a GPU?  The variable is of device.h. */
+static bool may_have_gpu(void) {
+  return getenv("CONR_CUDA_LIBRARY") != NULL || access("/dev/nvidiactl", F_OK) == 0;
+}
+
+static enum status open_own(struct comm *comm, struct device **out) {
+  int count;
+  TRY(device_count(&count));
+  return device_open(comm_node_rank(comm) % count, out);
+}
+
+static enum status open_if_all_can(struct comm *comm, struct device **out) {
+  int64_t failed = !may_have_gpu() || open_own(comm, out) != STATUS_OK;
+  TRY(comm_max_i64(comm, &failed, 1));
+  if (failed)
+    device_close(out);
+  return STATUS_OK;
+}
+
+enum status device_choose(struct comm *comm, const char *wanted, struct device **out) {
+  *out = NULL;
+  if (strcmp(wanted, "cpu") == 0)
+    return STATUS_OK;
+  if (strcmp(wanted, "auto") == 0)
+    return open_if_all_can(comm, out);
+  enum status status = comm_agree(comm, open_own(comm, out));
+  if (status != STATUS_OK)
+    device_close(out);
+  return status;
+}
+
+enum { LINE_BYTES = 256 };
+
+enum status device_report(struct comm *comm, const struct device *device, char *text, size_t bytes) {
+  const struct device_facts *facts = device_facts(device);
+  int size = comm_size(comm);
+  char own[LINE_BYTES] = "", *lines = NULL;
+  int64_t *one = NULL;
+  enum status status;
+  text[0] = '\0';
+  if (device != NULL)
+    snprintf(own, sizeof own, "rank %d on %.100s: %.80s, %.0f GB, at %s, NUMA node %d", comm_rank(comm),
+             comm_host(comm), facts->name, (double)facts->memory_bytes / 1e9, facts->bus, facts->numa_node);
+  TRY_GOTO(memory_alloc((size_t)size * LINE_BYTES, (void **)&lines), out);
+  TRY_GOTO(memory_alloc((size_t)size * sizeof *one, (void **)&one), out);
+  for (int rank = 0; rank < size; rank++)
+    one[rank] = 1;
+out:
+  status = comm_agree(comm, status);
+  if (status == STATUS_OK)
+    status = comm_gather_rows(comm, own, one, LINE_BYTES, lines);
+  for (int rank = 0; rank < size && status == STATUS_OK && device != NULL; rank++)
+    snprintf(text + strlen(text), bytes - strlen(text), "%s%s", rank > 0 ? "\n" : "", lines + rank * LINE_BYTES);
+  memory_free((void **)&one);
+  memory_free((void **)&lines);
+  return status;
+}

@@ -1,0 +1,39 @@
+/* Batches on their way to the device, one ahead of the step.
+ *
+ *     TRY(upload_create(device, &sizes, &upload));
+ *     each step:
+ *       TRY(upload_take(upload, batch, &there));         `there` has the batch's arrays in the device's memory
+ *       ... work on it is queued on the main stream ...
+ *       TRY(upload_ahead(upload, next));                 the next batch begins to travel, beside that work
+ *       ... the host waits for the step ...
+ *     upload_destroy(&upload);
+ *
+ * Two slots, filled in turn on a stream of their own.  The host must have waited for a step before the batch after the next
+ * one is sent: then nothing reads the slot any more.  On the host a batch is where it has to be.  All functions are
+ * local. */
+#ifndef CONR_LAUNCH_UPLOAD_H
+#define CONR_LAUNCH_UPLOAD_H
+
+#include "dist/device.h"
+#include "io/loader.h"
+
+struct upload;
+
+/* Of the largest batch of this rank. */
+struct upload_sizes {
+  int64_t rows;                                   /* of all views */
+  size_t input_bytes, target_bytes, weight_bytes; /* of a row */
+};
+
+enum status upload_create(struct device *device, const struct upload_sizes *sizes, struct upload **out);
+void upload_destroy(struct upload **upload); /* NULL is fine */
+
+/* Send a batch of the loader, if there is one (NULL = none).  Its memory must stay as it is until the step that takes it is
+ * over. */
+enum status upload_ahead(struct upload *upload, const struct batch *batch);
+
+/* The batch, sent ahead or now; work queued on the main stream from now on sees it.  *there is valid until the next but
+ * one. */
+enum status upload_take(struct upload *upload, const struct batch *batch, struct batch *there);
+
+#endif
