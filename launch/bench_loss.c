@@ -2,11 +2,13 @@
  *
  * Labels are drawn from the age counts of the AgeDB-DIR training split; predictions are labels with Gaussian
  * errors of mean size 7 years, as those of a trained model are; features are normal.  Each measurement is the best of
- * --repeat; the matrix product is measured anew beside each. */
+ * --repeat; the matrix product is measured anew beside each.  On a GPU features have the type of a network's values there,
+ * and lie where it would have made them. */
 #include "dist/memory.h"
 #include "dist/random.h"
 #include "launch/bench.h"
 #include "loss/conr.h"
+#include "loss/loss_ops.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -25,7 +27,11 @@ static const int age_counts[] = {0,   1,   0,   4,   2,   2,   4,   5,   4,   2,
 struct bench {
   struct session *session;
   const struct config *config;
+  const struct ops *ops;
+  const struct loss_ops *losses; /* NULL on the host */
+  int64_t *rows_of_rank;
   float *features, *labels, *predictions, *grad; /* [rows, dim], [rows], [rows], [rows, dim]: this rank's share */
+  void *there[4];                                /* the same on the device; NULL on the host */
   int64_t rows, rows_global;
   int dim;
 };
@@ -47,12 +53,47 @@ static float draw_age(struct random_key key, uint64_t row) {
   return (float)age;
 }
 
+/* Float32 to bfloat16, in place, rounded to the nearest. */
+static void shorten(float *values, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    uint32_t bits;
+    memcpy(&bits, &values[i], sizeof bits);
+    bits += 0x7fff + (bits >> 16 & 1);
+    ((uint16_t *)values)[i] = (uint16_t)(bits >> 16);
+  }
+}
+
+/* The arrays to the device; the gradient has no content yet. */
+static enum status upload(struct bench *bench) {
+  struct device *device = bench->ops->device;
+  size_t count = (size_t)bench->rows * (size_t)bench->dim, value = dtype_size(bench->ops->dtype);
+  void *const here[] = {bench->features, bench->labels, bench->predictions, bench->grad};
+  const size_t bytes[] = {count * value, (size_t)bench->rows * sizeof(float), (size_t)bench->rows * sizeof(float),
+                          count * value};
+  if (device == NULL)
+    return STATUS_OK;
+  TRY(loss_ops_open(device, &bench->losses));
+  if (bench->ops->dtype == BF16)
+    shorten(bench->features, count);
+  for (int i = 0; i < 4; i++) {
+    TRY(device_alloc(device, bytes[i], &bench->there[i]));
+    if (i < 3)
+      TRY(device_copy(device, bench->there[i], here[i], bytes[i]));
+  }
+  return device_wait(device);
+}
+
 static enum status fill(struct bench *bench) {
   int rank = comm_rank(bench->session->comm), size = comm_size(bench->session->comm);
   int64_t first = bench->rows_global * rank / size;
   struct random_key key = random_key((uint64_t)bench->config->seed, RANDOM_TEST, 0);
   bench->rows = bench->rows_global * (rank + 1) / size - first;
   size_t bytes = (size_t)bench->rows * (size_t)bench->dim * sizeof(float);
+  TRY(bench_ops(bench->session, bench->config, &bench->ops));
+  REQUIRE(bench->ops->dtype != F64, ERR_ARGUMENT, "conr bench loss measures f32, tf32 and bf16, not f64");
+  TRY(memory_alloc((size_t)size * sizeof *bench->rows_of_rank, (void **)&bench->rows_of_rank));
+  for (int r = 0; r < size; r++)
+    bench->rows_of_rank[r] = bench->rows_global * (r + 1) / size - bench->rows_global * r / size;
   TRY(memory_alloc(bytes, (void **)&bench->features));
   TRY(memory_alloc(bytes, (void **)&bench->grad));
   TRY(memory_alloc((size_t)bench->rows * sizeof(float), (void **)&bench->labels));
@@ -66,24 +107,59 @@ static enum status fill(struct bench *bench) {
     for (int k = 0; k < bench->dim; k++)
       bench->features[i * bench->dim + k] = (float)random_normal(key, row, 2 + (uint64_t)k);
   }
-  return STATUS_OK;
+  return upload(bench);
 }
 
 static void release(struct bench *bench) {
+  for (int i = 3; i >= 0 && bench->ops != NULL; i--)
+    device_free(bench->ops->device, &bench->there[i]);
+  memory_free((void **)&bench->rows_of_rank);
   memory_free((void **)&bench->features);
   memory_free((void **)&bench->grad);
   memory_free((void **)&bench->labels);
   memory_free((void **)&bench->predictions);
 }
 
-static enum status time_loss(struct bench *bench, struct conr *conr, struct measurement *out) {
-  struct conr_batch batch = {
-      .rows = bench->rows, .features = bench->features, .labels = bench->labels, .predictions = bench->predictions};
+/* Either of the two. */
+struct loss {
+  struct conr *host;
+  struct conr_device *device;
+};
+
+static enum status create_loss(struct bench *bench, const struct conr_options *options, struct loss *loss) {
+  if (bench->losses != NULL)
+    return bench->losses->conr_create(bench->ops->device, bench->session->data, bench->ops->precision, bench->dim, 1,
+                                      options, &loss->device);
+  return (enum status)conr_create(bench->session->mpi, bench->dim, 1, CONR_F32, options, &loss->host);
+}
+
+static void destroy_loss(struct bench *bench, struct loss *loss) {
+  if (bench->losses != NULL)
+    bench->losses->conr_destroy(&loss->device);
+  conr_destroy(&loss->host);
+}
+
+static enum status run_loss(struct bench *bench, struct loss *loss, struct conr_result *result) {
+  bool here = bench->losses == NULL;
+  struct conr_batch batch = {.rows = bench->rows,
+                             .features = here ? bench->features : bench->there[0],
+                             .labels = here ? bench->labels : bench->there[1],
+                             .predictions = here ? bench->predictions : bench->there[2],
+                             .rows_of_rank = bench->rows_of_rank};
+  if (here)
+    return (enum status)conr_loss(loss->host, &batch, bench->grad, result);
+  TRY(bench->losses->conr_loss(loss->device, &batch, 1, bench->there[3]));
+  return bench->losses->conr_result(loss->device, result);
+}
+
+static enum status time_loss(struct bench *bench, struct loss *loss, struct measurement *out) {
+  if (bench->losses != NULL) /* the first call chooses kernels and takes memory */
+    TRY(run_loss(bench, loss, &out->result));
   out->seconds = INFINITY;
   for (int64_t repeat = 0; repeat < bench->config->repeat; repeat++) {
     TRY(comm_barrier(bench->session->comm));
     double began = log_seconds();
-    TRY((enum status)conr_loss(conr, &batch, bench->grad, &out->result));
+    TRY(run_loss(bench, loss, &out->result));
     double seconds = log_seconds() - began;
     TRY(comm_max_f64(bench->session->comm, &seconds, 1)); /* the slowest rank is the time */
     out->seconds = fmin(out->seconds, seconds);
@@ -94,27 +170,27 @@ static enum status time_loss(struct bench *bench, struct conr *conr, struct meas
 /* One path at one size.  Extra memory: the most held during the calls beyond the caller's own arrays. */
 static enum status measure(struct bench *bench, const struct conr_options *options, struct measurement *out) {
   struct comm *comm = bench->session->comm;
-  struct conr *conr = NULL;
+  struct device *device = bench->ops->device;
+  struct loss loss = {0};
   enum status status;
-  TRY(comm_agree(comm, bench_gemm(&out->gemm_gflops)));
+  TRY(comm_agree(comm, bench_gemm(bench->ops, &out->gemm_gflops)));
   memory_peak_reset();
-  size_t before = memory_in_use();
-  TRY_GOTO((enum status)conr_create(bench->session->mpi, bench->dim, 1, CONR_F32, options, &conr), out);
-  TRY_GOTO(time_loss(bench, conr, out), out);
-  out->extra_bytes = memory_peak() - before;
+  size_t before = device_bytes(device);
+  TRY_GOTO(create_loss(bench, options, &loss), out);
+  TRY_GOTO(time_loss(bench, &loss, out), out);
+  out->extra_bytes = (device == NULL ? memory_peak() : device_bytes(device)) - before;
   out->gflops = out->result.gemm_flops / out->seconds / 1e9;
   out->computed_share = out->result.computed_share;
 out:
   if (status == STATUS_OK || status_agreed()) /* collective: not after a failure of this rank alone */
-    conr_destroy(&conr);
+    destroy_loss(bench, &loss);
   return status;
 }
 
-static void print_header(void) {
-  printf(
-      "ConR, forward + gradient, float32; gflops counts the matrix products done, gemm is a plain %d^3 product in the "
-      "same run\n",
-      BENCH_GEMM_SIZE);
+static void print_header(const struct session *session) {
+  printf("ConR, forward + gradient, on %s; gflops counts the matrix products done, gemm is a plain product in the same "
+         "run\n",
+         device_facts(session->device)->name);
   printf("%8s %6s %-9s %-7s %9s %8s %8s %6s %9s %10s %10s\n", "rows", "dim", "variant", "path", "seconds", "gflops",
          "gemm", "ratio", "computed", "active", "extra/NxD");
 }
@@ -126,15 +202,17 @@ static void print_row(const struct bench *bench, const char *path, const struct 
     printf("%8lld %6d %-9s %-7s %9.4f %8.1f %8.1f %6.2f %8.1f%% %9.1f%% %10.3f\n", (long long)bench->rows_global,
            bench->dim, bench->config->conr_variant, path, m->seconds, m->gflops, m->gemm_gflops,
            m->gflops / m->gemm_gflops, 100 * m->computed_share, 100 * active,
-           (double)m->extra_bytes / (rows * bench->dim * 4));
+           (double)m->extra_bytes / (rows * bench->dim * (double)dtype_size(bench->ops->dtype)));
     fflush(stdout);
     return;
   }
-  json_t *object = json_pack("{s:I, s:i, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:I}", "rows",
-                             (json_int_t)bench->rows_global, "dim", bench->dim, "variant", bench->config->conr_variant,
-                             "path", path, "threads", bench->session->threads, "ranks", comm_size(bench->session->comm),
-                             "seconds", m->seconds, "gflops", m->gflops, "gemm_gflops", m->gemm_gflops, "active_share",
-                             active, "computed_share", m->computed_share, "extra_bytes", (json_int_t)m->extra_bytes);
+  json_t *object =
+      json_pack("{s:I, s:i, s:s, s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:I}", "rows",
+                (json_int_t)bench->rows_global, "dim", bench->dim, "variant", bench->config->conr_variant, "path", path,
+                "device", device_facts(bench->ops->device)->name, "precision", precision_name(bench->ops->precision),
+                "threads", bench->session->threads, "ranks", comm_size(bench->session->comm), "seconds", m->seconds,
+                "gflops", m->gflops, "gemm_gflops", m->gemm_gflops, "active_share", active, "computed_share",
+                m->computed_share, "extra_bytes", (json_int_t)m->extra_bytes);
   json_dumpf(object, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
   putchar('\n');
   fflush(stdout);
@@ -155,7 +233,7 @@ static enum status bench_size(struct bench *bench, bool *warm) {
   TRY(comm_agree(bench->session->comm, fill(bench)));
   if (!*warm) { /* the first product of a process generates code */
     double ignored;
-    TRY(comm_agree(bench->session->comm, bench_gemm(&ignored)));
+    TRY(comm_agree(bench->session->comm, bench_gemm(bench->ops, &ignored)));
     *warm = true;
   }
   for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
@@ -181,7 +259,7 @@ enum status bench_loss(struct session *session, const struct config *config) {
   bool warm = false;
   TRY(comm_agree(session->comm, read_sizes(config, rows, &row_count, dims, &dim_count)));
   if (!config->json && comm_rank(session->comm) == 0)
-    print_header();
+    print_header(session);
   for (int d = 0; d < dim_count; d++)
     for (int r = 0; r < row_count; r++) {
       struct bench bench = {.session = session, .config = config, .rows_global = rows[r], .dim = (int)dims[d]};

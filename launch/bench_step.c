@@ -38,8 +38,9 @@ struct measurement {
 
 static enum status describe(struct bench *bench) {
   const struct config *config = bench->config;
-  bool any = strcmp(config->model, "auto") == 0, on_device = bench->session->device != NULL;
-  const char *precision = strcmp(config->precision, "auto") != 0 ? config->precision : on_device ? "bf16" : "f32";
+  bool any = strcmp(config->model, "auto") == 0;
+  TRY(bench_ops(bench->session, config, &bench->ops));
+  const char *precision = precision_name(bench->ops->precision);
   bench->model = (struct model_description){
       .name = any ? "resnet18" : config->model, .outputs = 1, .precision = precision, .normalise = "half"};
   REQUIRE(model_is_for_images(&bench->model), ERR_ARGUMENT,
@@ -124,36 +125,10 @@ static enum status step(struct bench *bench) {
   return gradients_finish(bench->gradients, &value);
 }
 
-/* A plain product where the network is: as a linear layer of the same precision. */
-static enum status measure_gemm(struct bench *bench, double *gflops) {
-  struct device *device = bench->session->device;
-  enum { SIZE = 8192, TRIES = 5 };
-  struct linear_shape shape = {.in = SIZE, .out = SIZE};
-  size_t count = (size_t)SIZE * SIZE, value = dtype_size(bench->ops->dtype);
-  char *x = NULL, *weight = NULL;
-  double best = INFINITY;
-  enum status status;
-  if (device == NULL)
-    return bench_gemm(gflops);
-  TRY_GOTO(device_alloc_zero(device, 2 * count * value, (void **)&x), out);
-  TRY_GOTO(device_alloc_zero(device, count * dtype_size(bench->ops->parameter_dtype), (void **)&weight), out);
-  for (int i = 0; i < TRIES; i++) {
-    double began = log_seconds();
-    TRY_GOTO(bench->ops->linear_forward(SIZE, &shape, x, weight, NULL, x + count * value), out);
-    TRY_GOTO(device_wait(device), out);
-    best = i > 0 ? fmin(best, log_seconds() - began) : best; /* the first chooses its kernel */
-  }
-  *gflops = 2.0 * SIZE * SIZE * SIZE / best / 1e9;
-out:
-  device_free(device, (void **)&weight);
-  device_free(device, (void **)&x);
-  return status;
-}
-
 static enum status measure(struct bench *bench, struct measurement *out) {
   struct comm *comm = bench->session->comm;
   double gemm;
-  TRY(comm_agree(comm, measure_gemm(bench, &out->gemm_gflops)));
+  TRY(comm_agree(comm, bench_gemm(bench->ops, &out->gemm_gflops)));
   TRY(step(bench)); /* makes primitives and takes scratch memory */
   out->seconds = INFINITY;
   for (int64_t repeat = 0; repeat < bench->config->repeat; repeat++) {
@@ -164,7 +139,7 @@ static enum status measure(struct bench *bench, struct measurement *out) {
     TRY(comm_max_f64(comm, &seconds, 1)); /* the slowest rank is the time */
     out->seconds = fmin(out->seconds, seconds);
   }
-  TRY(comm_agree(comm, measure_gemm(bench, &gemm)));
+  TRY(comm_agree(comm, bench_gemm(bench->ops, &gemm)));
   out->gemm_gflops = fmax(out->gemm_gflops, gemm);
   out->gflops = net_flops_per_row(bench->net, true) * (double)bench->batch.rows / out->seconds / 1e9;
   return STATUS_OK;

@@ -156,7 +156,7 @@ static const struct command_row commands[] = {
     {COMMAND_PREDICT, "predict", "RUN DATA.h5", 2, 2, "write predictions as CSV or HDF5"},
     {COMMAND_EXPORT, "export", "RUN", 1, 1, "write a model's parameters as safetensors, for PyTorch and others"},
     {COMMAND_INFO, "info", "", 0, 0, "what was built, and what was found on this machine"},
-    {COMMAND_BENCH, "bench", "loss|step|loader [DATA.h5]", 1, 2, "figures with their ceiling beside them"},
+    {COMMAND_BENCH, "bench", "loss|step|loader|comm [DATA.h5]", 1, 2, "figures with their ceiling beside them"},
 };
 #define COMMANDS ((int)(sizeof commands / sizeof *commands))
 

@@ -62,9 +62,23 @@ Test(cli_bench, a_loader_has_the_documented_keys_in_both_layouts) {
   }
 }
 
+Test(cli_bench, collectives_have_the_documented_keys) {
+  static const char *const keys[] = {"operation", "bytes",   "transport",      "device",
+                                     "ranks",     "seconds", "algorithm_gbps", "bus_gbps"};
+  has_keys(2, "bench comm --repeat 1 --json", keys, sizeof keys / sizeof *keys);
+}
+
+Test(cli_bench, a_loss_has_the_documented_keys) {
+  static const char *const keys[] = {"rows",        "dim",          "variant",        "path",       "device",
+                                     "precision",   "threads",      "ranks",          "seconds",    "gflops",
+                                     "gemm_gflops", "active_share", "computed_share", "extra_bytes"};
+  for (int ranks = 0; ranks <= 2; ranks += 2)
+    has_keys(ranks, "bench loss --rows 64 --dim 8 --repeat 1 --json", keys, sizeof keys / sizeof *keys);
+}
+
 Test(cli_bench, what_cannot_be_measured_is_refused) {
   const char *table = cli_data("t.h5", 60);
-  cli_refused(0, 2, "conr bench knows loss, step and loader, not \"setp\"; did you mean step?", "bench setp");
+  cli_refused(0, 2, "conr bench knows loss, step, loader and comm, not \"setp\"; did you mean step?", "bench setp");
   cli_refused(0, 2, "conr bench loader wants a data file", "bench loader");
   cli_refused(0, 2, "conr bench step wants no file", cli_text("bench step %s", table));
   cli_refused(2, 2, cli_text("%s holds a table, which needs no decoding; conr bench loader wants images", table),
@@ -73,6 +87,8 @@ Test(cli_bench, what_cannot_be_measured_is_refused) {
               "bench step --augment strong");
   cli_refused(0, 2, "--size has no effect on conr bench loss; it is for conr bench step or loader",
               "bench loss --size 32");
+  cli_refused(0, 2, "precision bf16 takes a GPU; on the host there are f32 and f64",
+              "bench loss --precision bf16 --device cpu");
   cli_refused(0, 2, "--rows has no effect on conr bench step; it is for conr bench loss", "bench step --rows 8");
   cli_refused(2, 2, "conr bench step measures networks for images: give --model cnn, resnet18 or resnet50",
               "bench step --model mlp");
