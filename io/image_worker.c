@@ -77,8 +77,9 @@ static enum status resize_cached(struct image_worker *worker, int64_t row, const
   return status;
 }
 
-static enum status strong_views(struct image_worker *worker, int64_t epoch, int64_t row, int views, size_t stride,
-                                uint8_t *out) {
+/* Views that are made from the decoded image itself. */
+static enum status decoded_views(struct image_worker *worker, int64_t epoch, int64_t row, int views, size_t stride,
+                                 uint8_t *out) {
   struct image image;
   TRY(dataset_image_read(worker->dataset, worker->reader, row, worker->least_height, worker->least_width, &image));
   for (int view = 0; view < views; view++) {
@@ -90,7 +91,7 @@ static enum status strong_views(struct image_worker *worker, int64_t epoch, int6
 
 /* Pixels of the right size, read to where the window wants them: a copy less than by way of `resized`. */
 static enum status crop_stored(struct image_worker *worker, const struct transform_draw *draw, uint8_t *out) {
-  struct transform_window window;
+  struct resize_window window;
   transform_window_draw(&worker->transform, draw, &window);
   int64_t bytes = (int64_t)worker->bytes, shift = transform_window_shift(&worker->transform, &window);
   int64_t first = shift > 0 ? shift : 0, end = shift > 0 ? bytes : bytes + shift;
@@ -102,12 +103,13 @@ static enum status crop_stored(struct image_worker *worker, const struct transfo
 enum status image_worker_views(struct image_worker *worker, int64_t epoch, int64_t row, int views, size_t stride,
                                uint8_t *out) {
   bool plain = worker->transform.set == TRANSFORM_PLAIN;
-  if (worker->transform.set == TRANSFORM_STRONG)
-    return strong_views(worker, epoch, row, views, stride, out);
+  bool for_one = worker->cache == NULL && views == 1; /* nobody else needs the resized image */
   const uint8_t *resized = plain ? out : worker->resized;
   struct transform_draw draw = {.epoch = epoch, .sample = row};
   if (worker->ready_made && !plain && views == 1)
     return crop_stored(worker, &draw, out);
+  if (worker->transform.set == TRANSFORM_STRONG || (!worker->ready_made && for_one))
+    return decoded_views(worker, epoch, row, views, stride, out);
   if (worker->cache != NULL)
     TRY(resize_cached(worker, row, &resized));
   else

@@ -1,181 +1,40 @@
-/* The triangle filter in integers.  Rows are filtered 32 at a time, turned so that neighbours in memory are neighbours in
- * a column: then both directions are sums of whole vectors. */
+/* Rows are filtered a few at a time into a ring that stays in the first cache, and columns from there: a row of the
+ * result is made as soon as the last row that it needs is there. */
 #include "io/resize.h"
 
 #include "dist/memory.h"
+#include "io/triangle.h"
 
-#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define VECTORISED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define VECTORISED
-#endif
-
-#define WEIGHT_BITS 22
-#define BAND 32 /* rows that are filtered together */
-
-/* One direction: result i is the sum of weights[i * most + k] * source[first[i] + k] over k < count[i]. */
-struct axis {
-  int from, to; /* pixels; from = 0: not computed yet */
-  int most;     /* weights of a result, at most       */
-  int *first;   /* [to]                               */
-  int *count;   /* [to]                               */
-  int32_t *weights;
-  size_t room; /* of weights */
-};
-
 struct resizer {
-  struct axis down, right;
-  uint8_t *turned_in;  /* [longest source row, 3, BAND]       */
-  uint8_t *turned_out; /* [width, 3, BAND]                    */
-  uint8_t *narrow;     /* [source height, width, 3]           */
-  size_t turned_room, narrow_room;
+  const struct triangle_filters *filters;
+  struct triangle down, right;
+  uint8_t *ring; /* [slots, slot_bytes]: row y of the source, filtered, lies in slot y % slots */
+  int slots;
+  size_t slot_bytes;
+  const uint8_t **rows; /* [slots]: those that a result is made of         */
+  uint8_t *last_rows;   /* a source's last rows, with slack                */
+  size_t ring_room, rows_room, last_room;
 };
 
-/* ---------------------------------------------------------------- weights */
-
-static enum status axis_create(int to, struct axis *axis) {
-  axis->to = to;
-  TRY(memory_alloc((size_t)to * sizeof *axis->first, (void **)&axis->first));
-  return memory_alloc((size_t)to * sizeof *axis->count, (void **)&axis->count);
-}
-
-static void axis_destroy(struct axis *axis) {
-  memory_free((void **)&axis->weights);
-  memory_free((void **)&axis->count);
-  memory_free((void **)&axis->first);
-}
-
-/* Grows *block, forgetting what is in it. */
-static enum status make_room(void **block, size_t *room, size_t bytes) {
-  if (*room >= bytes)
-    return STATUS_OK;
-  memory_free(block);
-  *room = 0;
-  TRY(memory_alloc(bytes, block));
-  *room = bytes;
-  return STATUS_OK;
-}
-
-/* The weights of one result around `center`; each is rounded on its own. */
-static void weigh(double center, double half_width, int first, int count, int32_t *weights) {
-  double sum = 0;
-  for (int k = 0; k < count; k++)
-    sum += fmax(0, 1 - fabs(first + k - center + 0.5) / half_width);
-  for (int k = 0; k < count; k++) {
-    double weight = fmax(0, 1 - fabs(first + k - center + 0.5) / half_width) / sum;
-    weights[k] = (int32_t)(0.5 + weight * (1 << WEIGHT_BITS));
-  }
-}
-
-static enum status axis_weigh(struct axis *axis, int from) {
-  double scale = (double)from / axis->to, half_width = fmax(scale, 1);
-  if (axis->from == from)
-    return STATUS_OK;
-  axis->from = 0;
-  axis->most = 2 * (int)ceil(half_width) + 1;
-  TRY(make_room((void **)&axis->weights, &axis->room, (size_t)axis->to * (size_t)axis->most * sizeof *axis->weights));
-  for (int i = 0; i < axis->to; i++) {
-    double center = (i + 0.5) * scale;
-    int first = (int)fmax(0, center - half_width + 0.5), last = (int)fmin(from, center + half_width + 0.5);
-    axis->first[i] = first;
-    axis->count[i] = last - first;
-    weigh(center, half_width, first, last - first, axis->weights + (size_t)i * (size_t)axis->most);
-  }
-  axis->from = from;
-  return STATUS_OK;
-}
-
-/* ---------------------------------------------------------------- sums */
-
-/* out[j] = rounded sum over k of weights[k] * in[k * stride + j], j < length.  A length that is a constant where this is
- * called, and a multiple of 32, becomes sums in registers. */
-#define SUM_BLOCK 64
-static inline __attribute__((always_inline)) void sum_rows(const uint8_t *restrict in, size_t stride,
-                                                           const int32_t *restrict weights, int count, size_t length,
-                                                           uint8_t *restrict out) {
-  int32_t sum[SUM_BLOCK];
-  for (size_t j = 0; j < length; j++)
-    sum[j] = 1 << (WEIGHT_BITS - 1);
-  for (int k = 0; k < count; k++)
-    for (size_t j = 0; j < length; j++)
-      sum[j] += weights[k] * in[(size_t)k * stride + j];
-  for (size_t j = 0; j < length; j++) { /* the rounded weights may sum to a little more than 1: 256 becomes 255 */
-    int32_t rounded = sum[j] >> WEIGHT_BITS;
-    out[j] = (uint8_t)(rounded - (rounded >> 8));
-  }
-}
-
-/* All results of the columns: in [axis->from, bytes], out [axis->to, bytes]. */
-VECTORISED static void filter_down(const struct axis *axis, const uint8_t *in, size_t bytes, uint8_t *out) {
-  for (int i = 0; i < axis->to; i++, out += bytes) {
-    const uint8_t *rows = in + (size_t)axis->first[i] * bytes;
-    const int32_t *weights = axis->weights + (size_t)i * (size_t)axis->most;
-    size_t j = 0;
-    for (; j + SUM_BLOCK <= bytes; j += SUM_BLOCK)
-      sum_rows(rows + j, bytes, weights, axis->count[i], SUM_BLOCK, out + j);
-    if (j < bytes)
-      sum_rows(rows + j, bytes, weights, axis->count[i], bytes - j, out + j);
-  }
-}
-
-/* All results of the rows of a turned band: in [axis->from, 3, BAND], out [axis->to, 3, BAND]. */
-VECTORISED static void filter_right(const struct axis *axis, const uint8_t *in, uint8_t *out) {
-  for (int i = 0; i < axis->to; i++) {
-    const uint8_t *pixels = in + (size_t)axis->first[i] * 3 * BAND;
-    const int32_t *weights = axis->weights + (size_t)i * (size_t)axis->most;
-    for (int channel = 0; channel < 3; channel++, pixels += BAND, out += BAND)
-      sum_rows(pixels, 3 * BAND, weights, axis->count[i], BAND, out);
-  }
-}
-
-/* ---------------------------------------------------------------- turning */
-
-typedef uint8_t bytes16 __attribute__((vector_size(16)));
-
-/* 16 x 16 bytes: to[i][j] = from[j][i].  Four rounds, each of which merges row i with row i + 8, byte by byte. */
-static inline __attribute__((always_inline)) void turn_square(const uint8_t *from, size_t from_stride, uint8_t *to,
-                                                              size_t to_stride) {
-  const bytes16 low = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
-  const bytes16 high = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  bytes16 rows[16], merged[16];
-  for (int i = 0; i < 16; i++)
-    memcpy(&rows[i], from + (size_t)i * from_stride, 16);
-#pragma GCC unroll 4
-  for (int round = 0; round < 4; round++) {
-    for (int i = 0; i < 8; i++) {
-      merged[2 * i] = __builtin_shuffle(rows[i], rows[i + 8], low);
-      merged[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + 8], high);
-    }
-    memcpy(rows, merged, sizeof rows);
-  }
-  for (int i = 0; i < 16; i++)
-    memcpy(to + (size_t)i * to_stride, &rows[i], 16);
-}
-
-/* to [columns, rows] = transpose of from [rows, columns]; strides in bytes. */
-static void turn(const uint8_t *from, size_t from_stride, int rows, int columns, uint8_t *to, size_t to_stride) {
-  int whole_rows = rows / 16 * 16, whole_columns = columns / 16 * 16;
-  for (int i = 0; i < whole_rows; i += 16)
-    for (int j = 0; j < whole_columns; j += 16)
-      turn_square(from + (size_t)i * from_stride + (size_t)j, from_stride, to + (size_t)j * to_stride + (size_t)i,
-                  to_stride);
-  for (int i = 0; i < rows; i++)
-    for (int j = i < whole_rows ? whole_columns : 0; j < columns; j++)
-      to[(size_t)j * to_stride + (size_t)i] = from[(size_t)i * from_stride + (size_t)j];
-}
-
-/* ---------------------------------------------------------------- the whole */
+/* One run: the columns of the result that are to be seen. */
+struct strip {
+  const uint8_t *pixels;
+  int height, filtered; /* rows of the source; the next to be filtered */
+  size_t stride;
+  int first, step, count; /* results, in order                         */
+};
 
 enum status resizer_create(int height, int width, struct resizer **out) {
   enum status status;
   struct resizer *resizer;
   TRY(memory_alloc_zero(sizeof *resizer, (void **)&resizer));
-  TRY_GOTO(axis_create(height, &resizer->down), failed);
-  TRY_GOTO(axis_create(width, &resizer->right), failed);
-  TRY_GOTO(memory_alloc_zero((size_t)width * 3 * BAND, (void **)&resizer->turned_out), failed);
+  resizer->filters = triangle_filters();
+  resizer->slot_bytes = (3 * (size_t)width + 2 * TRIANGLE_SLACK - 1) / TRIANGLE_SLACK * TRIANGLE_SLACK;
+  TRY_GOTO(triangle_create(height, &resizer->down), failed);
+  TRY_GOTO(triangle_create(width, &resizer->right), failed);
   *out = resizer;
   return STATUS_OK;
 failed:
@@ -187,55 +46,105 @@ void resizer_destroy(struct resizer **resizer) {
   struct resizer *old = *resizer;
   if (old == NULL)
     return;
-  memory_free((void **)&old->narrow);
-  memory_free((void **)&old->turned_out);
-  memory_free((void **)&old->turned_in);
-  axis_destroy(&old->right);
-  axis_destroy(&old->down);
+  memory_free((void **)&old->last_rows);
+  memory_free((void **)&old->rows);
+  memory_free((void **)&old->ring);
+  triangle_destroy(&old->right);
+  triangle_destroy(&old->down);
   memory_free((void **)resizer);
 }
 
-/* Rows to their new length: out [height, right.to, 3]. */
-static enum status resize_rows(struct resizer *resizer, const uint8_t *pixels, int height, size_t stride,
-                               uint8_t *out) {
-  const struct axis *axis = &resizer->right;
-  size_t band_bytes = (size_t)axis->from * 3 * BAND, out_stride = (size_t)axis->to * 3;
-  if (resizer->turned_room < band_bytes) {
-    TRY(make_room((void **)&resizer->turned_in, &resizer->turned_room, band_bytes));
-    memset(resizer->turned_in, 0, band_bytes); /* a band of fewer rows leaves lanes that are summed but not used */
-  }
-  for (int y = 0; y < height; y += BAND) {
-    int rows = height - y < BAND ? height - y : BAND;
-    turn(pixels + (size_t)y * stride, stride, rows, axis->from * 3, resizer->turned_in, BAND);
-    filter_right(axis, resizer->turned_in, resizer->turned_out);
-    turn(resizer->turned_out, BAND, axis->to * 3, rows, out + (size_t)y * out_stride, out_stride);
-  }
+/* Grows *block, forgetting what is in it; it holds zeros. */
+static enum status make_room(void **block, size_t *room, size_t bytes) {
+  if (*room >= bytes)
+    return STATUS_OK;
+  memory_free(block);
+  *room = 0;
+  TRY(memory_alloc_zero(bytes, block));
+  *room = bytes;
   return STATUS_OK;
 }
 
+static enum status prepare(struct resizer *resizer, int height, int width) {
+  TRY(triangle_weigh(&resizer->right, width));
+  TRY(triangle_weigh(&resizer->down, height));
+  resizer->slots = 2 * resizer->down.most_pairs + TRIANGLE_ROWS;
+  TRY(make_room((void **)&resizer->ring, &resizer->ring_room, (size_t)resizer->slots * resizer->slot_bytes));
+  TRY(make_room((void **)&resizer->rows, &resizer->rows_room, (size_t)resizer->slots * sizeof *resizer->rows));
+  return make_room((void **)&resizer->last_rows, &resizer->last_room,
+                   TRIANGLE_ROWS * (3 * (size_t)width + TRIANGLE_SLACK));
+}
+
+static uint8_t *slot(const struct resizer *resizer, int y) {
+  return resizer->ring + (size_t)(y % resizer->slots) * resizer->slot_bytes;
+}
+
+/* Row y, or the last one: a copy, if so near the end of the image that it has no slack. */
+static const uint8_t *source_row(const struct resizer *resizer, const struct strip *strip, int y) {
+  int present = y < strip->height ? y : strip->height - 1;
+  const uint8_t *row = strip->pixels + (size_t)present * strip->stride;
+  if ((size_t)(strip->height - 1 - present) * strip->stride >= TRIANGLE_SLACK)
+    return row;
+  size_t bytes = 3 * (size_t)resizer->right.from;
+  uint8_t *copy = resizer->last_rows + (size_t)(y % TRIANGLE_ROWS) * (bytes + TRIANGLE_SLACK);
+  return memcpy(copy, row, bytes);
+}
+
+/* The decoder wrote more than the nearer caches hold. */
+static void prefetch_rows(const struct strip *strip, int y) {
+  const uint8_t *rows = strip->pixels + (size_t)y * strip->stride;
+  for (size_t at = 0; y + TRIANGLE_ROWS <= strip->height && at < TRIANGLE_ROWS * strip->stride; at += 64)
+    __builtin_prefetch(rows + at);
+}
+
+/* Filters rows until those before `end` are in the ring. */
+static void filter_rows(const struct resizer *resizer, struct strip *strip, int end) {
+  for (; strip->filtered < end; strip->filtered += TRIANGLE_ROWS) {
+    const uint8_t *rows[TRIANGLE_ROWS];
+    uint8_t *out[TRIANGLE_ROWS];
+    for (int k = 0; k < TRIANGLE_ROWS; k++) {
+      rows[k] = source_row(resizer, strip, strip->filtered + k);
+      out[k] = slot(resizer, strip->filtered + k);
+    }
+    prefetch_rows(strip, strip->filtered + TRIANGLE_ROWS);
+    resizer->filters->right(&resizer->right, strip->first, strip->step, strip->count, rows, out);
+  }
+}
+
+/* Row i of the resized image, as much of it as is seen. */
+static void make_row(const struct resizer *resizer, struct strip *strip, int i, uint8_t *out) {
+  const struct triangle *down = &resizer->down;
+  int first = down->first[i], pairs = down->pairs[i], end = first + 2 * pairs;
+  if (strip->filtered < first)
+    strip->filtered = first;
+  filter_rows(resizer, strip, end < strip->height ? end : strip->height);
+  for (int k = 0; k < 2 * pairs; k++)
+    resizer->rows[k] = slot(resizer, first + k);
+  resizer->filters->down(down->weights + (size_t)i * (size_t)down->most_pairs, pairs, resizer->rows,
+                         3 * (size_t)strip->count, out);
+}
+
 enum status resizer_apply(struct resizer *resizer, const uint8_t *pixels, int height, int width, size_t stride,
-                          uint8_t *out) {
-  size_t row_bytes = (size_t)resizer->right.to * 3;
-  bool rows_change = width != resizer->right.to, columns_change = height != resizer->down.to;
-  uint8_t *narrow = out;
-  TRY(axis_weigh(&resizer->right, width));
-  TRY(axis_weigh(&resizer->down, height));
-  if (!columns_change && !rows_change) {
-    for (int y = 0; y < height; y++)
-      memcpy(out + (size_t)y * row_bytes, pixels + (size_t)y * stride, row_bytes);
-    return STATUS_OK;
+                          const struct resize_window *window, uint8_t *out) {
+  int to_height = resizer->down.to, to_width = resizer->right.to, right = window->right;
+  int black = abs(right), seen = to_width - black;
+  size_t row_bytes = 3 * (size_t)to_width;
+  bool black_left = (right < 0) != window->mirrored;
+  struct strip strip = {.pixels = pixels, .height = height, .stride = stride, .step = 1, .count = seen};
+  strip.first = right > 0 ? right : 0;
+  if (window->mirrored) {
+    strip.step = -1;
+    strip.first += seen - 1;
   }
-  if (columns_change) {
-    TRY(make_room((void **)&resizer->narrow, &resizer->narrow_room, (size_t)height * row_bytes));
-    narrow = resizer->narrow;
+  TRY(prepare(resizer, height, width));
+  for (int y = 0; y < to_height; y++, out += row_bytes) {
+    int i = y + window->down;
+    if (i < 0 || i >= to_height || seen <= 0) {
+      memset(out, 0, row_bytes);
+      continue;
+    }
+    memset(black_left ? out : out + 3 * (size_t)seen, 0, 3 * (size_t)black);
+    make_row(resizer, &strip, i, black_left ? out + 3 * (size_t)black : out);
   }
-  if (rows_change) {
-    TRY(resize_rows(resizer, pixels, height, stride, narrow));
-  } else {
-    for (int y = 0; y < height; y++)
-      memcpy(narrow + (size_t)y * row_bytes, pixels + (size_t)y * stride, row_bytes);
-  }
-  if (columns_change)
-    filter_down(&resizer->down, narrow, row_bytes, out);
   return STATUS_OK;
 }

@@ -4,7 +4,6 @@
 #include "dist/memory.h"
 #include "dist/random.h"
 #include "io/colour.h"
-#include "io/resize.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -23,7 +22,6 @@
 struct transform_worker {
   struct transform transform;
   struct resizer *resizer;
-  uint8_t *resized; /* [height, width, 3]: CROP cuts out of it; STRONG mirrors from it */
 };
 
 /* The counters of one view: draws that are not needed stay unused, so that none changes another. */
@@ -69,24 +67,21 @@ enum status transform_check(const struct transform *transform) {
 }
 
 enum status transform_create(const struct transform *transform, struct transform_worker **out) {
-  enum status status;
   struct transform_worker *worker;
   TRY(transform_check(transform));
   TRY(memory_alloc_zero(sizeof *worker, (void **)&worker));
   worker->transform = *transform;
-  TRY_GOTO(resizer_create(transform->height, transform->width, &worker->resizer), failed);
-  TRY_GOTO(memory_alloc((size_t)transform->height * (size_t)transform->width * 3, (void **)&worker->resized), failed);
-  *out = worker;
-  return STATUS_OK;
-failed:
-  transform_destroy(&worker);
+  enum status status = resizer_create(transform->height, transform->width, &worker->resizer);
+  if (status == STATUS_OK)
+    *out = worker;
+  else
+    transform_destroy(&worker);
   return status;
 }
 
 void transform_destroy(struct transform_worker **worker) {
   if (*worker == NULL)
     return;
-  memory_free((void **)&(*worker)->resized);
   resizer_destroy(&(*worker)->resizer);
   memory_free((void **)worker);
 }
@@ -124,7 +119,7 @@ static void crop_row(const uint8_t *from, int width, int shift, bool mirrored, u
 }
 
 void transform_window_draw(const struct transform *transform, const struct transform_draw *draw,
-                           struct transform_window *out) {
+                           struct resize_window *out) {
   int padding = transform->padding;
   out->down = draw_up_to(transform, draw, DRAW_TOP, 2 * padding) - padding;
   out->right = draw_up_to(transform, draw, DRAW_LEFT, 2 * padding) - padding;
@@ -140,7 +135,7 @@ void transform_augment(const struct transform *transform, const struct transform
       memcpy(out, resized, (size_t)height * row_bytes);
     return;
   }
-  struct transform_window window;
+  struct resize_window window;
   transform_window_draw(transform, draw, &window);
   for (int y = 0; y < height; y++, out += row_bytes) {
     int from = y + window.down;
@@ -152,7 +147,7 @@ void transform_augment(const struct transform *transform, const struct transform
 }
 
 /* A row whose pixels were laid down where the window wants them: the rest is black. */
-static void finish_row(const struct transform_window *window, int width, uint8_t *row) {
+static void finish_row(const struct resize_window *window, int width, uint8_t *row) {
   uint8_t copy[3 * MOST_SIDE];
   size_t black = 3 * (size_t)abs(window->right), bytes = 3 * (size_t)width;
   memset(window->right < 0 ? row : row + bytes - black, 0, black);
@@ -162,11 +157,11 @@ static void finish_row(const struct transform_window *window, int width, uint8_t
   mirror_row(copy, width, row);
 }
 
-int64_t transform_window_shift(const struct transform *transform, const struct transform_window *window) {
+int64_t transform_window_shift(const struct transform *transform, const struct resize_window *window) {
   return 3 * ((int64_t)window->down * transform->width + window->right);
 }
 
-void transform_window_finish(const struct transform *transform, const struct transform_window *window, uint8_t *out) {
+void transform_window_finish(const struct transform *transform, const struct resize_window *window, uint8_t *out) {
   int height = transform->height, width = transform->width;
   for (int y = 0; y < height; y++, out += 3 * (size_t)width) {
     int from = y + window->down;
@@ -237,12 +232,10 @@ static enum status apply_strong(struct transform_worker *worker, const struct im
                                 const struct transform_draw *draw, uint8_t *out) {
   const struct transform *transform = &worker->transform;
   struct window window = draw_window(transform, draw, image);
-  size_t stride = 3 * (size_t)image->width, row_bytes = 3 * (size_t)transform->width;
-  bool mirrored = draw_number(transform, draw, DRAW_FLIP) < transform->flip;
+  struct resize_window mirror = {.mirrored = draw_number(transform, draw, DRAW_FLIP) < transform->flip};
+  size_t stride = 3 * (size_t)image->width;
   TRY(resizer_apply(worker->resizer, image->pixels + (size_t)window.top * stride + 3 * (size_t)window.left,
-                    window.height, window.width, stride, mirrored ? worker->resized : out));
-  for (int y = 0; mirrored && y < transform->height; y++)
-    mirror_row(worker->resized + (size_t)y * row_bytes, transform->width, out + (size_t)y * row_bytes);
+                    window.height, window.width, stride, &mirror, out));
   if (draw_number(transform, draw, DRAW_COLOUR) < 0.8)
     change_colours(transform, draw, out);
   if (draw_number(transform, draw, DRAW_GREY) < 0.2)
@@ -253,7 +246,27 @@ static enum status apply_strong(struct transform_worker *worker, const struct im
 /* ---------------------------------------------------------------- the whole */
 
 enum status transform_resize(struct transform_worker *worker, const struct image *image, uint8_t *resized) {
-  return resizer_apply(worker->resizer, image->pixels, image->height, image->width, 3 * (size_t)image->width, resized);
+  const struct transform *transform = &worker->transform;
+  size_t stride = 3 * (size_t)image->width;
+  if (image->height != transform->height || image->width != transform->width)
+    return resizer_apply(worker->resizer, image->pixels, image->height, image->width, stride,
+                         &(struct resize_window){0}, resized);
+  memcpy(resized, image->pixels, (size_t)image->height * stride);
+  return STATUS_OK;
+}
+
+/* Only what the window shows is computed. */
+static enum status apply_crop(struct transform_worker *worker, const struct image *image,
+                              const struct transform_draw *draw, uint8_t *out) {
+  const struct transform *transform = &worker->transform;
+  struct resize_window window;
+  if (image->height == transform->height && image->width == transform->width) {
+    transform_augment(transform, draw, image->pixels, out);
+    return STATUS_OK;
+  }
+  transform_window_draw(transform, draw, &window);
+  return resizer_apply(worker->resizer, image->pixels, image->height, image->width, 3 * (size_t)image->width, &window,
+                       out);
 }
 
 enum status transform_apply(struct transform_worker *worker, const struct image *image,
@@ -262,9 +275,7 @@ enum status transform_apply(struct transform_worker *worker, const struct image 
           image->height, image->width);
   if (worker->transform.set == TRANSFORM_STRONG)
     return apply_strong(worker, image, draw, out);
-  if (worker->transform.set == TRANSFORM_PLAIN)
-    return transform_resize(worker, image, out);
-  TRY(transform_resize(worker, image, worker->resized));
-  transform_augment(&worker->transform, draw, worker->resized, out);
-  return STATUS_OK;
+  if (worker->transform.set == TRANSFORM_CROP)
+    return apply_crop(worker, image, draw, out);
+  return transform_resize(worker, image, out);
 }

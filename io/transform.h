@@ -26,6 +26,7 @@
 
 #include "dist/status.h"
 #include "io/image.h"
+#include "io/resize.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -68,13 +69,9 @@ void transform_augment(const struct transform *transform, const struct transform
 /* CROP for whoever can lay pixels down where they are wanted, such as from a file: byte i of the result is byte
  * i + transform_window_shift of the resized image, where there is one.  transform_window_finish blackens what lies outside
  * of it and mirrors, in place; then `out` is what transform_augment gives. */
-struct transform_window {
-  int down, right; /* where the window begins, -padding to padding */
-  bool mirrored;
-};
 void transform_window_draw(const struct transform *transform, const struct transform_draw *draw,
-                           struct transform_window *out);
-int64_t transform_window_shift(const struct transform *transform, const struct transform_window *window);
-void transform_window_finish(const struct transform *transform, const struct transform_window *window, uint8_t *out);
+                           struct resize_window *out);
+int64_t transform_window_shift(const struct transform *transform, const struct resize_window *window);
+void transform_window_finish(const struct transform *transform, const struct resize_window *window, uint8_t *out);
 
 #endif

@@ -15,7 +15,7 @@
 static struct image make_image(int height, int width) {
   struct image image = {height, width, malloc((size_t)height * (size_t)width * 3)};
   for (int i = 0; i < height * width * 3; i++)
-    image.pixels[i] = (uint8_t)(127 + 100 * sin(0.013 * i) + (i * 7919 % 27));
+    image.pixels[i] = (uint8_t)(127 + 100 * sin(0.013 * i) + ((int64_t)i * 7919 % 27));
   return image;
 }
 
@@ -63,8 +63,9 @@ static void filter_image(const struct image *image, int height, int width, doubl
 }
 
 Test(transform, resizing_is_the_antialiased_triangle_filter) {
-  static const int sizes[][4] = {{256, 256, 224, 224}, {37, 53, 20, 64},   {10, 10, 33, 7},     {1, 1, 5, 4},
-                                 {3, 200, 64, 64},     {160, 320, 64, 64}, {224, 224, 224, 224}};
+  static const int sizes[][4] = {{256, 256, 224, 224}, {37, 53, 20, 64},     {10, 10, 33, 7},
+                                 {1, 1, 5, 4},         {512, 512, 224, 224}, {700, 5, 3, 9},
+                                 {3, 200, 64, 64},     {160, 320, 64, 64},   {224, 224, 224, 224}};
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     const int *size = sizes[s];
     struct image image = make_image(size[0], size[1]);
@@ -109,8 +110,9 @@ Test(transform_python, resizing_equals_pillow) {
       "    c = Image.fromarray(a).resize((width, h), Image.BILINEAR).resize((width, height), Image.BILINEAR)\n"
       "    off = np.abs(b.astype(int) - np.asarray(c)).max()\n"
       "    assert off == 0, f'{h}x{w} to {height}x{width}: off by {off}'\n";
-  static const int sizes[][4] = {
-      {256, 256, 224, 224}, {160, 320, 64, 64}, {37, 53, 20, 64}, {10, 10, 33, 7}, {3, 200, 64, 64}};
+  static const int sizes[][4] = {{256, 256, 224, 224}, {160, 320, 64, 64}, {37, 53, 20, 64},
+                                 {10, 10, 33, 7},      {3, 200, 64, 64},   {512, 512, 224, 224},
+                                 {700, 5, 3, 9},       {1, 1, 5, 4},       {2000, 31, 1, 30}};
   FILE *list = fopen(io_file("sizes"), "w");
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     const int *size = sizes[s];
@@ -187,6 +189,38 @@ Test(transform, crop_is_a_window_of_the_padded_image_mirrored_half_of_the_time) 
   cr_assert(ge(int, places, 80), "%d of 81 places", places);
   free(image.pixels);
   transform_destroy(&worker);
+}
+
+/* Cropping while resizing against resizing, then cropping: one, two, three and many weights, enlarged, odd, one pixel, and
+ * windows that show less than a vector's width, or nothing. */
+Test(transform, a_window_made_at_once_is_the_window_of_the_resized_image) {
+  static const int sizes[][5] = {{256, 256, 224, 224, 16}, {512, 300, 224, 224, 16}, {37, 53, 20, 63, 5},
+                                 {10, 10, 33, 7, 6},       {1, 1, 5, 3, 2},          {3, 200, 64, 65, 4},
+                                 {700, 3, 4, 9, 12},       {5, 5, 1, 1, 1},          {31, 40, 31, 17, 3}};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    const int *size = sizes[s];
+    struct image image = make_image(size[0], size[1]);
+    struct transform transform = {
+        .height = size[2], .width = size[3], .set = TRANSFORM_CROP, .padding = size[4], .flip = 0.5, .seed = 9};
+    struct transform_worker *worker = make_worker(&transform);
+    size_t bytes = (size_t)size[2] * (size_t)size[3] * 3;
+    uint8_t *resized = malloc(bytes), *expected = malloc(bytes), *got = malloc(bytes);
+    OK(transform_resize(worker, &image, resized));
+    for (int sample = 0; sample < 40; sample++) {
+      struct transform_draw draw = {.epoch = 1, .sample = sample};
+      memset(got, 77, bytes);
+      transform_augment(&transform, &draw, resized, expected);
+      OK(transform_apply(worker, &image, &draw, got));
+      cr_assert(zero(int, memcmp(got, expected, bytes)), "%dx%d to %dx%d, sample %d", size[0], size[1], size[2],
+                size[3], sample);
+    }
+    free(got);
+    free(expected);
+    free(resized);
+    free(image.pixels);
+    transform_destroy(&worker);
+  }
+  cr_assert(eq(sz, memory_in_use(), 0));
 }
 
 /* --- draws -------------------------------------------------------------------------------------------------- */
