@@ -88,21 +88,64 @@ void transform_destroy(struct transform_worker **worker) {
 
 /* ---------------------------------------------------------------- crop and mirror */
 
+/* Sixteen pixels: three vectors of bytes. */
+#define BLOCK 16
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
+struct block {
+  bytes16 first, second, third;
+};
 
-/* to = the `width` pixels of `from`, last first.  Five pixels at a time: they leave in the upper 15 bytes of a vector,
- * whose lowest byte is overwritten by the next one. */
+static inline __attribute__((always_inline)) struct block load_block(const uint8_t *from) {
+  struct block block;
+  memcpy(&block.first, from, 16);
+  memcpy(&block.second, from + 16, 16);
+  memcpy(&block.third, from + 32, 16);
+  return block;
+}
+
+/* The pixels of a block, last first. */
+static inline __attribute__((always_inline)) void store_mirrored(struct block block, uint8_t *to) {
+#ifdef __clang__ /* has no __builtin_shuffle */
+  const uint8_t *bytes = (const uint8_t *)&block;
+  for (int x = 0; x < BLOCK; x++)
+    memcpy(to + 3 * x, bytes + 3 * (BLOCK - 1 - x), 3);
+#else
+  const bytes16 end = {29, 30, 31, 26, 27, 28, 23, 24, 25, 20, 21, 22, 17, 18, 19, 14};
+  const bytes16 middle = {15, 16, 11, 12, 13, 8, 9, 10, 5, 6, 7, 2, 3, 4, 0, 0};
+  const bytes16 but_one = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 31, 15};
+  const bytes16 start = {17, 12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2};
+  bytes16 first = __builtin_shuffle(block.second, block.third, end);
+  bytes16 second = __builtin_shuffle(__builtin_shuffle(block.second, block.third, middle), block.first, but_one);
+  bytes16 third = __builtin_shuffle(block.first, block.second, start);
+  memcpy(to, &first, 16);
+  memcpy(to + 16, &second, 16);
+  memcpy(to + 32, &third, 16);
+#endif
+}
+
+/* to = the `width` pixels of `from`, last first. */
 VECTORISED static void mirror_row(const uint8_t *from, int width, uint8_t *to) {
-  const bytes16 backwards = {15, 12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2};
   int x = 0;
-  for (; x + 6 <= width; x += 5) {
-    bytes16 pixels;
-    memcpy(&pixels, from + 3 * (ptrdiff_t)x, 16);
-    pixels = __builtin_shuffle(pixels, backwards);
-    memcpy(to + 3 * (ptrdiff_t)(width - x - 5) - 1, &pixels, 16);
-  }
+  for (; x + BLOCK <= width; x += BLOCK)
+    store_mirrored(load_block(from + 3 * (ptrdiff_t)x), to + 3 * (ptrdiff_t)(width - x - BLOCK));
   for (; x < width; x++)
     memcpy(to + 3 * (ptrdiff_t)(width - x - 1), from + 3 * (ptrdiff_t)x, 3);
+}
+
+/* The same in place, from both ends. */
+VECTORISED static void mirror_in_place(uint8_t *row, int width) {
+  uint8_t *left = row, *right = row + 3 * (ptrdiff_t)width;
+  for (; right - left >= 6 * BLOCK; left += 3 * BLOCK, right -= 3 * BLOCK) {
+    struct block first = load_block(left), last = load_block(right - 3 * BLOCK);
+    store_mirrored(first, right - 3 * BLOCK);
+    store_mirrored(last, left);
+  }
+  for (; right - left >= 6; left += 3, right -= 3) {
+    uint8_t first[3];
+    memcpy(first, left, 3);
+    memcpy(left, right - 3, 3);
+    memcpy(right - 3, first, 3);
+  }
 }
 
 /* One row of the window: `from` [width, 3] moved left by `shift` pixels (right, if negative), black where it has none. */
@@ -148,13 +191,10 @@ void transform_augment(const struct transform *transform, const struct transform
 
 /* A row whose pixels were laid down where the window wants them: the rest is black. */
 static void finish_row(const struct resize_window *window, int width, uint8_t *row) {
-  uint8_t copy[3 * MOST_SIDE];
   size_t black = 3 * (size_t)abs(window->right), bytes = 3 * (size_t)width;
   memset(window->right < 0 ? row : row + bytes - black, 0, black);
-  if (!window->mirrored)
-    return;
-  memcpy(copy, row, bytes);
-  mirror_row(copy, width, row);
+  if (window->mirrored)
+    mirror_in_place(row, width);
 }
 
 int64_t transform_window_shift(const struct transform *transform, const struct resize_window *window) {

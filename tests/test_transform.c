@@ -149,7 +149,7 @@ Test(transform, an_image_that_has_the_size_is_untouched) {
 
 /* --- crop and mirror ---------------------------------------------------------------------------------------- */
 
-enum { HEIGHT = 12, WIDTH = 17, PADDING = 4 };
+enum { HEIGHT = 12, WIDTH = 37, PADDING = 4 };
 
 /* Is `got` the image shifted by (down, right), with black from outside, mirrored or not? */
 static bool is_window(const uint8_t *image, const uint8_t *got, int down, int right, bool mirrored) {
@@ -221,6 +221,31 @@ Test(transform, a_window_made_at_once_is_the_window_of_the_resized_image) {
     transform_destroy(&worker);
   }
   cr_assert(eq(sz, memory_in_use(), 0));
+}
+
+/* The way of stored pixels: laid down where the window wants them, then finished in place.  All remainders of a vector. */
+Test(transform, a_window_finished_in_place_is_the_same) {
+  enum { ROWS = 5, MOST = 100 };
+  for (int width = 1; width <= MOST; width++) {
+    struct image image = make_image(ROWS, width);
+    struct transform transform = {
+        .height = ROWS, .width = width, .set = TRANSFORM_CROP, .padding = 3, .flip = 0.5, .seed = 4};
+    for (int sample = 0; sample < 30; sample++) {
+      struct transform_draw draw = {.epoch = 1, .sample = sample};
+      struct resize_window window;
+      uint8_t expected[ROWS * MOST * 3], got[ROWS * MOST * 3];
+      memset(got, 77, sizeof got);
+      transform_augment(&transform, &draw, image.pixels, expected);
+      transform_window_draw(&transform, &draw, &window);
+      int64_t shift = transform_window_shift(&transform, &window), bytes = ROWS * width * 3;
+      for (int64_t i = 0; i < bytes; i++)
+        if (i + shift >= 0 && i + shift < bytes)
+          got[i] = image.pixels[i + shift];
+      transform_window_finish(&transform, &window, got);
+      cr_assert(zero(int, memcmp(got, expected, (size_t)bytes)), "width %d, sample %d", width, sample);
+    }
+    free(image.pixels);
+  }
 }
 
 /* --- draws -------------------------------------------------------------------------------------------------- */
