@@ -101,6 +101,8 @@ static enum status agree_on_names(struct image_records *images, const struct hos
 enum status image_records_allocate(struct image_records *images, const struct host_share *share) {
   size_t rows = (size_t)images->rows;
   TRY(agree_on_names(images, share));
+  if (images->has_checksum)
+    TRY(memory_alloc_zero(rows, (void **)&images->verified));
   if (images->layout == IMAGE_LAYOUT_ENCODED)
     TRY(host_share_alloc(share, rows * sizeof *images->places, (void **)&images->places));
   else if (images->file < 0)
@@ -202,6 +204,7 @@ void image_records_close(struct image_records *images, const struct host_share *
   host_share_free(share, (void **)&images->name_place);
   host_share_free(share, (void **)&images->pixels);
   host_share_free(share, (void **)&images->places);
+  memory_free((void **)&images->verified);
   memory_free((void **)&images->names.text);
   if (images->file >= 0)
     close(images->file);
@@ -275,11 +278,12 @@ enum status image_records_copy(const struct image_records *images, int64_t row, 
 }
 
 enum status image_records_verify(const struct image_records *images, int64_t row, const uint8_t *bytes, size_t count) {
-  if (!images->has_checksum)
+  if (!images->has_checksum || __atomic_load_n(&images->verified[row], __ATOMIC_RELAXED))
     return STATUS_OK;
   int64_t found = (int64_t)crc32_z(0, bytes, count);
   REQUIRE(found == images->places[row].checksum, ERR_FORMAT,
           "its checksum is %08llx, not %08llx as when it was imported; copy %s again, or import it anew",
           (unsigned long long)found, (unsigned long long)images->places[row].checksum, images->path);
+  __atomic_store_n(&images->verified[row], 1, __ATOMIC_RELAXED); /* by any of the loader's threads */
   return STATUS_OK;
 }

@@ -1,7 +1,7 @@
 /* The images of a dataset: where each row's record lies, and reading one.  Behind dataset.h; layout: io/README.md.
  *
  * Encoded records (JPEG, PNG) and pixels that lie in the file in one piece are read by pread; pixels stored in chunks are
- * read once into memory of the host.  What is kept of an encoded record is 24 bytes, once a host.  Opening checks every
+ * read once into memory of the host.  What is kept of an encoded record is 24 bytes, once a host, and one byte, once a process.  Opening checks every
  * place and length, so that reading needs no check but the record's own. */
 #ifndef CONR_IO_IMAGE_RECORDS_H
 #define CONR_IO_IMAGE_RECORDS_H
@@ -30,6 +30,7 @@ struct image_records {
   int file;                   /* descriptor; -1 when the pixels are in memory                                   */
   int64_t first_byte;         /* of the bytes or pixels in the file                                             */
   struct image_place *places; /* [rows]; NULL for pixels                                                        */
+  uint8_t *verified;          /* [rows] 1 = this process has seen the record whole; NULL without checksums      */
   uint8_t *pixels;            /* [rows, height, width, 3]; NULL when they are read from the file                */
   struct h5_texts names;      /* of the reading rank, until they are shared                                     */
   int64_t names_bytes;        /* of all texts with their NULs; 0 = the file names nothing                       */
@@ -65,7 +66,8 @@ enum status image_records_read(const struct image_records *images, int64_t row, 
 enum status image_records_copy(const struct image_records *images, int64_t row, int64_t first, int64_t end,
                                uint8_t *out);
 
-/* ERR_FORMAT unless these are the bytes that were imported. */
+/* ERR_FORMAT unless these are the bytes that were imported.  A record is checked when this process reads it first: after
+ * that it comes from the same file, and a training run reads each of them once an epoch. */
 enum status image_records_verify(const struct image_records *images, int64_t row, const uint8_t *bytes, size_t count);
 
 #endif
