@@ -385,6 +385,11 @@ enum status gradients_clip(struct gradients *own, double clip_norm, const double
   return ops->clip_factor(clip_norm, &own->numbers[NUMBER_SQUARES], &own->numbers[NUMBER_FACTOR]);
 }
 
+enum status gradients_release(struct gradients *own) {
+  own->samples = NULL;
+  return upload_release(own->upload);
+}
+
 enum status gradients_ahead(struct gradients *own, const struct batch *next) {
   return upload_ahead(own->upload, next);
 }

@@ -6,6 +6,7 @@
  *       TRY(gradients_compute(gradients, batch));              queued: net_parameters().gradients hold the sum over ranks
  *       TRY(gradients_clip(gradients, norm, &factor));         likewise: what to scale them by
  *       ... an optimiser's step is queued ...
+ *       TRY(gradients_release(gradients));                     the batch's memory in the host may change now
  *       TRY(gradients_ahead(gradients, next_batch));           the next batch begins to travel to the device
  *       TRY(gradients_finish(gradients, &value));              the host waits for the step, and learns its numbers
  *     gradients_destroy(&gradients);
@@ -66,7 +67,7 @@ enum status gradients_buckets(struct comm *data, const struct net *net, size_t b
 enum status gradients_create(const struct gradients_parts *parts, struct gradients **out);
 void gradients_destroy(struct gradients **gradients);
 
-/* batch: the loader's, in host memory; it must stay as it is until gradients_finish().
+/* batch: the loader's, in host memory; it must stay as it is until gradients_release().
  * Collective.  ERR_NUMERIC on all ranks alike when ConR meets a value that is not finite, here or in gradients_finish(),
  * which names this rank's in either case. */
 enum status gradients_compute(struct gradients *gradients, const struct batch *batch);
@@ -74,6 +75,9 @@ enum status gradients_compute(struct gradients *gradients, const struct batch *b
 /* *factor, in the memory of the net: what clipping multiplies the gradients by; NULL when clip_norm is 0 (off).  To be
  * called once a step, also when clipping is off: it finds the norm of the gradients.  Local. */
 enum status gradients_clip(struct gradients *gradients, double clip_norm, const double **factor);
+
+/* Wait until the batch has left the host's memory, which is all that is waited for.  Local. */
+enum status gradients_release(struct gradients *gradients);
 
 /* Send the batch of the next step ahead (NULL = there is none).  Local. */
 enum status gradients_ahead(struct gradients *gradients, const struct batch *next);

@@ -152,6 +152,7 @@ static enum status run_step(struct loop *loop, struct batch **batch) {
   double sums[STEP_SUMS] = {0}, began = log_seconds();
   enum status status = queue_step(trainer, *batch, &step);
   if (status == STATUS_OK) {
+    TRY(gradients_release(trainer->gradients)); /* before the loader fills its memory with another batch */
     TRY(next_batch(loop, batch));
     TRY(gradients_ahead(trainer->gradients, *batch));
     status = finish_step(trainer, &step, sums);

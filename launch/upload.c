@@ -17,7 +17,7 @@ struct upload {
   struct upload_sizes sizes;
   struct stream *stream;
   struct slot slots[SLOTS];
-  int next;
+  int next; /* the slot that is taken, or filled, next */
 };
 
 static enum status make_slot(struct upload *upload, struct slot *slot) {
@@ -102,4 +102,10 @@ enum status upload_take(struct upload *upload, const struct batch *batch, struct
   there->weights = slot->batch.weights;
   there->samples = slot->batch.samples;
   return STATUS_OK;
+}
+
+enum status upload_release(struct upload *upload) {
+  if (upload->device == NULL)
+    return STATUS_OK;
+  return event_wait(upload->slots[(upload->next + SLOTS - 1) % SLOTS].sent);
 }

@@ -4,6 +4,7 @@
  *     each step:
  *       TRY(upload_take(upload, batch, &there));         `there` has the batch's arrays in the device's memory
  *       ... work on it is queued on the main stream ...
+ *       TRY(upload_release(upload));                     the batch's memory in the host may change now
  *       TRY(upload_ahead(upload, next));                 the next batch begins to travel, beside that work
  *       ... the host waits for the step ...
  *     upload_destroy(&upload);
@@ -28,12 +29,15 @@ struct upload_sizes {
 enum status upload_create(struct device *device, const struct upload_sizes *sizes, struct upload **out);
 void upload_destroy(struct upload **upload); /* NULL is fine */
 
-/* Send a batch of the loader, if there is one (NULL = none).  Its memory must stay as it is until the step that takes it is
- * over. */
+/* Send a batch of the loader, if there is one (NULL = none).  Its memory must stay as it is until upload_release() in the
+ * step that takes it. */
 enum status upload_ahead(struct upload *upload, const struct batch *batch);
 
 /* The batch, sent ahead or now; work queued on the main stream from now on sees it.  *there is valid until the next but
  * one. */
 enum status upload_take(struct upload *upload, const struct batch *batch, struct batch *there);
+
+/* Wait until the batch last taken has left the host's memory: the host does not wait long, since it was sent a step ago. */
+enum status upload_release(struct upload *upload);
 
 #endif
