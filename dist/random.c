@@ -1,40 +1,14 @@
-/* Philox 4x32-10 and what is drawn from it. */
-#include "dist/random.h"
+/* What is drawn from Philox 4x32-10. */
+#include "dist/philox.h"
 
 #include <math.h>
 
-static void philox_round(uint32_t counter[4], const uint32_t key[2]) {
-  uint64_t product0 = (uint64_t)0xD2511F53u * counter[0];
-  uint64_t product1 = (uint64_t)0xCD9E8D57u * counter[2];
-  uint32_t next[4] = {(uint32_t)(product1 >> 32) ^ counter[1] ^ key[0], (uint32_t)product1,
-                      (uint32_t)(product0 >> 32) ^ counter[3] ^ key[1], (uint32_t)product0};
-  for (int i = 0; i < 4; i++)
-    counter[i] = next[i];
-}
-
-static void philox(const uint32_t key_in[2], uint32_t counter[4]) {
-  uint32_t key[2] = {key_in[0], key_in[1]};
-  for (int round = 0; round < 10; round++) {
-    philox_round(counter, key);
-    key[0] += 0x9E3779B9u;
-    key[1] += 0xBB67AE85u;
-  }
-}
-
 struct random_key random_key(uint64_t seed, enum random_purpose purpose, uint64_t index) {
-  /* The key of a stream is itself a draw from the seed, so that neighbouring seeds share nothing. */
-  uint32_t seed_key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-  uint32_t counter[4] = {(uint32_t)index, (uint32_t)(index >> 32), (uint32_t)purpose, 0x636F6E72u};
-  philox(seed_key, counter);
-  return (struct random_key){{counter[0], counter[1]}};
+  return philox_key(seed, purpose, index);
 }
 
 void random_bits(struct random_key key, uint64_t a, uint64_t b, uint32_t out[4]) {
-  out[0] = (uint32_t)a;
-  out[1] = (uint32_t)(a >> 32);
-  out[2] = (uint32_t)b;
-  out[3] = (uint32_t)(b >> 32);
-  philox(key.word, out);
+  philox_bits(key, a, b, out);
 }
 
 /* 53 bits of two words, in [0, 1). */

@@ -10,7 +10,8 @@
 #include <math.h>
 #include <omp.h>
 
-/* Largest e times label distance, and largest label distance: see make_rule. */
+/* Largest e times label distance, and largest label distance.  Beyond these limits squares, or exponents, leave the range
+ * of their type. */
 #define LARGEST_PUSH 1e6
 #define LARGEST_SPAN_F32 1e18
 #define LARGEST_SPAN_F64 1e150
@@ -27,12 +28,13 @@ void conr_options_default(struct conr_options *options) {
                                    .e = 0.01};
 }
 
-static enum status check_options(int features, int targets, enum conr_precision precision,
-                                 const struct conr_options *options) {
+_Static_assert((int)CONR_EUCLIDEAN == PAIR_EUCLIDEAN && (int)CONR_MANHATTAN == PAIR_MANHATTAN &&
+                   (int)CONR_CHEBYSHEV == PAIR_CHEBYSHEV,
+               "pair.h names the distances anew");
+
+enum status check_conr_options(int features, int targets, const struct conr_options *options) {
   REQUIRE(features >= 1, ERR_ARGUMENT, "features is %d; give at least 1", features);
   REQUIRE(targets >= 1, ERR_ARGUMENT, "targets is %d; give at least 1", targets);
-  REQUIRE(precision == CONR_F32 || precision == CONR_F64, ERR_ARGUMENT, "precision %d is neither CONR_F32 nor CONR_F64",
-          (int)precision);
   REQUIRE(options->w >= 0 && isfinite(options->w), ERR_ARGUMENT, "w is %g; give a finite window >= 0", options->w);
   REQUIRE(options->t > 0 && isfinite(options->t), ERR_ARGUMENT, "t is %g; give a finite temperature > 0", options->t);
   REQUIRE(options->e >= 0 && isfinite(options->e), ERR_ARGUMENT, "e is %g; give a finite strength >= 0", options->e);
@@ -48,7 +50,9 @@ static enum status check_options(int features, int targets, enum conr_precision 
 int conr_create(MPI_Comm comm, int features, int targets, enum conr_precision precision,
                 const struct conr_options *options, struct conr **out) {
   *out = NULL;
-  TRY(check_options(features, targets, precision, options));
+  REQUIRE(precision == CONR_F32 || precision == CONR_F64, ERR_ARGUMENT, "precision %d is neither CONR_F32 nor CONR_F64",
+          (int)precision);
+  TRY(check_conr_options(features, targets, options));
   struct conr *conr = NULL;
   TRY(memory_alloc_zero(sizeof *conr, (void **)&conr));
   conr->options = *options;
@@ -220,7 +224,6 @@ static enum status size_batch(struct conr *conr, const struct conr_batch *batch)
 
 /* ---- the rule of this batch --------------------------------------------------------------- */
 
-/* The largest distance any two labels can have: that of the corners of their bounding box. */
 static double label_diameter(const struct conr *conr) {
   double diameter = 0;
   for (int k = 0; k < conr->targets; k++) {
@@ -230,37 +233,42 @@ static double label_diameter(const struct conr *conr) {
       low = label < low ? label : low;
       high = label > high ? label : high;
     }
-    double side = conr->rows > 0 ? high - low : 0;
-    if (conr->options.distance == CONR_EUCLIDEAN)
-      diameter = hypot(diameter, side);
-    else
-      diameter = conr->options.distance == CONR_MANHATTAN ? diameter + side : fmax(diameter, side);
+    diameter = pair_diameter_add(conr->rule.distance, diameter, conr->rows > 0 ? high - low : 0);
   }
   return diameter;
 }
 
-static enum status make_rule(struct conr *conr) {
-  const struct conr_options *options = &conr->options;
-  bool linear = options->variant == CONR_DEPTH;
-  struct pair_rule *rule = &conr->rule;
-  *rule = (struct pair_rule){.distance = options->distance,
-                             .w = options->w,
-                             .temperature = options->t,
-                             .push_constant = linear ? 0 : 1,
-                             .push_slope = linear ? options->e : 0,
-                             .push_rate = linear ? 0 : options->e};
-  double diameter = label_diameter(conr), largest_push = rule->push_rate * diameter;
-  /* All ranks see the same labels.  Beyond these limits squares, or exponents, leave the range of their type. */
-  if (largest_push > LARGEST_PUSH)
+struct pair_rule rule_of_options(const struct conr_options *options) {
+  bool depth = options->variant == CONR_DEPTH, paper = options->variant == CONR_PAPER;
+  return (struct pair_rule){.distance = (enum pair_distance)options->distance,
+                            .w = options->w,
+                            .temperature = options->t,
+                            .push_constant = depth ? 0 : 1,
+                            .push_slope = depth ? options->e : 0,
+                            .push_rate = depth ? 0 : options->e,
+                            .count_masked = !paper,
+                            .count_self = depth,
+                            .outer_weights = options->variant == CONR_REFERENCE || (paper && options->outer_weights),
+                            .log_of_mean = options->aggregate == CONR_LOG_OF_MEAN};
+}
+
+enum status check_label_span(const struct pair_rule *rule, enum dtype dtype, double diameter) {
+  if (rule->push_rate * diameter > LARGEST_PUSH)
     return agreed(fail(ERR_NUMERIC,
                        "labels span %g and e is %g, so the push exp(e d) has no meaning; lower e, or rescale "
                        "the labels",
-                       diameter, options->e));
-  if (diameter > (conr->dtype == F32 ? LARGEST_SPAN_F32 : LARGEST_SPAN_F64))
+                       diameter, rule->push_rate));
+  if (diameter > (dtype == F32 ? LARGEST_SPAN_F32 : LARGEST_SPAN_F64))
     return agreed(fail(ERR_NUMERIC, "labels span %g, too much for their precision; rescale the labels", diameter));
-  /* The smallest exponential is exp(-2/t - largest push); keep a margin to the smallest normal number. */
-  rule->wide = 2 / options->t + largest_push > (conr->dtype == F32 ? 80 : 680);
-  rule->shift = rule->wide ? 0 : 1 / options->t + largest_push;
+  return STATUS_OK;
+}
+
+/* All ranks see the same labels and make the same rule. */
+static enum status make_rule(struct conr *conr) {
+  conr->rule = rule_of_options(&conr->options);
+  double diameter = label_diameter(conr);
+  TRY(check_label_span(&conr->rule, conr->dtype, diameter));
+  pair_rule_span(&conr->rule, diameter, conr->dtype == F32 ? PAIR_EXPONENTS_F32 : PAIR_EXPONENTS_F64);
   return STATUS_OK;
 }
 

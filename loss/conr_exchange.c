@@ -31,34 +31,29 @@ static void pack_records(struct conr *conr, const struct conr_batch *batch) {
   }
 }
 
-/* The rank that owns a batch row, and its row there. */
-static int owner_of(const struct conr *conr, int64_t row, int64_t *own) {
+enum status name_bad_scalar(const int64_t *rows_of_rank, int targets, int64_t row, int scalar, double value) {
+  static const char *const names[] = {"label", "prediction", "weight (or feature)"};
   int rank = 0;
-  for (*own = row; *own >= conr->rows_of_rank[rank]; rank++)
-    *own -= conr->rows_of_rank[rank];
-  return rank;
+  int64_t own = row;
+  for (; own >= rows_of_rank[rank]; rank++)
+    own -= rows_of_rank[rank];
+  if (value < 0 && isfinite(value) && scalar == 2 * targets)
+    return agreed(fail(ERR_NUMERIC, "the weight of row %lld on rank %d is %g; weights are finite and >= 0",
+                       (long long)own, rank, value));
+  const char *name = scalar < targets ? names[0] : scalar < 2 * targets ? names[1] : names[2];
+  return agreed(fail(ERR_NUMERIC,
+                     "a %s of row %lld on rank %d is not finite; lower the learning rate or check the data", name,
+                     (long long)own, rank));
 }
 
 /* Every rank looks at every row's scalars, so all come to the same verdict. */
 static enum status check_records(const struct conr *conr) {
-  static const char *const names[] = {"label", "prediction", "weight (or feature)"};
-  int scalars = 2 * conr->targets + 1;
-  for (int64_t row = 0; row < conr->rows; row++) {
-    for (int k = 0; k < scalars; k++) {
+  for (int64_t row = 0; row < conr->rows; row++)
+    for (int k = 0; k <= 2 * conr->targets; k++) {
       double value = get(conr->dtype, conr->records, row * conr->stride + conr->features + k);
-      if (isfinite(value) && (k < scalars - 1 || value >= 0))
-        continue;
-      int64_t own;
-      int rank = owner_of(conr, row, &own);
-      const char *name = k < conr->targets ? names[0] : k < scalars - 1 ? names[1] : names[2];
-      if (value < 0 && isfinite(value))
-        return agreed(fail(ERR_NUMERIC, "the weight of row %lld on rank %d is %g; weights are finite and >= 0",
-                           (long long)own, rank, value));
-      return agreed(fail(ERR_NUMERIC,
-                         "a %s of row %lld on rank %d is not finite; lower the learning rate or check the data", name,
-                         (long long)own, rank));
+      if (!isfinite(value) || (k == 2 * conr->targets && value < 0))
+        return name_bad_scalar(conr->rows_of_rank, conr->targets, row, k, value);
     }
-  }
   return STATUS_OK;
 }
 
@@ -84,50 +79,6 @@ enum status exchange_records(struct conr *conr, const struct conr_batch *batch) 
 
 /* ---- the second exchange: two scalars a row ------------------------------------------------ */
 
-/* log(exp(a) + exp(b)) */
-static double log_add(double a, double b) {
-  double high = fmax(a, b), low = fmin(a, b);
-  return isinf(low) && low < 0 ? high : high + log1p(exp(low - high));
-}
-
-/* log D_i of one row; *log_mean = log sum_P exp(s). */
-static double log_denominator(const struct conr *conr, const struct pair_sums *sums, double weight, double *log_mean) {
-  double positive_max = conr->rule.wide ? (double)sums->positive_max : conr->rule.shift;
-  double negative_max = conr->rule.wide ? (double)sums->negative_max : conr->rule.shift;
-  double masked = conr->options.variant == CONR_PAPER ? 0 : (double)(conr->rows - sums->positives);
-  *log_mean = sums->positives > 0 ? positive_max + log(sums->positive) : -INFINITY;
-  double negative = sums->negatives > 0 && weight > 0 ? negative_max + log(weight) + log(sums->negative) : -INFINITY;
-  return log_add(log_add(*log_mean, negative), log(masked));
-}
-
-/* A row's two scalars, u and (v or x), and its term of the loss.  Wide: log u and (v or log x). */
-static void row_scalars(const struct conr *conr, const struct pair_sums *sums, double weight, double scalars[2],
-                        struct trailer *trailer) {
-  const struct conr_options *options = &conr->options;
-  bool logarithms = conr->rule.wide, of_mean = options->aggregate == CONR_LOG_OF_MEAN;
-  double nothing = logarithms ? -INFINITY : 0;
-  scalars[0] = nothing;
-  scalars[1] = of_mean ? nothing : 0;
-  trailer->positives += sums->positives;
-  trailer->negatives += sums->negatives;
-  if (sums->positives == 0 || sums->negatives == 0)
-    return;
-  trailer->active++;
-  double positives = sums->positives;
-  double divisor = options->variant == CONR_DEPTH ? positives + 1 : positives;
-  bool outer = options->variant == CONR_REFERENCE || (options->variant == CONR_PAPER && options->outer_weights);
-  double a = (outer ? weight : 1.0) / (double)conr->rows;
-  double log_mean, log_d = log_denominator(conr, sums, weight, &log_mean);
-  double pull = of_mean ? log_mean - log(positives) : sums->similarity / divisor;
-  trailer->loss += a * (positives / divisor * log_d - pull);
-  double log_u = log(a * positives / divisor) - log_d, log_x = log(a) - log_mean;
-  scalars[0] = logarithms ? log_u : exp(log_u + conr->rule.shift);
-  if (of_mean)
-    scalars[1] = logarithms ? log_x : exp(log_x + conr->rule.shift);
-  else
-    scalars[1] = a / divisor;
-}
-
 /* The sentence for what befell a rank; all ranks say it. */
 static enum status name_fault(enum fault fault, int rank) {
   if (fault == FAULT_BATCH)
@@ -151,11 +102,16 @@ enum status exchange_scalars(struct conr *conr, struct trailer *total) {
   }
   struct trailer trailer = {.fault = conr->fault};
   for (int64_t i = 0; i < conr->own_rows; i++) {
-    double scalars[2];
-    row_scalars(conr, &conr->sums[i], weight_at(conr, conr->slot_of[conr->own_first + i]), scalars, &trailer);
+    const struct pair_sums *sums = &conr->sums[i];
+    double weight = weight_at(conr, conr->slot_of[conr->own_first + i]);
+    struct pair_row row = pair_row_of(&conr->rule, conr->rows, sums, weight);
+    trailer.positives += sums->positives;
+    trailer.negatives += sums->negatives;
+    trailer.active += row.active;
+    trailer.loss += row.loss;
     trailer.zero_rows += get(conr->dtype, conr->inverse, i) == 0;
-    put(dtype, next, 2 * i, scalars[0]);
-    put(dtype, next, 2 * i + 1, scalars[1]);
+    put(dtype, next, 2 * i, row.u);
+    put(dtype, next, 2 * i + 1, row.second);
   }
   memcpy(next + conr->own_rows * units_per_row * 8, &trailer, sizeof trailer);
   TRY(comm_gather_rows(conr->comm, NULL, units, 8, conr->exchange));

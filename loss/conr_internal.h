@@ -106,7 +106,22 @@ static inline double weight_at(const struct conr *conr, int64_t slot) {
   return get(conr->dtype, conr->records, slot * conr->stride + conr->features + 2 * conr->targets);
 }
 
+/* ---- conr.c: also for devices ---------------------------------------------------------------- */
+
+/* ERR_ARGUMENT.  Local. */
+enum status check_conr_options(int features, int targets, const struct conr_options *options);
+
+/* The rule of these options, without what depends on the labels of a batch (pair_rule_span). */
+struct pair_rule rule_of_options(const struct conr_options *options);
+
+/* ERR_NUMERIC for labels that span so much that the push, or their squares, leave the range of dtype.  Same value. */
+enum status check_label_span(const struct pair_rule *rule, enum dtype dtype, double diameter);
+
 /* ---- conr_exchange.c ------------------------------------------------------------------------ */
+
+/* The sentence for a scalar of a batch row that is not finite, or for a negative weight; scalars are numbered as in a record:
+ * labels, predictions, weight.  All ranks have found it.  Also for devices. */
+enum status name_bad_scalar(const int64_t *rows_of_rank, int targets, int64_t row, int scalar, double value);
 
 /* The first exchange: normalise and pack the own rows, gather all records, check their scalars.  Collective. */
 enum status exchange_records(struct conr *conr, const struct conr_batch *batch);

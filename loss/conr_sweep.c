@@ -226,7 +226,7 @@ static enum status run_sweep(const struct conr *conr, const struct sweep *sweep,
 static enum status compute_sums(const struct conr *conr, const struct sweep *sweep, struct slice *slice) {
   struct pair_columns columns = columns_of(conr);
   for (int i = 0; i < slice->count; i++)
-    pair_sums_clear(&slice->sums[i]);
+    pair_sums_begin(&slice->sums[i]);
   return pairwise_forward(conr->dtype, &conr->rule, &columns, slice->places, slice->count, slice->first, slice->last,
                           sweep->pairs, thread_panel(conr), slice->sums);
 }
@@ -234,7 +234,7 @@ static enum status compute_sums(const struct conr *conr, const struct sweep *swe
 static void add_sums(const struct conr *conr, const struct sweep *sweep, const struct slice *slice, void *grad) {
   (void)grad;
   for (int i = 0; i < slice->count; i++)
-    pair_sums_add(&conr->rule, &conr->sums[own_row_at(conr, sweep, slice->places[i])], &slice->sums[i]);
+    pair_sums_join(conr->rule.wide, &conr->sums[own_row_at(conr, sweep, slice->places[i])], &slice->sums[i]);
 }
 
 static enum status forward_sweep(struct conr *conr, const struct sweep *sweep) {
@@ -243,7 +243,7 @@ static enum status forward_sweep(struct conr *conr, const struct sweep *sweep) {
 
 enum status forward_sweeps(struct conr *conr, enum conr_path path) {
   for (int64_t i = 0; i < conr->own_rows; i++)
-    pair_sums_clear(&conr->sums[i]);
+    pair_sums_begin(&conr->sums[i]);
   if (path == CONR_DENSE)
     return forward_sweep(conr, &conr->by_label);
   reorder_records(conr, conr->by_label.order);
@@ -256,17 +256,16 @@ enum status forward_sweeps(struct conr *conr, enum conr_path path) {
 
 /* The row scalars as the pair arithmetic wants them, in the order of the storage. */
 static void spread_scalars(struct conr *conr) {
-  bool of_mean = conr->options.aggregate == CONR_LOG_OF_MEAN, wide = conr->rule.wide;
   enum dtype dtype = scalar_dtype(conr);
   for (int64_t row = 0; row < conr->rows; row++) {
     int64_t slot = conr->slot_of[row];
-    double u = get(dtype, conr->exchange, 2 * row), second = get(dtype, conr->exchange, 2 * row + 1);
-    double weight = weight_at(conr, slot);
-    put(dtype, scale_of(conr, SCALE_POSITIVE), slot, of_mean && !wide ? u - second : u);
-    put(dtype, scale_of(conr, SCALE_NEGATIVE), slot, wide ? u + log(weight) : u * weight);
-    put(dtype, scale_of(conr, SUBTRACT), slot, of_mean ? 0 : second);
-    if (wide)
-      put(dtype, scale_of(conr, SCALE_MEAN), slot, of_mean ? second : -INFINITY);
+    struct pair_scales scales = pair_scales_of(&conr->rule, get(dtype, conr->exchange, 2 * row),
+                                               get(dtype, conr->exchange, 2 * row + 1), weight_at(conr, slot));
+    put(dtype, scale_of(conr, SCALE_POSITIVE), slot, scales.positive);
+    put(dtype, scale_of(conr, SCALE_NEGATIVE), slot, scales.negative);
+    put(dtype, scale_of(conr, SUBTRACT), slot, scales.subtract);
+    if (conr->rule.wide)
+      put(dtype, scale_of(conr, SCALE_MEAN), slot, scales.mean);
   }
 }
 

@@ -9,9 +9,10 @@
 #define CONR_LOSS_PAIRWISE_H
 
 #include "dist/dtype.h"
-#include "loss/conr.h"
+#include "dist/status.h"
+#include "loss/pair.h"
 
-#include <stdbool.h>
+#include <stddef.h>
 
 /* Own rows in a panel, and columns that are in flight at once: the tile of similarities (288 KB in
  * float32) stays in a core's second-level cache beside what the matrix product reads. */
@@ -25,19 +26,6 @@
 #define COLUMN_STEP 16
 #define LEAST_COLUMNS 256
 
-/* Which pairs a sweep adds up. */
-enum pair_class { PAIRS_POSITIVE = 1, PAIRS_NEGATIVE = 2, PAIRS_BOTH = 3 };
-
-struct pair_rule {
-  enum conr_distance distance;
-  double w;
-  double temperature;
-  double push_constant, push_slope, push_rate; /* push(d) = (constant + slope d) exp(rate d)          */
-  bool wide;                                   /* logarithms and row maxima instead of a shift        */
-  double shift;                                /* m; 0 when wide                                      */
-  int product_rows; /* rows of every matrix product, <= PANEL_ROWS: a panel with fewer is filled up with zeros */
-};
-
 /* All rows of the global batch in their present order.  REAL = float or double, by dtype. */
 struct pair_columns {
   int64_t rows;
@@ -50,20 +38,6 @@ struct pair_columns {
    * (a logarithm rounded to float32 would be a relative error of the gradient). */
   const void *scale_positive, *scale_negative, *subtract, *scale_mean;
 };
-
-/* What a row's sweep collects.  Sums are of exp(s - m), without the weight; m = the rule's shift, or
- * the maxima below when wide. */
-struct pair_sums {
-  int32_t positives, negatives;
-  double similarity; /* sum of s over positives */
-  double positive, negative;
-  float positive_max, negative_max; /* wide only */
-};
-
-void pair_sums_clear(struct pair_sums *sums);
-
-/* sums += more, of other columns of the same row; the rule's form is that of both. */
-void pair_sums_add(const struct pair_rule *rule, struct pair_sums *sums, const struct pair_sums *more);
 
 /* Bytes of workspace one thread needs. */
 size_t pairwise_workspace(enum dtype dtype, int features);

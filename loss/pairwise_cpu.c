@@ -2,7 +2,6 @@
  * several vector widths and chosen at run time. */
 #include "loss/pairwise.h"
 
-#include "loss/pair.h"
 #include "model/gemm.h"
 
 #include <math.h>
@@ -16,32 +15,6 @@
 
 #define SMALLEST_NORM 1e-12
 
-void pair_sums_clear(struct pair_sums *sums) {
-  *sums = (struct pair_sums){.positive_max = -INFINITY, .negative_max = -INFINITY};
-}
-
-/* One sum of exponentials with its own maximum added to another. */
-static void add_wide(double *sum, float *max, double more, float more_max) {
-  float high = more_max > *max ? more_max : *max;
-  if (more == 0)
-    return;
-  *sum = (*sum == 0 ? 0 : *sum * exp((double)*max - (double)high)) + more * exp((double)more_max - (double)high);
-  *max = high;
-}
-
-void pair_sums_add(const struct pair_rule *rule, struct pair_sums *sums, const struct pair_sums *more) {
-  sums->positives += more->positives;
-  sums->negatives += more->negatives;
-  sums->similarity += more->similarity;
-  if (rule->wide) {
-    add_wide(&sums->positive, &sums->positive_max, more->positive, more->positive_max);
-    add_wide(&sums->negative, &sums->negative_max, more->negative, more->negative_max);
-  } else {
-    sums->positive += more->positive;
-    sums->negative += more->negative;
-  }
-}
-
 /* Columns of the block that begins at `first`: as many as a tile holds, but never a narrow rest. */
 static int64_t block_columns(int64_t first, int64_t last) {
   int64_t left = last - first;
@@ -53,17 +26,14 @@ static int64_t block_columns(int64_t first, int64_t last) {
 #define REAL float
 #define NAME(name) name##_f32
 #define DTYPE F32
-#define EXP(x) pair_exp_f32(x)
 #include "loss/pairwise_cpu_real.h"
 #undef REAL
 #undef NAME
 #undef DTYPE
-#undef EXP
 
 #define REAL double
 #define NAME(name) name##_f64
 #define DTYPE F64
-#define EXP(x) exp(x)
 #include "loss/pairwise_cpu_real.h"
 
 size_t pairwise_workspace(enum dtype dtype, int features) {

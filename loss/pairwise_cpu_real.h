@@ -12,52 +12,28 @@ static size_t NAME(panel_reals)(int features) {
   return (size_t)2 * PANEL_ROWS * (size_t)features;
 }
 
-/* The scalars of a rule in REAL, and one row's own scalars. */
-struct NAME(row_rule) {
-  REAL w, shift, push_constant, push_slope, push_rate;
-  REAL scale_positive, scale_negative, subtract;
-};
-
-static struct NAME(row_rule) NAME(row_rule)(const struct pair_rule *rule) {
-  return (struct NAME(row_rule)){.w = (REAL)rule->w,
-                                 .shift = (REAL)rule->shift,
-                                 .push_constant = (REAL)rule->push_constant,
-                                 .push_slope = (REAL)rule->push_slope,
-                                 .push_rate = (REAL)rule->push_rate};
-}
-
 /* out[c] = distance between one value of `targets` components and columns first .. first+n-1.
  * values [targets, rows].  The same expression for every caller, so that a pair is never judged twice. */
 VECTORISED
-static void NAME(distances)(enum conr_distance distance, const REAL *values, int64_t rows, int targets, int64_t row,
+static void NAME(distances)(enum pair_distance distance, const REAL *values, int64_t rows, int targets, int64_t row,
                             int64_t first, int n, REAL *restrict out) {
   if (targets == 1) {
     REAL own = values[row];
 #pragma omp simd
-    for (int c = 0; c < n; c++) {
-      REAL difference = own - values[first + c];
-      out[c] = difference < 0 ? -difference : difference;
-    }
+    for (int c = 0; c < n; c++)
+      out[c] = NAME(pair_size)(own - values[first + c]);
     return;
   }
   memset(out, 0, (size_t)n * sizeof *out);
   for (int k = 0; k < targets; k++) {
     const REAL *component = values + (int64_t)k * rows;
     REAL own = component[row];
-    for (int c = 0; c < n; c++) {
-      REAL difference = own - component[first + c];
-      REAL size = difference < 0 ? -difference : difference;
-      if (distance == CONR_EUCLIDEAN)
-        out[c] += difference * difference;
-      else if (distance == CONR_MANHATTAN)
-        out[c] += size;
-      else
-        out[c] = size > out[c] ? size : out[c];
-    }
-  }
-  if (distance == CONR_EUCLIDEAN)
     for (int c = 0; c < n; c++)
-      out[c] = (REAL)sqrt((double)out[c]);
+      out[c] = NAME(pair_distance_add)(distance, out[c], own - component[first + c]);
+  }
+  if (distance == PAIR_EUCLIDEAN)
+    for (int c = 0; c < n; c++)
+      out[c] = NAME(pair_distance_end)(distance, out[c]);
 }
 
 /* Distances of one own row to a block of columns, with NaN where the column is the row itself. */
@@ -74,20 +50,17 @@ static void NAME(row_distances)(const struct pair_rule *rule, const struct pair_
 /* One row, shifted: s [n] similarities, d and dp distances. */
 VECTORISED
 static void NAME(forward_row)(int n, const REAL *restrict s, const REAL *restrict d, const REAL *restrict dp,
-                              struct NAME(row_rule) rule, int pairs, struct pair_sums *sums) {
+                              struct NAME(pair_numbers) rule, int pairs, struct pair_sums *sums) {
   int positives = 0, negatives = 0;
   REAL similarity = 0, positive = 0, negative = 0;
 #pragma omp simd reduction(+ : positives, negatives, similarity, positive, negative)
   for (int c = 0; c < n; c++) {
-    int is_positive = (pairs & PAIRS_POSITIVE) && PAIR_IS_POSITIVE(d[c], rule.w);
-    int is_negative = (pairs & PAIRS_NEGATIVE) && PAIR_IS_NEGATIVE(d[c], dp[c], rule.w);
-    REAL exponent = s[c] - rule.shift + (is_negative ? rule.push_rate * d[c] : (REAL)0);
-    REAL value = EXP(exponent);
-    positives += is_positive;
-    negatives += is_negative;
-    similarity += is_positive ? s[c] : (REAL)0;
-    positive += is_positive ? value : (REAL)0;
-    negative += is_negative ? value * (rule.push_constant + rule.push_slope * d[c]) : (REAL)0;
+    struct NAME(pair_part) part = NAME(pair_part_of)(&rule, pairs, s[c], d[c], dp[c]);
+    positives += part.positive;
+    negatives += part.negative;
+    similarity += part.similarity;
+    positive += part.pull;
+    negative += part.push;
   }
   sums->positives += positives;
   sums->negatives += negatives;
@@ -96,73 +69,43 @@ static void NAME(forward_row)(int n, const REAL *restrict s, const REAL *restric
   sums->negative += (double)negative;
 }
 
-/* sum * exp(old_max - new_max), with an empty sum staying 0. */
-static double NAME(rescale)(double sum, double old_max, double new_max) {
-  return sum == 0 ? 0 : sum * exp(old_max - new_max);
+/* One row, wide.  Small t or a wide label range; not vectorised: a third slower. */
+static void NAME(forward_row_wide)(int n, const REAL *s, const REAL *d, const REAL *dp, struct NAME(pair_numbers) rule,
+                                   int pairs, struct pair_sums *sums) {
+  for (int c = 0; c < n; c++)
+    NAME(pair_add_wide)(&rule, pairs, s[c], d[c], dp[c], sums);
 }
 
-/* One row, wide: running maxima, in double.  Small t or a wide label range; not vectorised: a third slower. */
-static void NAME(forward_row_wide)(int n, const REAL *s, const REAL *d, const REAL *dp, struct NAME(row_rule) rule,
-                                   int pairs, struct pair_sums *sums) {
-  for (int c = 0; c < n; c++) {
-    if ((pairs & PAIRS_POSITIVE) && PAIR_IS_POSITIVE(d[c], rule.w)) {
-      double exponent = (double)s[c];
-      if (exponent > (double)sums->positive_max) {
-        float max = nextafterf((float)exponent, INFINITY);
-        sums->positive = NAME(rescale)(sums->positive, (double)sums->positive_max, (double)max);
-        sums->positive_max = max;
-      }
-      sums->positives++;
-      sums->similarity += (double)s[c];
-      sums->positive += exp(exponent - (double)sums->positive_max);
-    } else if ((pairs & PAIRS_NEGATIVE) && PAIR_IS_NEGATIVE(d[c], dp[c], rule.w)) {
-      double exponent = (double)s[c] + (double)rule.push_rate * (double)d[c];
-      if (exponent > (double)sums->negative_max) {
-        float max = nextafterf((float)exponent, INFINITY);
-        sums->negative = NAME(rescale)(sums->negative, (double)sums->negative_max, (double)max);
-        sums->negative_max = max;
-      }
-      sums->negatives++;
-      sums->negative += exp(exponent - (double)sums->negative_max) *
-                        ((double)rule.push_constant + (double)rule.push_slope * (double)d[c]);
-    }
-  }
-}
+/* One row's own scales. */
+struct NAME(row_scales) {
+  REAL positive, negative, subtract;
+};
 
 /* s [n] becomes H, shifted. */
 VECTORISED
 static void NAME(backward_row)(int n, REAL *restrict s, const REAL *restrict d, const REAL *restrict dp,
-                               struct NAME(row_rule) rule, int pairs, const REAL *restrict scale_positive,
-                               const REAL *restrict scale_negative, const REAL *restrict subtract) {
+                               struct NAME(pair_numbers) rule, int pairs, struct NAME(row_scales) own,
+                               const REAL *restrict scale_positive, const REAL *restrict scale_negative,
+                               const REAL *restrict subtract) {
 #pragma omp simd
-  for (int c = 0; c < n; c++) {
-    int is_positive = (pairs & PAIRS_POSITIVE) && PAIR_IS_POSITIVE(d[c], rule.w);
-    int is_negative = (pairs & PAIRS_NEGATIVE) && PAIR_IS_NEGATIVE(d[c], dp[c], rule.w);
-    REAL exponent = s[c] - rule.shift + (is_negative ? rule.push_rate * d[c] : (REAL)0);
-    REAL value = EXP(exponent);
-    REAL pull = value * (rule.scale_positive + scale_positive[c]) - (rule.subtract + subtract[c]);
-    REAL push = value * (rule.push_constant + rule.push_slope * d[c]) * (rule.scale_negative + scale_negative[c]);
-    s[c] = is_positive ? pull : is_negative ? push : (REAL)0;
-  }
+  for (int c = 0; c < n; c++)
+    s[c] = NAME(pair_coefficient)(&rule, pairs, s[c], d[c], dp[c], own.positive + scale_positive[c],
+                                  own.negative + scale_negative[c], own.subtract + subtract[c]);
+}
+
+static struct pair_scales NAME(wide_scales)(const struct pair_columns *columns, int64_t row) {
+  return (struct pair_scales){((const double *)columns->scale_positive)[row],
+                              ((const double *)columns->scale_negative)[row], ((const double *)columns->subtract)[row],
+                              ((const double *)columns->scale_mean)[row]};
 }
 
 /* s [n] becomes H, wide: the scales are logarithms, in double.  row: the own one; first: the column of s[0]. */
-static void NAME(backward_row_wide)(int n, REAL *s, const REAL *d, const REAL *dp, struct NAME(row_rule) rule,
+static void NAME(backward_row_wide)(int n, REAL *s, const REAL *d, const REAL *dp, struct NAME(pair_numbers) rule,
                                     int pairs, const struct pair_columns *columns, int32_t row, int64_t first) {
-  const double *pull = columns->scale_positive, *push = columns->scale_negative;
-  const double *subtract = columns->subtract, *mean = columns->scale_mean;
+  struct pair_scales own = NAME(wide_scales)(columns, row);
   for (int c = 0; c < n; c++) {
-    int64_t column = first + c;
-    double value = 0, exponent = (double)s[c];
-    if ((pairs & PAIRS_POSITIVE) && PAIR_IS_POSITIVE(d[c], rule.w)) {
-      value = exp(exponent + pull[row]) + exp(exponent + pull[column]) - exp(exponent + mean[row]) -
-              exp(exponent + mean[column]) - (subtract[row] + subtract[column]);
-    } else if ((pairs & PAIRS_NEGATIVE) && PAIR_IS_NEGATIVE(d[c], dp[c], rule.w)) {
-      exponent += (double)rule.push_rate * (double)d[c];
-      value = (exp(exponent + push[row]) + exp(exponent + push[column])) *
-              ((double)rule.push_constant + (double)rule.push_slope * (double)d[c]);
-    }
-    s[c] = (REAL)value;
+    struct pair_scales other = NAME(wide_scales)(columns, first + c);
+    s[c] = NAME(pair_coefficient_wide)(&rule, pairs, s[c], d[c], dp[c], &own, &other);
   }
 }
 
@@ -190,7 +133,7 @@ static enum status NAME(forward)(const struct pair_rule *rule, const struct pair
                                  int count, int64_t first, int64_t last, enum pair_class pairs, void *workspace,
                                  struct pair_sums *sums) {
   struct NAME(panel) *panel = workspace;
-  struct NAME(row_rule) row = NAME(row_rule)(rule);
+  struct NAME(pair_numbers) numbers = NAME(pair_numbers_of)(rule);
   REAL *own = NAME(pack_rows)(rule, columns, rows, count, panel);
   for (int64_t begin = first, n; begin < last; begin += n) {
     n = block_columns(begin, last);
@@ -198,7 +141,7 @@ static enum status NAME(forward)(const struct pair_rule *rule, const struct pair
     for (int i = 0; i < count; i++) {
       NAME(row_distances)(rule, columns, rows[i], begin, (int)n, pairs, panel);
       (rule->wide ? NAME(forward_row_wide) : NAME(forward_row))(
-          (int)n, panel->tile + (size_t)i * (size_t)n, panel->distance, panel->prediction, row, pairs, &sums[i]);
+          (int)n, panel->tile + (size_t)i * (size_t)n, panel->distance, panel->prediction, numbers, pairs, &sums[i]);
     }
   }
   return STATUS_OK;
@@ -208,7 +151,7 @@ static enum status NAME(backward)(const struct pair_rule *rule, const struct pai
                                   int count, int64_t first, int64_t last, enum pair_class pairs, void *workspace,
                                   const void **out) {
   struct NAME(panel) *panel = workspace;
-  struct NAME(row_rule) row = NAME(row_rule)(rule);
+  struct NAME(pair_numbers) numbers = NAME(pair_numbers_of)(rule);
   const REAL *scale_positive = columns->scale_positive, *scale_negative = columns->scale_negative;
   const REAL *subtract = columns->subtract;
   REAL *own = NAME(pack_rows)(rule, columns, rows, count, panel);
@@ -221,15 +164,14 @@ static enum status NAME(backward)(const struct pair_rule *rule, const struct pai
       NAME(row_distances)(rule, columns, rows[i], begin, (int)n, pairs, panel);
       REAL *tile = panel->tile + (size_t)i * (size_t)n;
       if (rule->wide) {
-        NAME(backward_row_wide)((int)n, tile, panel->distance, panel->prediction, row, pairs, columns, rows[i], begin);
+        NAME(backward_row_wide)
+        ((int)n, tile, panel->distance, panel->prediction, numbers, pairs, columns, rows[i], begin);
         continue;
       }
-      row.scale_positive = scale_positive[rows[i]];
-      row.scale_negative = scale_negative[rows[i]];
-      row.subtract = subtract[rows[i]];
+      struct NAME(row_scales) own_scales = {scale_positive[rows[i]], scale_negative[rows[i]], subtract[rows[i]]};
       NAME(backward_row)
-      ((int)n, tile, panel->distance, panel->prediction, row, pairs, scale_positive + begin, scale_negative + begin,
-       subtract + begin);
+      ((int)n, tile, panel->distance, panel->prediction, numbers, pairs, own_scales, scale_positive + begin,
+       scale_negative + begin, subtract + begin);
     }
     TRY(gemm(DTYPE, GEMM_PLAIN, GEMM_PLAIN, count, columns->features, n, 1.0 / rule->temperature, panel->tile, n,
              (const REAL *)columns->records + begin * columns->stride, columns->stride, 1.0, grad, columns->features));

@@ -1,7 +1,6 @@
 /* Pointwise regression losses. */
-#include "loss/regression.h"
+#include "loss/regression_element.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -49,57 +48,6 @@ enum status regression_check(const struct regression *loss) {
   return STATUS_OK;
 }
 
-/* Value of one element and its derivative with respect to the prediction. */
-struct element {
-  double value, slope;
-};
-
-static double sign(double d) {
-  return (double)((d > 0) - (d < 0));
-}
-
-static struct element l1(double d) {
-  return (struct element){fabs(d), isnan(d) ? d : sign(d)};
-}
-
-static struct element mse(double d) {
-  return (struct element){d * d, 2 * d};
-}
-
-static struct element huber(double d, double beta) {
-  if (fabs(d) < beta)
-    return (struct element){d * d / (2 * beta), d / beta};
-  struct element outer = l1(d);
-  outer.value -= beta / 2;
-  return outer;
-}
-
-/* base * a(x)^gamma, with base = x or d^2 given as a function of d with its own slope. */
-static struct element focal(const struct regression *loss, double d, struct element base) {
-  double scale = loss->activation == FOCAL_SIGMOID ? loss->beta / 2 : loss->beta; /* 2 sigmoid(z) - 1 = tanh(z / 2) */
-  double a = tanh(scale * fabs(d)), a_slope = scale * (1 - a * a);
-  double factor = pow(a, loss->gamma);
-  /* At a = 0 with gamma < 1 the power is infinite, but base vanishes faster: the product's limit is 0. */
-  double factor_slope = a > 0 ? loss->gamma * pow(a, loss->gamma - 1) * a_slope * sign(d) : 0;
-  return (struct element){base.value * factor, base.slope * factor + base.value * factor_slope};
-}
-
-static struct element evaluate(const struct regression *loss, double d) {
-  switch (loss->kind) {
-  case REGRESSION_L1:
-    return l1(d);
-  case REGRESSION_MSE:
-    return mse(d);
-  case REGRESSION_HUBER:
-    return huber(d, loss->beta);
-  case REGRESSION_FOCAL_L1:
-    return focal(loss, d, l1(d));
-  case REGRESSION_FOCAL_MSE:
-    return focal(loss, d, mse(d));
-  }
-  return (struct element){NAN, NAN};
-}
-
 static double load(enum dtype dtype, const void *data, int64_t i) {
   return dtype == F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
 }
@@ -117,7 +65,7 @@ void regression_loss(const struct regression *loss, enum dtype dtype, int64_t ro
   for (int64_t row = 0; row < rows; row++) {
     double row_weight = weight == NULL ? 1 : load(dtype, weight, row);
     for (int64_t i = row * targets; i < (row + 1) * targets; i++) {
-      struct element element = evaluate(loss, load(dtype, pred, i) - load(dtype, target, i));
+      struct element element = element_of(loss, load(dtype, pred, i) - load(dtype, target, i));
       sum += row_weight * element.value;
       if (grad != NULL)
         store(dtype, grad, i, row_weight * element.slope / count);

@@ -2,71 +2,13 @@
  *
  *   rank_golden_conr FILE.h5        prints "golden FILE: N cases run, ..." on rank 0; exits non-zero on any misfit */
 #include "dist/comm.h"
-#include "loss/conr.h"
-#include "tests/golden.h"
+#include "tests/conr_cases.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-enum share { SHARE_EVEN, SHARE_UNEVEN, SHARE_LAST, SHARES };
-static const char *const share_names[] = {"even", "one row, then the rest", "all on the last"};
 static const char *const path_names[] = {"auto", "dense", "banded"};
-
-struct stored {
-  int64_t rows;
-  int features, targets;
-  struct golden_array feature, label, prediction, weight, grad;
-  double loss;
-  struct conr_options options;
-};
-
-static void split_rows(enum share share, int64_t rows, int size, int64_t *rows_of_rank) {
-  for (int rank = 0; rank < size; rank++) {
-    bool last = rank == size - 1;
-    if (share == SHARE_EVEN)
-      rows_of_rank[rank] = rows * (rank + 1) / size - rows * rank / size;
-    else if (share == SHARE_UNEVEN) /* rank 0 one row, middle ranks none, the last the rest */
-      rows_of_rank[rank] = size == 1 ? rows : rank == 0 ? 1 : last ? rows - 1 : 0;
-    else
-      rows_of_rank[rank] = last ? rows : 0;
-  }
-}
-
-static struct stored load(const struct golden_file *file, const char *name) {
-  struct stored stored = {0};
-  char variant[32], aggregate[32];
-  bool depth = golden_has(file, name, "mean_depth");
-  conr_options_default(&stored.options);
-  golden_text(file, name, "variant", "paper", variant, sizeof variant);
-  golden_text(file, name, "aggregate", "mean_of_log", aggregate, sizeof aggregate);
-  stored.options.variant = depth ? CONR_DEPTH : strcmp(variant, "paper") ? CONR_REFERENCE : CONR_PAPER;
-  stored.options.aggregate = strcmp(aggregate, "log_of_mean") ? CONR_MEAN_OF_LOG : CONR_LOG_OF_MEAN;
-  stored.options.w = golden_number(file, name, "w", NAN);
-  stored.options.e = golden_number(file, name, "e", NAN);
-  stored.options.t = golden_number(file, name, "t_effective", NAN);
-  stored.options.outer_weights =
-      stored.options.variant == CONR_PAPER && golden_number(file, name, "outer_weights", 0) != 0;
-  stored.feature = golden_read(file, name, "features");
-  stored.label = golden_read(file, name, depth ? "mean_depth" : "targets");
-  stored.prediction = golden_read(file, name, depth ? "mean_output" : "preds");
-  stored.weight = golden_read(file, name, depth ? "mean_weight" : "weights");
-  stored.grad = golden_read(file, name, "grad_features");
-  stored.loss = golden_scalar(file, name, "loss");
-  stored.rows = stored.feature.shape[0];
-  stored.features = (int)(stored.feature.count / stored.rows);
-  stored.targets = (int)(stored.label.count / stored.rows);
-  return stored;
-}
-
-static void unload(struct stored *stored) {
-  golden_free(&stored->feature);
-  golden_free(&stored->label);
-  golden_free(&stored->prediction);
-  golden_free(&stored->weight);
-  golden_free(&stored->grad);
-}
 
 /* This rank's slice of a stored array. */
 static void *slice(void *whole, enum dtype dtype, int64_t first, int64_t width) {
@@ -74,16 +16,12 @@ static void *slice(void *whole, enum dtype dtype, int64_t first, int64_t width) 
 }
 
 /* One case in one precision, path and share.  Returns 1 on a misfit on this rank. */
-static int check(const struct stored *stored, const char *name, enum dtype dtype, enum conr_path path,
+static int check(const struct conr_case *stored, const char *name, enum dtype dtype, enum conr_path path,
                  enum share share) {
   int rank = 0, size = 1;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
-  int64_t rows_of_rank[size], first = 0;
-  memset(rows_of_rank, 0, sizeof rows_of_rank);
-  split_rows(share, stored->rows, size, rows_of_rank);
-  for (int r = 0; r < rank; r++)
-    first += rows_of_rank[r];
+  int64_t rows_of_rank[size], first = conr_share(share, stored->rows, rank, size, rows_of_rank);
   void *feature = golden_buffer(&stored->feature, dtype), *label = golden_buffer(&stored->label, dtype);
   void *prediction = golden_buffer(&stored->prediction, dtype), *weight = golden_buffer(&stored->weight, dtype);
   void *grad = calloc((size_t)(rows_of_rank[rank] * stored->features) + 1, dtype_size(dtype));
@@ -141,12 +79,12 @@ int main(int argc, char **argv) {
   }
   struct golden_file *file = golden_open(argv[1]);
   for (int i = 0; i < golden_case_count(file); i++) {
-    struct stored stored = load(file, golden_case_name(file, i));
+    struct conr_case stored = conr_case_load(file, golden_case_name(file, i));
     for (enum dtype dtype = F32; dtype <= F64; dtype++)
       for (enum conr_path path = CONR_AUTO; path <= CONR_BANDED; path++)
         for (enum share share = SHARE_EVEN; share < SHARES; share++)
           misfits += check(&stored, golden_case_name(file, i), dtype, path, share);
-    unload(&stored);
+    conr_case_free(&stored);
     golden_ran(file);
   }
   if (rank == 0)
