@@ -133,7 +133,7 @@ CUDA_KERNELS := $(wildcard $(FOLDERS:%=%/*.cu))
 SOURCES := $(filter-out launch/main.c $(CUDA_SOURCES),$(wildcard $(FOLDERS:%=%/*.c)))
 MAIN    := $(wildcard launch/main.c)
 # The public library: these files, and whatever of the rest the linker finds they need.
-LIBCONR_SOURCES := $(wildcard loss/conr*.c loss/pairwise*.c)
+LIBCONR_SOURCES := $(filter-out $(CUDA_SOURCES),$(wildcard loss/conr*.c loss/pairwise*.c))
 LIBCONR_HEADER  := $(wildcard loss/conr.h)
 
 TEST_SOURCES    := $(wildcard tests/test_*.c)
@@ -150,11 +150,15 @@ GOLDEN_TESTS := $(filter $(BUILD)/tests/test_golden% $(BUILD)/tests/test_traject
 
 PROGRAM := $(if $(MAIN),$(BUILD)/conr)
 CUDA_LIBRARY := $(if $(CUDA_MISSING)$(if $(CUDA_SOURCES),,none),,$(BUILD)/libconr-cuda.so)
+EMULATION := $(wildcard tests/emulate/*.cc tests/emulate/*.cu)
+EMULATED_OBJECTS := $(patsubst %,$(BUILD)/emulated/%.o,$(CUDA_KERNELS) $(EMULATION))
+EMULATED_LIBRARY := $(if $(CUDA_LIBRARY),$(if $(shell command -v $(CXX)),$(BUILD)/libconr-cuda-emulated.so))
 LIBRARY := $(if $(LIBCONR_HEADER),$(BUILD)/libconr.so $(BUILD)/libconr.a $(BUILD)/conr.pc $(BUILD)/include/conr.h)
 SHARED  := libconr.so.$(VERSION)
 SONAME  := libconr.so.$(SOVERSION)
 
-C_FILES := $(wildcard $(FOLDERS:%=%/*.[ch]) tests/*.[ch] tests/ranks/*.[ch])
+C_FILES := $(wildcard $(FOLDERS:%=%/*.[ch]) $(FOLDERS:%=%/*.cu) $(FOLDERS:%=%/*.cuh) tests/*.[ch] tests/ranks/*.[ch] \
+  tests/emulate/*)
 
 # ---------------------------------------------------------------- rules
 
@@ -202,26 +206,48 @@ EXPORTED := fail status_message memory_alloc memory_alloc_zero memory_free rando
   device_alloc device_alloc_zero device_free device_alloc_pinned device_free_pinned device_copy device_zero device_wait \
   device_attach device_main event_create event_destroy event_record event_reached event_wait stream_create stream_destroy \
   stream_copy stream_zero stream_wait stream_wait_event workspace_reserve workspace_free comm_rank comm_size \
-  comm_gather_rows comm_broadcast comm_sum
+  comm_gather_rows comm_broadcast comm_sum comm_agree comm_die comm_traffic comm_device_wait check_conr_options \
+  rule_of_options check_label_span name_bad_scalar precision_name
 EXPORT_FLAGS = $(EXPORTED:%=-Wl,--export-dynamic-symbol=%) $(EXPORTED:%=-Wl,-u,%)
 $(BUILD)/conr: $(BUILD)/launch/main.o $(BUILD)/libconr-all.a
 	$(say)LINK $@
 	$(Q)$(CC) $(ALL_LDFLAGS) $(EXPORT_FLAGS) $^ $(LIBS) -o $@
 
-# The CUDA backend.  Host code of nvcc is linked by the C compiler: no C++ library.
+# The CUDA backend.  Host code of nvcc is linked by the C compiler; the sort of CUDA's library refers to that of C++,
+# which cuDNN needs anyway.
 CUDA_CODE = $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch)) \
   -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 NVCC_FLAGS = -O3 -std=c++17 -lineinfo --Werror all-warnings $(CUDA_CODE) -Xcompiler \
   -fPIC,-fno-threadsafe-statics,-fno-exceptions,-fno-rtti,-Wall,-Wextra,-Werror
-CUDA_LIBS = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudnn -lnccl -lcudart
+CUDA_LIBS = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudnn -lnccl -lcudart -lstdc++
 $(CUDA_SOURCES:%.c=$(BUILD)/%.o): EXTRA_CFLAGS = -isystem $(CUDA_HOME)/include -Werror
-$(BUILD)/%.cu.o: %.cu $(BUILD)/flags | $(BUILD)/dependencies
+$(BUILD)/cuda-flags: FORCE
+	$(call remember,$(NVCC) $(NVCC_FLAGS))
+$(BUILD)/%.cu.o: %.cu $(BUILD)/cuda-flags | $(BUILD)/dependencies
 	@mkdir -p $(@D)
 	$(say)NVCC $<
 	$(Q)$(NVCC) $(NVCC_FLAGS) -I. -MMD -MP -c $< -o $@
-$(BUILD)/libconr-cuda.so: $(CUDA_SOURCES:%.c=$(BUILD)/%.o) $(CUDA_KERNELS:%=$(BUILD)/%.o)
+# What it calls of the program must be exported there, or it cannot be opened.
+$(BUILD)/libconr-cuda.so: $(CUDA_SOURCES:%.c=$(BUILD)/%.o) $(CUDA_KERNELS:%=$(BUILD)/%.o) $(BUILD)/libconr-all.a
 	$(say)LINK $@
-	$(Q)$(CC) -shared $(ALL_LDFLAGS) -Wl,-soname,libconr-cuda.so $^ $(CUDA_LIBS) -o $@
+	$(Q)$(CC) -shared $(ALL_LDFLAGS) -Wl,-soname,libconr-cuda.so $(filter %.o,$^) $(CUDA_LIBS) -o $@
+	@nm -g --defined-only $(BUILD)/libconr-all.a 2>/dev/null | awk 'NF == 3 { print $$3 }' | sort -u >$@.program
+	@for name in $$(nm -D --undefined-only $@ | awk '{ print $$NF }' | sort -u | comm -12 - $@.program); do \
+	  case ' $(EXPORTED) ' in *" $$name "*) ;; *) echo "add $$name to EXPORTED in the Makefile" >&2; exit 1 ;; esac; done
+
+# The same backend over an emulation of CUDA, for tests on machines without a GPU: tests/emulate.
+CXX_FLAGS = -std=c++17 $(CFLAGS) -fPIC -fno-math-errno -fno-trapping-math -Wall -Wextra -Werror $(VARIANT_CFLAGS)
+EMULATED = -Itests/emulate -isystem $(CUDA_HOME)/include -Wno-unknown-pragmas -fno-strict-aliasing -U_FORTIFY_SOURCE
+$(BUILD)/emulated/%.o: % $(BUILD)/flags | $(BUILD)/dependencies
+	@mkdir -p $(@D)
+	$(say)CXX $<
+	$(Q)$(CXX) -x c++ -I. $(EMULATED) $(FOUND_CFLAGS) $(CXX_FLAGS) $(EXTRA_CFLAGS) -MMD -MP -c $< -o $@
+# These two are the slow parts, and multiply matrices.
+$(BUILD)/emulated/tests/emulate/emulated_cublaslt.cc.o $(BUILD)/emulated/tests/emulate/emulated_cudnn.cc.o: \
+  EXTRA_CFLAGS = -fopenmp
+$(BUILD)/libconr-cuda-emulated.so: $(CUDA_SOURCES:%.c=$(BUILD)/%.o) $(EMULATED_OBJECTS)
+	$(say)LINK $@
+	$(Q)$(CXX) -shared $(ALL_LDFLAGS) -Wl,-soname,libconr-cuda-emulated.so $^ $(DNNL_LIBS) -lpthread -lm -ldl -o $@
 
 # The public library: only conr_* leaves it, from the shared and from the static one.
 $(BUILD)/libconr.map: Makefile
@@ -284,12 +310,15 @@ $(BUILD)/libtests.a: $(call object,$(HELPER_SOURCES)) $(BUILD)/helpers
 	$(Q)ar rcs $@ $(filter %.o,$^)
 
 $(call object,$(TEST_SOURCES) $(HELPER_SOURCES)): EXTRA_CFLAGS = $(CRITERION_CFLAGS)
+# Those that open devices export what the conr program does, and so link all of that; the others stay small.
+OPEN_DEVICES := $(shell grep -lE '"(dist/device|dist/comm_device|dist/host_copy|tests/emulated)\.h"' $(TEST_SOURCES) $(RANK_SOURCES) /dev/null)
+export_flags = $(if $(filter $(1),$(OPEN_DEVICES)),$(EXPORT_FLAGS))
 $(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a
 	$(say)LINK $@
-	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(CRITERION_LIBS) $(DRAW_LIBS) $(LIBS) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $(call export_flags,tests/$*.c) $^ $(CRITERION_LIBS) $(DRAW_LIBS) $(LIBS) -o $@
 $(RANKS): $(BUILD)/tests/%: $(BUILD)/tests/ranks/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a
 	$(say)LINK $@
-	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(DRAW_LIBS) $(LIBS) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $(call export_flags,tests/ranks/$*.c) $^ $(DRAW_LIBS) $(LIBS) -o $@
 $(EXAMPLES): $(BUILD)/tests/%: tests/%.c $(BUILD)/include/conr.h $(BUILD)/libconr.so $(BUILD)/flags
 	$(say)LINK $@
 	@mkdir -p $(@D)
@@ -300,9 +329,9 @@ $(EXAMPLES): $(BUILD)/tests/%: tests/%.c $(BUILD)/include/conr.h $(BUILD)/libcon
 submake = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 .PHONY: tests golden-tests test test-run test-golden
-tests: all $(TESTS) $(RANKS) $(EXAMPLES) ## build all tests, run none
+tests: all $(TESTS) $(RANKS) $(EXAMPLES) $(EMULATED_LIBRARY) ## build all tests, run none
 	@:
-golden-tests: all $(GOLDEN_TESTS) $(RANKS)
+golden-tests: all $(GOLDEN_TESTS) $(RANKS) $(EMULATED_LIBRARY)
 	@:
 
 test: ## install what is missing, build, run all tests, check the arrows
@@ -313,6 +342,16 @@ test: ## install what is missing, build, run all tests, check the arrows
 test-run:
 	@TEST_JOBS=$(TEST_JOBS) TEST_TIMEOUT=$(TEST_TIMEOUT) SERIAL_TESTS='$(SERIAL_TESTS)' GOLDEN_DIR='$(GOLDEN_DIR)' \
 	  tests/run $(BUILD) $(notdir $(TESTS)); result=$$?; $(MAKE) arrows && exit $$result
+
+# What is packed stands in tests/gpu/bundle; CUDA_ARCHS=90 leaves out the code for other GPUs.
+.PHONY: gpu-bundle gpu-programs
+gpu-programs: $(PROGRAM) $(CUDA_LIBRARY) $(TESTS) $(RANKS)
+	@:
+gpu-bundle: ## pack programs, device tests and libraries for tests/gpu/run on a bare GPU machine
+	@$(if $(CUDA_LIBRARY),,echo 'gpu-bundle: no CUDA backend here ($(or $(CUDA_MISSING),no sources)); see make info' >&2; exit 1)
+	@$(PROBE) launch/install-deps --tests
+	@$(submake) gpu-programs
+	@tests/gpu/bundle $(BUILD)
 
 test-golden: ## only the stored cases in GOLDEN_DIR (default tests/golden), with how many ran
 	@$(PROBE) launch/install-deps --tests
@@ -434,4 +473,4 @@ probe:
 .PHONY: FORCE
 FORCE:
 
--include $(OBJECTS:.o=.d) $(CUDA_SOURCES:%.c=$(BUILD)/%.d) $(CUDA_KERNELS:%=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(MAIN) $(TEST_SOURCES) $(HELPER_SOURCES) $(RANK_SOURCES))
+-include $(OBJECTS:.o=.d) $(EMULATED_OBJECTS:.o=.d) $(CUDA_SOURCES:%.c=$(BUILD)/%.d) $(CUDA_KERNELS:%=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(MAIN) $(TEST_SOURCES) $(HELPER_SOURCES) $(RANK_SOURCES))

@@ -6,6 +6,8 @@
  *     TRY(comm_sum(comm, F64, sums, 3));                                 in place, all ranks get the sum
  *     comm_destroy(&comm);
  *
+ * These work on memory of the host; comm_device.h has those of GPUs.
+ *
  * `rank` and `size` are MPI's.  Counts of sums, maxima and broadcasts may exceed INT_MAX: they are split inside,
  * once.  A sum has the same bits on all ranks.
  * Collective = every rank of the communicator calls it, in the same order.
@@ -39,7 +41,7 @@ const char *comm_host(const struct comm *comm);
 
 enum status comm_barrier(struct comm *comm);
 
-/* Sum over all ranks, in place.  Collective; equal count and dtype on all ranks. */
+/* Sum over all ranks, in place; of bf16 each addition is rounded.  Collective; equal count and dtype on all ranks. */
 enum status comm_sum(struct comm *comm, enum dtype dtype, void *data, size_t count);
 
 /* Largest value over all ranks, in place.  Collective. */
@@ -78,7 +80,8 @@ enum status comm_agree(struct comm *comm, enum status local);
 enum status comm_same(struct comm *comm, const char *what, const void *data, size_t bytes);
 
 /* Memory shared by the ranks of a host (one copy per host), aligned to 64 bytes.
- * Collective; `bytes` the same on all ranks.  The block belongs to the communicator: freed by comm_destroy. */
+ * Collective; `bytes` the same on all ranks.  The block belongs to the communicator: freed by comm_destroy.  (That of a
+ * GPU's communicator belongs to the one it was made from.) */
 enum status comm_node_alloc(struct comm *comm, size_t bytes, void **out);
 /* Barrier among the ranks of this host, with memory made visible.  Collective on the host. */
 enum status comm_node_barrier(struct comm *comm);

@@ -9,15 +9,27 @@
  *     comm_destroy(&data);
  *
  * Two transports.  NCCL: one GPU a rank; everything is queued, the host waits for nothing.  MPI: through pinned host
- * memory, for ranks that share a GPU or machines without NCCL; the host waits, results are the same.
+ * memory, for ranks that share a GPU or machines without NCCL.  There the host waits in comm_sum(), comm_gather_rows() and
+ * comm_broadcast(), whose results then are queued as NCCL's are; sums in flight move only in comm_progress(), comm_wait(),
+ * comm_device_check() and comm_device_wait().  They have the bits of the host communicator's sums.  NCCL adds in an order
+ * of its own, the same on all ranks.
  *
- * Sums, gathers, broadcasts and requests work on device memory.  What is about the ranks themselves, or about numbers
- * of the host (barrier, maxima, comm_agree(), comm_same(), memory of the host), goes through the communicator it was made
- * from.
+ * Sums (f32, f64, bf16), gathers, broadcasts and requests work on device memory.  What is about the ranks themselves, or
+ * about numbers of the host (barrier, maxima, comm_agree(), comm_same(), memory of the host), goes through the
+ * communicator it was made from, and does not wait for the device.  No collective may stand between graph_begin() and
+ * graph_end().
  *
- * A rank that is lost: a collective that is not over after `CONR_COMM_TIMEOUT` seconds (environment; default 300), or an error that
- * NCCL reports, ends with ERR_COMM in comm_wait(), comm_progress() or comm_device_check(), whose sentence names the
- * collective and its number; the communicator is then dead. */
+ * A rank that is lost: a collective that is not over `CONR_COMM_TIMEOUT` seconds (environment; default 300) after the device
+ * came to it, or an error that NCCL reports, ends with ERR_COMM in comm_wait(), comm_progress(), comm_device_check() or
+ * comm_device_wait(); the sentence names the collective and its number.  The communicator is then dead: every call returns
+ * ERR_COMM at once with that sentence, and comm_destroy() waits for no other rank.  By MPI this holds for sums in flight;
+ * the other collectives are MPI's blocking calls, which end when the launcher ends the job.
+ *
+ * So whoever waits for the device in the middle of a job calls comm_device_wait(), not device_wait(), which would wait for a
+ * lost rank for ever.
+ *
+ * The ranks of NCCL find one another by the host communicator, or by a file on a shared file system that the environment
+ * variable CONR_NCCL_ID_FILE names, on all ranks; it is removed when all have met. */
 #ifndef CONR_DIST_COMM_DEVICE_H
 #define CONR_DIST_COMM_DEVICE_H
 
@@ -29,10 +41,13 @@ enum device_comm { DEVICE_COMM_AUTO, DEVICE_COMM_NCCL, DEVICE_COMM_MPI };
 /* auto | nccl | mpi.  ERR_ARGUMENT lists the names. */
 enum status device_comm_parse(const char *name, enum device_comm *out);
 
-/* host    borrowed: must outlive this
- * device  borrowed: likewise; NULL = the host: then *out works on host memory, by MPI
- * AUTO takes NCCL where every rank has a GPU of its own and NCCL can be had, else MPI.
- * Collective.  ERR_ARGUMENT on all ranks: NCCL is asked for, but two ranks share a GPU (the sentence names them). */
+/* host    on host memory; borrowed: must outlive this
+ * device  borrowed: likewise; NULL = the host: then *out is a duplicate of `host`, with memory of the host of its own
+ * wanted  the same on all ranks
+ * AUTO takes NCCL where every rank has a GPU of its own and NCCL can be had, else MPI.  NCCL that is there but cannot
+ * bring the ranks together is an error all the same: MPI instead would be slow, and nobody would know why.
+ * Collective.  All failures are agreed.  ERR_ARGUMENT: NCCL is asked for, but two ranks share a GPU (the sentence names
+ * them) or a rank has no NCCL; some ranks have a GPU and some none; ERR_COMM: NCCL does not bring the ranks together. */
 enum status comm_create_device(struct comm *host, struct device *device, enum device_comm wanted, struct comm **out);
 
 /* "mpi", "mpi through host memory" or "nccl 2.28.9".  Borrowed. */

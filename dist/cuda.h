@@ -2,13 +2,13 @@
 #ifndef CONR_DIST_CUDA_H
 #define CONR_DIST_CUDA_H
 
+#include <cuda_runtime.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 #include "dist/device_ops.h"
-
-#include <cuda_runtime.h>
 
 /* ERR_DEVICE with CUDA's words: "what: out of memory (cudaErrorMemoryAllocation)". */
 enum status cuda_check(cudaError_t code, const char *what);

@@ -1,0 +1,20 @@
+/* The CUDA backend in tests without a GPU: its own code over an emulation of CUDA (tests/emulate).
+ *
+ *     if (!emulated_use())
+ *       cr_skip("there is no emulated CUDA library");
+ *     cr_assert(eq(int, device_open(0, &device), STATUS_OK), "%s", status_message());
+ *
+ * Programs that are started inherit it.  What it takes from the environment stands in tests/emulate/emulated_cuda.cc. */
+#ifndef CONR_TESTS_EMULATED_H
+#define CONR_TESTS_EMULATED_H
+
+#include <stdbool.h>
+
+/* Name the library to device.h, unless the environment names one already.  To be called before the first use of a device.
+ * False: it was not built. */
+bool emulated_use(void);
+
+/* The same, unless CONR_TEST_DEVICE=cuda is in the environment: then tests run on a real GPU. */
+bool gpu_use(void);
+
+#endif
