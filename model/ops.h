@@ -43,7 +43,7 @@ struct dropout_draw {
   uint64_t seed;
   int64_t epoch;          /* < 2^40                                       */
   int layer;              /* which dropout of the network, < 2^16         */
-  const int64_t *samples; /* [samples_count] ids, borrowed                */
+  const int64_t *samples; /* [samples_count] ids, borrowed, in the memory of ops->device */
   int64_t samples_count;  /* divides the number of rows; at most 2^8 views */
   int first_view;         /* of the rows; 0 <= first_view + views <= 2^8  */
 };
@@ -53,7 +53,7 @@ struct adam_step {
   double step_size;       /* lr / (1 - beta1^t)                           */
   double root_correction; /* sqrt(1 - beta2^t)                            */
   double beta1, beta2, epsilon;
-  const double *gradient_scale; /* the clipping factor; NULL = 1                */
+  const double *gradient_scale; /* the clipping factor, in the memory of ops->device; NULL = 1 */
   double coupled_decay;         /* Adam:  g += coupled_decay * p                */
   double keep;                  /* AdamW: p *= keep, before the update; Adam: 1 */
 };
@@ -85,15 +85,16 @@ struct ops {
   enum dtype dtype, parameter_dtype;
 
   /* Linear layer, y = x W^T + b.  x [rows, in], weight [out, in], bias [out] or NULL = no bias, y [rows, out].
-   * f64: Exact, and a row's result does not depend on the other rows.  f32 on the cpu (oneDNN): Repeated; rounding
-   * may depend on the number of rows. */
+   * f64: Exact, and a row's result does not depend on the other rows.  f32 on the cpu (oneDNN), and all on a GPU:
+   * Repeated; rounding may depend on the number of rows. */
   enum status (*linear_forward)(int64_t rows, const struct linear_shape *shape, const void *x, const void *weight,
                                 const void *bias, void *y);
   /* grad_x = grad_y W, overwritten.  Determinism as linear_forward. */
   enum status (*linear_backward_data)(int64_t rows, const struct linear_shape *shape, const void *grad_y,
                                       const void *weight, void *grad_x);
   /* grad_weight = grad_y^T x and grad_bias = column sums of grad_y, overwritten (zeros when rows is 0); grad_bias
-   * NULL = no bias.  grad_weight as linear_forward; grad_bias is Exact: rows in order, in double. */
+   * NULL = no bias.  grad_weight as linear_forward; grad_bias is Exact: rows in order, in double (on a GPU in parts, the
+   * cut depends on the shape alone). */
   enum status (*linear_backward_weights)(int64_t rows, const struct linear_shape *shape, const void *x,
                                          const void *grad_y, void *grad_weight, void *grad_bias);
 
@@ -114,7 +115,8 @@ struct ops {
   /* Convolution, channels-last (spatial.h); x [rows, height, width, in], y [rows, out height, out width, out], weight
    * [out, in, kernel, kernel], bias [out] or NULL when the shape has none.  Create takes what the backend keeps for one
    * layer; destroy accepts NULL.  The others take primitives for each new number of rows once, and scratch memory from
-   * the workspace.  f64: Exact.  f32: Repeated.  Gradients are overwritten; zeros for weights when rows is 0. */
+   * the workspace, which is of ops->device.  f64: Exact.  Others: Repeated.  Gradients are overwritten; zeros for weights
+   * when rows is 0. */
   enum status (*conv_create)(const struct conv_shape *shape, struct conv **out);
   void (*conv_destroy)(struct conv **conv);
   enum status (*conv_forward)(struct conv *conv, struct workspace *workspace, int64_t rows, const void *x,
@@ -160,7 +162,8 @@ struct ops {
   enum status (*average_pool_forward)(const struct pool_shape *shape, int64_t rows, const void *x, void *y);
   enum status (*average_pool_backward)(const struct pool_shape *shape, int64_t rows, const void *grad_y, void *grad_x);
 
-  /* y = (x / 255 - mean[c]) / std[c]: 8-bit pixels [count, channels] to numbers.  Exact. */
+  /* y = (x / 255 - mean[c]) / std[c]: 8-bit pixels [count, channels] to numbers.  mean, std [channels] lie in host memory
+   * and are read before the call returns.  Exact. */
   enum status (*pixels)(size_t count, int64_t channels, const uint8_t *x, const double *mean, const double *std,
                         void *y);
 

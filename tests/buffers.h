@@ -1,4 +1,4 @@
-/* Buffers of either element type, filled with numbers that every test can name again.
+/* Buffers of each element type, filled with numbers that every test can name again.
  *
  *     void *x = buffer_create(dtype, count, 1);          stream 1 of the numbers
  *     ... compute ...
@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-/* Number i of a stream: in [-1, 1), with 20 bits, so exact in float32. */
+/* Number i of a stream: in [-1, 1), with 20 bits, so exact in float32 (not in bfloat16: 8 bits). */
 double buffer_number(uint64_t stream, int64_t i);
 
 double buffer_get(enum dtype dtype, const void *data, int64_t i);

@@ -1,0 +1,105 @@
+/* Kernels of the optimisers: one pass over all parameters, bound by memory (Adam moves 28 bytes for each). */
+#include "model/kernels.cuh"
+
+/* *scale, or 1 when there is none: what was computed on the device stays there. */
+static __device__ __forceinline__ float scale_of(const double *scale) {
+  return scale != NULL ? (float)*scale : 1.0f;
+}
+
+struct adam_update {
+  float size, root, epsilon, beta1, rest1, beta2, rest2, decay, keep;
+  const double *gradient_scale;
+  float *p;
+  const float *gradients;
+  float *m, *v;
+  template <int N> __device__ void apply(size_t at) const {
+    float parameter[N], g[N], first[N], second[N], scale = scale_of(gradient_scale);
+    load(p + at, parameter);
+    load(gradients + at, g);
+    load(m + at, first);
+    load(v + at, second);
+    UNROLL
+    for (int k = 0; k < N; k++) {
+      parameter[k] *= keep;
+      g[k] = scale * g[k] + decay * parameter[k];
+      first[k] = beta1 * first[k] + rest1 * g[k];
+      second[k] = beta2 * second[k] + rest2 * (g[k] * g[k]);
+      parameter[k] -= size * first[k] / (sqrtf(second[k]) / root + epsilon);
+    }
+    store(parameter, p + at);
+    store(first, m + at);
+    store(second, v + at);
+  }
+};
+
+extern "C" enum status adam_launch(struct stream *stream, size_t count, const struct adam_step *step, float *parameters,
+                                   const float *gradients, float *moment1, float *moment2) {
+  bool vectors = on_16_bytes(parameters) && on_16_bytes(gradients) && on_16_bytes(moment1) && on_16_bytes(moment2);
+  struct adam_update update;
+  update.size = (float)step->step_size;
+  update.root = (float)step->root_correction;
+  update.epsilon = (float)step->epsilon;
+  update.beta1 = (float)step->beta1;
+  update.rest1 = (float)(1.0 - step->beta1);
+  update.beta2 = (float)step->beta2;
+  update.rest2 = (float)(1.0 - step->beta2);
+  update.decay = (float)step->coupled_decay;
+  update.keep = (float)step->keep;
+  update.gradient_scale = step->gradient_scale;
+  update.p = parameters;
+  update.gradients = gradients;
+  update.m = moment1;
+  update.v = moment2;
+  return each(stream, "adam", count, vectors, update);
+}
+
+/* velocity NULL = plain. */
+struct sgd_update {
+  float lr, momentum, decay;
+  const double *gradient_scale;
+  float *p;
+  const float *gradients;
+  float *velocity;
+  template <int N> __device__ void apply(size_t at) const {
+    float parameter[N], g[N], speed[N], scale = scale_of(gradient_scale);
+    load(p + at, parameter);
+    load(gradients + at, g);
+    if (velocity != NULL)
+      load(velocity + at, speed);
+    UNROLL
+    for (int k = 0; k < N; k++) {
+      g[k] = scale * g[k] + decay * parameter[k];
+      speed[k] = velocity != NULL ? momentum * speed[k] + g[k] : g[k];
+      parameter[k] -= lr * speed[k];
+    }
+    store(parameter, p + at);
+    if (velocity != NULL)
+      store(speed, velocity + at);
+  }
+};
+
+extern "C" enum status sgd_launch(struct stream *stream, size_t count, const struct sgd_step *step, float *parameters,
+                                  const float *gradients, float *velocity) {
+  bool vectors = on_16_bytes(parameters) && on_16_bytes(gradients) && on_16_bytes(velocity);
+  struct sgd_update update;
+  update.lr = (float)step->lr;
+  update.momentum = (float)step->momentum;
+  update.decay = (float)step->coupled_decay;
+  update.gradient_scale = step->gradient_scale;
+  update.p = parameters;
+  update.gradients = gradients;
+  update.velocity = velocity;
+  return each(stream, "sgd", count, vectors, update);
+}
+
+/* One thread: a number from a number, so that the host need not wait for it. */
+static __global__ void clip_factor_kernel(double clip_norm, const double *squares, double *factor) {
+  double wanted = clip_norm / (sqrt(*squares) + 1e-6);
+  *factor = wanted > 1 ? 1 : wanted;
+}
+
+extern "C" enum status clip_factor_launch(struct stream *stream, double clip_norm, const double *squares,
+                                          double *factor) {
+  LAUNCH(clip_factor_kernel, 1, 1, cuda_stream(stream), clip_norm, squares, factor);
+  return cuda_launched("clipping factor");
+}

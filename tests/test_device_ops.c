@@ -1,0 +1,191 @@
+/* The contract of operations (ops_contract.h), kept by every table: the host's in float32, and a GPU's in all its
+ * precisions - emulated (tests/emulate), or a real one when CONR_TEST_DEVICE=cuda is in the environment. */
+#include "dist/memory.h"
+#include "tests/emulated.h"
+#include "tests/ops_contract.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MUST(call) cr_assert(eq(int, (call), STATUS_OK), "%s", status_message())
+
+typedef void part(const struct ops_contract *contract);
+
+/* Relative, of what products read: half a unit of 10 bits of mantissa, or of 7. */
+static double factor_rounding(enum precision precision) {
+  return precision == PRECISION_TF32 ? 0x1p-11 : precision == PRECISION_BF16 ? 0x1p-9 : 0;
+}
+
+static void check_device(part *check) {
+  struct device *device;
+  if (!gpu_use())
+    cr_skip("there is no emulated CUDA library, and CONR_TEST_DEVICE=cuda does not ask for a GPU");
+  MUST(device_open(0, &device));
+  for (enum precision precision = PRECISION_F32; precision <= PRECISION_BF16; precision++) {
+    struct ops_contract contract = {.name = precision_name(precision), .factor_rounding = factor_rounding(precision)};
+    MUST(ops_open(device, precision, &contract.ops));
+    cr_assert(eq(ptr, contract.ops->device, device));
+    check(&contract);
+  }
+  device_close(&device);
+  cr_assert(eq(sz, memory_in_use(), 0));
+}
+
+static void check_host(part *check) {
+  check(&(struct ops_contract){.ops = ops_host(F32), .name = "host f32"});
+  cr_assert(eq(sz, memory_in_use(), 0));
+}
+
+#define CONTRACT(subject)                   \
+  Test(device_ops, subject##_on_a_gpu) {    \
+    check_device(ops_contract_##subject);   \
+  }                                         \
+  Test(device_ops, subject##_on_the_host) { \
+    check_host(ops_contract_##subject);     \
+  }
+
+CONTRACT(linear)
+CONTRACT(activations)
+CONTRACT(dropout)
+CONTRACT(convolutions)
+CONTRACT(norm)
+CONTRACT(norm_channels)
+CONTRACT(pools)
+CONTRACT(pixels)
+CONTRACT(vectors)
+CONTRACT(optimisers)
+
+Test(device_ops, a_precision_that_the_device_does_not_have_is_refused) {
+  struct device *device;
+  const struct ops *ops;
+  if (!gpu_use())
+    cr_skip("there is no emulated CUDA library");
+  MUST(device_open(0, &device));
+  cr_assert(eq(int, ops_open(device, PRECISION_F64, &ops), ERR_ARGUMENT));
+  device_close(&device);
+}
+
+/* --- a step as a graph --------------------------------------------------------------------------------------- */
+
+/* A convolution, batch norm, a pool and two linear layers, forward and backward, and an update. */
+enum { IMAGES = 3, SIDE = 6, IN = 8, OUT = 16, UNITS = 24, PLACES = IMAGES * SIDE * SIDE, ROOM = PLACES * OUT };
+enum {
+  INPUT,
+  FEATURES,
+  NORMED,
+  POOLED,
+  HIDDEN,
+  PREDICTED,
+  GRAD,
+  GRAD_MORE,
+  FILTERS,
+  WEIGHTS,
+  HEAD,
+  GRADIENTS,
+  MOMENT1,
+  MOMENT2,
+  ARRAYS
+};
+
+struct step {
+  struct device *device;
+  const struct ops *ops;
+  struct conv *conv;
+  struct workspace workspace;
+  void *arrays[ARRAYS]; /* [ROOM] floats or shorter numbers each */
+  double *numbers;      /* [8 * OUT] of batch norm               */
+};
+
+static void step_begin(struct step *step) {
+  static float ramp[ROOM];
+  for (int i = 0; i < ROOM; i++)
+    ramp[i] = (float)(i % 61 - 30) / 32;
+  MUST(step->ops->conv_create(&(struct conv_shape){SIDE, SIDE, IN, OUT, 3, 1, 1, false}, &step->conv));
+  step->workspace.device = step->device;
+  for (int i = 0; i < ARRAYS; i++) {
+    MUST(device_alloc(step->device, sizeof ramp, &step->arrays[i]));
+    MUST(device_copy(step->device, step->arrays[i], ramp, sizeof ramp));
+  }
+  /* values of 16 bits are made of the parameters, not of halves of them */
+  MUST(device_zero(step->device, step->arrays[INPUT], sizeof ramp));
+  MUST(step->ops->pixels(PLACES, IN, step->arrays[HEAD], (double[IN]){0}, (double[IN]){1, 1, 1, 1, 1, 1, 1, 1},
+                         step->arrays[INPUT]));
+  MUST(step->ops->pixels(PLACES, OUT, step->arrays[HEAD], (double[OUT]){0},
+                         (double[OUT]){1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, step->arrays[GRAD]));
+  MUST(device_zero(step->device, step->arrays[MOMENT2], sizeof ramp));
+  MUST(device_alloc_zero(step->device, 8 * OUT * sizeof(double), (void **)&step->numbers));
+}
+
+static void step_end(struct step *step) {
+  step->ops->conv_destroy(&step->conv);
+  workspace_free(&step->workspace);
+  for (int i = 0; i < ARRAYS; i++)
+    device_free(step->device, &step->arrays[i]);
+  device_free(step->device, (void **)&step->numbers);
+}
+
+static void queue_step(struct step *step) {
+  const struct ops *ops = step->ops;
+  void **a = step->arrays;
+  double *mean = step->numbers, *square = mean + OUT, *sums = square + OUT;
+  const struct pool_shape pool = {SIDE, SIDE, OUT, SIDE, SIDE, 1, 0};
+  const struct linear_shape hidden = {OUT, UNITS, false}, head = {UNITS, 5, true};
+  const struct adam_step adam = {0.01, 0.5, 0.9, 0.99, 1e-8, NULL, 0, 1};
+  MUST(ops->conv_forward(step->conv, &step->workspace, IMAGES, a[INPUT], a[FILTERS], NULL, a[FEATURES]));
+  MUST(ops->norm_statistics(PLACES, OUT, a[FEATURES], mean, square));
+  MUST(ops->norm_forward(PLACES, OUT, a[FEATURES], mean, square, a[WEIGHTS], a[HEAD], NULL, true, a[NORMED]));
+  MUST(ops->average_pool_forward(&pool, IMAGES, a[NORMED], a[POOLED]));
+  MUST(ops->linear_forward(IMAGES, &hidden, a[POOLED], a[WEIGHTS], a[HEAD], a[HIDDEN]));
+  MUST(ops->linear_forward(IMAGES, &head, a[HIDDEN], a[HEAD], a[WEIGHTS], a[PREDICTED]));
+  MUST(ops->linear_backward_weights(IMAGES, &head, a[HIDDEN], a[PREDICTED], a[GRADIENTS], NULL));
+  MUST(ops->linear_backward_data(IMAGES, &head, a[PREDICTED], a[HEAD], a[GRAD_MORE]));
+  MUST(ops->linear_backward_data(IMAGES, &hidden, a[GRAD_MORE], a[WEIGHTS], a[POOLED]));
+  MUST(ops->norm_backward_sums(PLACES, OUT, a[GRAD], NULL, a[FEATURES], a[NORMED], mean, square, a[GRAD_MORE], sums));
+  MUST(ops->conv_backward_weights(step->conv, &step->workspace, IMAGES, a[INPUT], a[GRAD_MORE], a[GRADIENTS], NULL));
+  MUST(ops->conv_backward_data(step->conv, &step->workspace, IMAGES, a[GRAD_MORE], a[FILTERS], a[INPUT]));
+  MUST(ops->adam(OUT * IN * 9, &adam, a[FILTERS], a[GRADIENTS], a[MOMENT1], a[MOMENT2]));
+}
+
+/* Two steps, the second as it comes or as a graph: all arrays, one after the other. */
+static float *two_steps(struct step *step, bool recorded) {
+  float *results = malloc(ARRAYS * ROOM * sizeof *results);
+  step_begin(step);
+  queue_step(step);
+  MUST(device_wait(step->device));
+  size_t bytes = device_bytes(step->device), host = memory_in_use();
+  struct graph *graph = NULL;
+  if (recorded)
+    MUST(graph_begin(device_main(step->device)));
+  queue_step(step);
+  if (recorded) {
+    MUST(graph_end(device_main(step->device), &graph));
+    MUST(graph_launch(graph, device_main(step->device)));
+  }
+  cr_assert(eq(sz, device_bytes(step->device), bytes));
+  cr_assert(recorded || memory_in_use() == host, "the host's memory grew");
+  for (int i = 0; i < ARRAYS; i++)
+    MUST(device_copy(step->device, results + i * ROOM, step->arrays[i], ROOM * sizeof *results));
+  MUST(device_wait(step->device));
+  graph_destroy(&graph);
+  step_end(step);
+  return results;
+}
+
+Test(device_ops, shapes_that_were_met_allocate_nothing_and_can_be_recorded) {
+  struct step step = {NULL};
+  if (!gpu_use())
+    cr_skip("there is no emulated CUDA library");
+  MUST(device_open(0, &step.device));
+  for (enum precision precision = PRECISION_F32; precision <= PRECISION_BF16; precision++) {
+    MUST(ops_open(step.device, precision, &step.ops));
+    float *plain = two_steps(&step, false), *recorded = two_steps(&step, true);
+    for (int i = 0; i < ARRAYS; i++)
+      cr_assert(zero(int, memcmp(plain + i * ROOM, recorded + i * ROOM, ROOM * sizeof *plain)), "%s, array %d",
+                precision_name(precision), i);
+    free(plain);
+    free(recorded);
+  }
+  device_close(&step.device);
+}
