@@ -8,8 +8,8 @@
  *     TRY(losses->conr_result(conr, &result));                                 the host waits: once a step, at its end
  *
  * All arrays lie in the device's memory, and all work is queued on its main stream: nothing but conr_result() makes the
- * host wait (and the banded path of ConR, once: see conr_loss).  Predictions, labels, weights and sums have the types
- * said; features and their gradient those of the network's values. */
+ * host wait (and the banded path of ConR, once: see conr_loss).  One GPU a process.  Predictions, labels, weights and
+ * sums have the types said; features and their gradient those of the network's values. */
 #ifndef CONR_LOSS_LOSS_OPS_H
 #define CONR_LOSS_LOSS_OPS_H
 
@@ -41,8 +41,10 @@ struct loss_ops {
   /* Queue the loss of a batch and the gradient of `coefficient` times it.
    * batch          features of the values' type, labels, predictions and weights float32; rows_of_rank must be given
    * grad_features  [rows, features] of the values' type, overwritten
-   * Collective.  Values that are not finite are found by conr_result().  The banded path copies the predictions of all rows
-   * to the host to plan its panels: one wait; CONR_AUTO chooses it when it saves more. */
+   * Collective.  Values that are not finite are found by conr_result().  What only one rank can see to be wrong (other rows
+   * than rows_of_rank gives it, NULL arrays) is its failure alone: abort the job then.  The banded path sorts on the device
+   * and copies the columns of its panels to the host: one wait.  CONR_AUTO plans so from 4096 rows on, and takes the bands
+   * where they save more than a tenth of the pairs; smaller batches are dense.  Memory grows with the largest batch. */
   enum status (*conr_loss)(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
                            void *grad_features);
 

@@ -1,0 +1,316 @@
+/* ConR on a GPU: the call, its memory, its two gathers and its results. */
+#include "loss/conr_cuda.h"
+
+#include "dist/memory.h"
+
+#include <math.h>
+
+#define PANEL_BYTES ((int64_t)256 << 20) /* of similarities, about                                         */
+#define PANEL_STEP 128                   /* rows: a tile of cuBLASLt's kernels                             */
+#define PANEL_MOST 2048                  /* rows: beyond it products gain nothing, and the tile costs much */
+
+/* --- create and destroy ------------------------------------------------------------------------------------- */
+
+static enum status set_up(struct conr_device *conr, enum precision precision) {
+  TRY(memory_alloc((size_t)comm_size(conr->comm) * sizeof(int64_t), (void **)&conr->rows_of_rank));
+  TRY(memory_alloc_zero(2 * (size_t)conr->targets * sizeof(struct conr_order), (void **)&conr->bands.orders));
+  TRY(device_alloc_pinned(conr->device, sizeof *conr->report, (void **)&conr->report));
+  TRY(device_alloc(conr->device, sizeof *conr->found, (void **)&conr->found));
+  TRY(device_alloc(conr->device, conr_inspect_bytes(conr->targets), (void **)&conr->partial_inspect));
+  return product_create(conr->device, precision, &conr->product);
+}
+
+enum status conr_device_create(struct device *device, struct comm *comm, enum precision precision, int features,
+                               int targets, const struct conr_options *options, struct conr_device **out) {
+  *out = NULL;
+  TRY(check_conr_options(features, targets, options));
+  REQUIRE(precision != PRECISION_F64, ERR_ARGUMENT, "ConR on a GPU computes in f32, tf32 or bf16, not in f64");
+  struct conr_device *conr;
+  TRY(memory_alloc_zero(sizeof *conr, (void **)&conr));
+  conr->device = device;
+  conr->stream = device_main(device);
+  conr->comm = comm;
+  conr->options = *options;
+  conr->rule = rule_of_options(options);
+  conr->dtype = precision == PRECISION_BF16 ? BF16 : F32;
+  conr->features = features;
+  conr->targets = targets;
+  conr->stride = (int)conr_rounded(features, CONR_ALIGN);
+  conr->capacity_rows = conr->capacity_own = -1;
+  enum status status = comm_agree(comm, set_up(conr, precision));
+  if (status != STATUS_OK)
+    conr_device_destroy(&conr);
+  *out = conr;
+  return status;
+}
+
+/* --- memory that grows --------------------------------------------------------------------------------------- */
+
+struct block {
+  void **place;
+  size_t bytes;
+};
+
+#define MOST_BLOCKS 32
+
+static int64_t padded(int64_t rows) {
+  return conr_rounded(rows, CONR_ALIGN);
+}
+
+/* Own rows as a whole number of steps, but no more than a panel may have. */
+static int64_t most_panel_rows(int64_t own_rows) {
+  int64_t rows = conr_rounded(own_rows > 0 ? own_rows : 1, PANEL_STEP);
+  return rows < PANEL_MOST ? rows : PANEL_MOST;
+}
+
+int conr_panel_rows(const struct conr_device *conr, int64_t pitch, int64_t own_rows) {
+  int64_t fit = conr->capacity_panel / (pitch > 0 ? pitch : 1) / PANEL_STEP * PANEL_STEP;
+  int64_t rows = most_panel_rows(own_rows);
+  rows = rows < fit ? rows : fit;
+  return (int)(rows > PANEL_STEP ? rows : PANEL_STEP);
+}
+
+/* Similarities of the largest panel. */
+static int64_t panel_capacity(int64_t rows, int64_t own) {
+  int64_t pitch = padded(rows) > 0 ? padded(rows) : CONR_ALIGN;
+  int64_t fit = PANEL_BYTES / (int64_t)sizeof(float) / pitch / PANEL_STEP * PANEL_STEP;
+  int64_t rows_fit = most_panel_rows(own) < fit ? most_panel_rows(own) : fit;
+  return (rows_fit > PANEL_STEP ? rows_fit : PANEL_STEP) * pitch;
+}
+
+static int columns_blocks(struct conr_columns *columns, int targets, int64_t rows, struct block *out) {
+  size_t pitch = (size_t)padded(rows), values = pitch * (size_t)targets * sizeof(float);
+  out[0] = (struct block){(void **)&columns->labels, values};
+  out[1] = (struct block){(void **)&columns->predictions, values};
+  out[2] = (struct block){(void **)&columns->weights, pitch * sizeof(float)};
+  out[3] = (struct block){&columns->scales, pitch * 4 * sizeof(double)};
+  return 4;
+}
+
+/* What a batch takes, in a list; returns its length. */
+static int dense_blocks(struct conr_device *conr, int64_t rows, int64_t own, struct block *out) {
+  size_t row = (size_t)conr->stride * dtype_size(conr->dtype), panel = (size_t)panel_capacity(rows, own);
+  size_t tile_rows = (size_t)most_panel_rows(own);
+  const struct block blocks[] = {
+      {&conr->q, (size_t)padded(rows) * row},
+      {(void **)&conr->scalars, (size_t)rows * (size_t)(2 * conr->targets + 1) * sizeof(float)},
+      {(void **)&conr->sums, (size_t)own * sizeof *conr->sums},
+      {(void **)&conr->exchange, (size_t)rows * 2 * sizeof(double)},
+      {(void **)&conr->inverse, (size_t)own * sizeof(float)},
+      {(void **)&conr->partial_rows, conr_rows_bytes(own)},
+      {(void **)&conr->similarity, panel * sizeof(float)},
+      {&conr->coefficients, conr->dtype == BF16 ? panel * dtype_size(BF16) : 0},
+      {(void **)&conr->tile, tile_rows * (size_t)conr->stride * sizeof(float)}};
+  int count = (int)(sizeof blocks / sizeof *blocks);
+  memcpy(out, blocks, sizeof blocks);
+  return count + columns_blocks(&conr->columns, conr->targets, rows, out + count);
+}
+
+static int bands_blocks(struct conr_device *conr, int64_t rows, int64_t own, struct block *out) {
+  struct conr_bands *bands = &conr->bands;
+  size_t n = (size_t)rows, row = (size_t)conr->stride * dtype_size(conr->dtype), keys = 2 * (size_t)conr->targets;
+  size_t tile_rows = (size_t)most_panel_rows(own);
+  bands->scratch_bytes = sort_bytes(rows);
+  const struct block blocks[] = {
+      {(void **)&bands->indices, keys * (n + 2 * (size_t)own) * sizeof(int32_t)},
+      {(void **)&bands->numbers, n * sizeof(int32_t)},
+      {(void **)&bands->place_of, n * sizeof(int32_t)},
+      {(void **)&bands->sorted, n * sizeof(float)},
+      {&bands->scratch, bands->scratch_bytes},
+      {(void **)&bands->ranges, keys * (size_t)conr_most_panels(own) * sizeof(struct conr_range)},
+      {&bands->q, (size_t)padded(rows) * row},
+      {&bands->q_own, tile_rows * row},
+      {(void **)&bands->grad, (size_t)own * (size_t)conr->stride * sizeof(float)}};
+  int count = (int)(sizeof blocks / sizeof *blocks);
+  memcpy(out, blocks, sizeof blocks);
+  return count + columns_blocks(&bands->columns, conr->targets, rows, out + count);
+}
+
+/* All that grows: bands are freed with the rest, whether they are there or not. */
+static void free_batch_memory(struct conr_device *conr) {
+  struct block blocks[MOST_BLOCKS];
+  int count = dense_blocks(conr, 0, 0, blocks);
+  count += bands_blocks(conr, 0, 0, blocks + count);
+  for (int i = 0; i < count; i++)
+    device_free(conr->device, blocks[i].place);
+  device_free_pinned(conr->device, (void **)&conr->bands.ranges_host);
+  conr->capacity_rows = conr->capacity_own = -1;
+  conr->capacity_panel = 0;
+  conr->capacity_bands = false;
+  conr->bytes = 0;
+}
+
+static enum status allocate(struct conr_device *conr, int64_t rows, int64_t own, bool bands) {
+  struct block blocks[MOST_BLOCKS];
+  int count = dense_blocks(conr, rows, own, blocks);
+  if (bands)
+    count += bands_blocks(conr, rows, own, blocks + count);
+  for (int i = 0; i < count; i++) {
+    TRY(device_alloc(conr->device, blocks[i].bytes > 0 ? blocks[i].bytes : 1, blocks[i].place));
+    conr->bytes += blocks[i].bytes;
+  }
+  if (!bands)
+    return STATUS_OK;
+  TRY(device_alloc_pinned(conr->device,
+                          2 * (size_t)conr->targets * (size_t)conr_most_panels(own) * sizeof(struct conr_range),
+                          (void **)&conr->bands.ranges_host));
+  return conr_numbers_launch(rows, conr->bands.numbers, conr->stream);
+}
+
+static bool wants_bands(const struct conr_device *conr, int64_t rows) {
+  return conr->options.path == CONR_BANDED || (conr->options.path == CONR_AUTO && rows >= CONR_PLAN_ROWS);
+}
+
+/* Make room.  The decision depends on counts every rank knows, so all ranks come here together. */
+static enum status grow(struct conr_device *conr, int64_t rows, int64_t most_own) {
+  bool bands = conr->capacity_bands || wants_bands(conr, rows);
+  if (rows <= conr->capacity_rows && most_own <= conr->capacity_own && bands == conr->capacity_bands)
+    return STATUS_OK;
+  rows = rows > conr->capacity_rows ? rows : conr->capacity_rows;
+  most_own = most_own > conr->capacity_own ? most_own : conr->capacity_own;
+  free_batch_memory(conr);
+  enum status status = comm_agree(conr->comm, allocate(conr, rows, most_own, bands));
+  if (status != STATUS_OK) {
+    free_batch_memory(conr);
+    return status;
+  }
+  conr->capacity_rows = rows;
+  conr->capacity_own = most_own;
+  conr->capacity_panel = panel_capacity(rows, most_own);
+  conr->capacity_bands = bands;
+  return STATUS_OK;
+}
+
+void conr_device_destroy(struct conr_device **out) {
+  struct conr_device *conr = *out;
+  if (conr == NULL)
+    return;
+  free_batch_memory(conr);
+  product_destroy(&conr->product);
+  device_free(conr->device, (void **)&conr->partial_inspect);
+  device_free(conr->device, (void **)&conr->found);
+  device_free_pinned(conr->device, (void **)&conr->report);
+  memory_free((void **)&conr->bands.orders);
+  memory_free((void **)&conr->rows_of_rank);
+  memory_free((void **)out);
+}
+
+/* --- the batch ------------------------------------------------------------------------------------------------ */
+
+static enum status check_batch(struct conr_device *conr, const struct conr_batch *batch) {
+  REQUIRE(batch->rows_of_rank != NULL, ERR_BUG, "ConR on a GPU is to be told the rows of every rank");
+  int64_t own = batch->rows_of_rank[comm_rank(conr->comm)];
+  bool there = batch->rows == 0 || (batch->features && batch->labels && batch->predictions);
+  REQUIRE(batch->rows == own && there, ERR_ARGUMENT,
+          "rank %d brought NULL arrays, or other rows (%lld) than rows_of_rank gives it (%lld)", comm_rank(conr->comm),
+          (long long)batch->rows, (long long)own);
+  return STATUS_OK;
+}
+
+static void set_columns(const struct conr_device *conr, struct conr_columns *columns) {
+  columns->rows = conr->rows;
+  columns->pitch = conr->pitch;
+  columns->targets = conr->targets;
+}
+
+/* Where each order lies among the indices of this batch. */
+static void set_orders(struct conr_device *conr) {
+  int32_t *next = conr->bands.indices;
+  for (int i = 0; i < 2 * conr->targets; i++) {
+    struct conr_order *order = &conr->bands.orders[i];
+    order->order = next;
+    order->own = order->order + conr->rows;
+    order->places = order->own + conr->own_rows;
+    next = order->places + conr->own_rows;
+  }
+}
+
+static enum status size_batch(struct conr_device *conr, const struct conr_batch *batch) {
+  int64_t most_own = 0;
+  TRY(check_batch(conr, batch));
+  conr->rows = conr->own_first = 0;
+  for (int r = 0; r < comm_size(conr->comm); r++) {
+    int64_t rows = conr->rows_of_rank[r] = batch->rows_of_rank[r];
+    conr->own_first += r < comm_rank(conr->comm) ? rows : 0;
+    most_own = rows > most_own ? rows : most_own;
+    conr->rows += rows;
+  }
+  REQUIRE(conr->rows < INT32_MAX - CONR_ALIGN, ERR_ARGUMENT,
+          "a global batch of %lld rows is too large; the limit is %d", (long long)conr->rows,
+          INT32_MAX - CONR_ALIGN - 1);
+  conr->own_rows = batch->rows;
+  conr->pitch = padded(conr->rows);
+  TRY(grow(conr, conr->rows, most_own));
+  set_columns(conr, &conr->columns);
+  set_columns(conr, &conr->bands.columns);
+  set_orders(conr);
+  return STATUS_OK;
+}
+
+/* The first exchange: q and scalars of all rows. */
+static enum status exchange_rows(struct conr_device *conr, const struct conr_batch *batch) {
+  size_t row = (size_t)conr->stride * dtype_size(conr->dtype), width = (size_t)(2 * conr->targets + 1);
+  char *q = conr->q;
+  TRY(conr_pack_launch(conr->dtype, conr->own_rows, conr->features, conr->stride, conr->targets, batch->features,
+                       batch->labels, batch->predictions, batch->weights, q + (size_t)conr->own_first * row,
+                       conr->scalars + (size_t)conr->own_first * width, conr->inverse, conr->stream));
+  TRY(comm_gather_rows(conr->comm, NULL, conr->rows_of_rank, row, q));
+  TRY(comm_gather_rows(conr->comm, NULL, conr->rows_of_rank, width * sizeof(float), conr->scalars));
+  TRY(device_zero(conr->device, q + (size_t)conr->rows * row, (size_t)(conr->pitch - conr->rows) * row));
+  TRY(conr_inspect_launch(&conr->rule, conr->rows, conr->targets, conr->scalars, conr->partial_inspect, conr->found,
+                          conr->stream));
+  return conr_columns_launch(&conr->columns, NULL, conr->scalars, conr->stream);
+}
+
+/* The second exchange: two doubles a row, which can be logarithms (16 bytes a row: the host does not know the form), and
+ * the sums over ranks. */
+static enum status exchange_row_scalars(struct conr_device *conr) {
+  TRY(conr_rows_launch(&conr->rule, conr->own_rows, conr->rows, conr->sums, conr->columns.weights + conr->own_first,
+                       conr->inverse, conr->exchange + 2 * conr->own_first, conr->partial_rows, conr->found,
+                       conr->stream));
+  TRY(comm_gather_rows(conr->comm, NULL, conr->rows_of_rank, 2 * sizeof(double), conr->exchange));
+  return comm_sum(conr->comm, F64, conr->found->totals, CONR_TOTALS);
+}
+
+static double sweep_flops(const struct conr_device *conr, double computed_share, bool gradient) {
+  return (gradient ? 6.0 : 2.0) * computed_share * (double)conr->own_rows * (double)conr->rows * conr->features;
+}
+
+enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
+                             void *grad_features) {
+  struct conr_device_sweep sweeps[2];
+  int count;
+  double computed_share;
+  int64_t received = comm_traffic(conr->comm).gather_bytes;
+  TRY(size_batch(conr, batch));
+  TRY(exchange_rows(conr, batch));
+  TRY(conr_plan_device(conr, sweeps, &count, &computed_share));
+  TRY(conr_forward_device(conr, sweeps, count));
+  TRY(exchange_row_scalars(conr));
+  if (grad_features != NULL)
+    TRY(conr_backward_device(conr, sweeps, count, coefficient, batch->features, grad_features));
+  conr->result = (struct conr_result){.rows = conr->rows,
+                                      .path = count == 1 ? CONR_DENSE : CONR_BANDED,
+                                      .computed_share = computed_share,
+                                      .gemm_flops = sweep_flops(conr, computed_share, grad_features != NULL),
+                                      .bytes_received = comm_traffic(conr->comm).gather_bytes - received,
+                                      .workspace_bytes = conr->bytes + product_bytes(conr->product)};
+  return device_copy(conr->device, conr->report, conr->found, sizeof *conr->report);
+}
+
+enum status conr_device_result(struct conr_device *conr, struct conr_result *result) {
+  const struct conr_found *found = conr->report;
+  TRY(comm_device_wait(conr->comm));
+  if (found->bad < INFINITY) {
+    int64_t index = (int64_t)found->bad, width = 2 * conr->targets + 1;
+    return name_bad_scalar(conr->rows_of_rank, conr->targets, index / width, (int)(index % width), found->bad_value);
+  }
+  TRY(check_label_span(&conr->rule, F32, found->diameter));
+  *result = conr->result;
+  result->loss = found->totals[TOTAL_LOSS];
+  result->active_anchors = (int64_t)found->totals[TOTAL_ACTIVE];
+  result->positive_pairs = (int64_t)found->totals[TOTAL_POSITIVES];
+  result->negative_pairs = (int64_t)found->totals[TOTAL_NEGATIVES];
+  result->zero_rows = (int64_t)found->totals[TOTAL_ZERO_ROWS];
+  return STATUS_OK;
+}

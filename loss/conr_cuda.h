@@ -1,0 +1,113 @@
+/* ConR on a GPU: the entries of struct loss_ops, and what their two files share: conr_cuda.c (the call, its memory and
+ * results) and conr_sweep_cuda.c (panels, dense or banded).
+ *
+ * Memory: q of all rows, N x features; some 24 bytes a row and component beside it; one panel of similarities (about
+ * 256 MiB at most, 2048 rows at most) and the gradient of its rows.  Where bands are wanted also: q in sorted order, a
+ * second N x features, and float32 sums of the own rows' gradients. */
+#ifndef CONR_LOSS_CONR_CUDA_H
+#define CONR_LOSS_CONR_CUDA_H
+
+#include "dist/comm_device.h"
+#include "loss/conr_internal.h"
+#include "loss/conr_kernels.h"
+#include "loss/loss_ops.h"
+#include "loss/product.h"
+
+enum status conr_device_create(struct device *device, struct comm *comm, enum precision precision, int features,
+                               int targets, const struct conr_options *options, struct conr_device **out);
+void conr_device_destroy(struct conr_device **conr);
+enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
+                             void *grad_features);
+enum status conr_device_result(struct conr_device *conr, struct conr_result *result);
+
+/* --- inside -------------------------------------------------------------------------------------------------- */
+
+/* Rows sorted by one component of the labels or predictions, all on the device. */
+struct conr_order {
+  int32_t *order;  /* [rows] the batch row at each place                */
+  int32_t *own;    /* [own rows] own rows in that order                 */
+  int32_t *places; /* [own rows] their places                           */
+};
+
+/* What bands take beside the dense form. */
+struct conr_bands {
+  struct conr_order *orders;   /* [2 targets], host: by each label, then by each prediction        */
+  int32_t *indices;            /* [2 targets, rows + 2 own rows], what the orders are cut from     */
+  int32_t *numbers, *place_of; /* [rows]                                                           */
+  float *sorted;               /* [rows] keys                                                      */
+  void *scratch;               /* of the sort                                                      */
+  size_t scratch_bytes;
+  struct conr_range *ranges, *ranges_host; /* [2 targets, panels]; the second is pinned                        */
+  void *q;                                 /* [pitch, stride] in one of the orders                             */
+  void *q_own;                             /* [panel rows, stride] the rows of a panel                         */
+  float *grad;                             /* [own rows, stride] sums over both sweeps                         */
+  struct conr_columns columns;             /* in the order that q has                                          */
+};
+
+/* One sweep: own rows in panels against columns. */
+struct conr_device_sweep {
+  enum pair_class pairs;
+  const struct conr_order *order;  /* NULL: the batch's                                    */
+  const struct conr_range *ranges; /* [panels], host; NULL: all columns                    */
+  int panel_rows;
+};
+
+struct conr_device {
+  struct device *device; /* borrowed: must outlive this */
+  struct comm *comm;     /* borrowed: must outlive this */
+  struct stream *stream; /* the device's main one       */
+  struct product *product;
+  struct conr_options options;
+  struct pair_rule rule; /* without what depends on labels: the device finds that */
+  enum dtype dtype;      /* of values and of q */
+  int features, targets, stride;
+  int64_t *rows_of_rank;
+
+  /* Sized by the largest batch seen. */
+  int64_t capacity_rows, capacity_own, capacity_panel; /* the last in similarities */
+  bool capacity_bands;
+  size_t bytes;
+  void *q;        /* [pitch, stride], in batch order, zeros beyond rows */
+  float *scalars; /* [rows, 2 targets + 1]                              */
+  struct conr_columns columns;
+  struct pair_sums *sums; /* [own rows]                                  */
+  double *exchange;       /* [rows, 2]                                   */
+  float *inverse;         /* [own rows] 1 / norm                         */
+  float *similarity;      /* [capacity_panel]                            */
+  void *coefficients;     /* [capacity_panel] bfloat16, else NULL        */
+  float *tile;            /* [panel rows, stride] gradient of q          */
+  double *partial_inspect, *partial_rows;
+  struct conr_found *found, *report; /* on the device; pinned            */
+  struct conr_bands bands;
+
+  /* The batch at hand. */
+  int64_t rows, pitch, own_first, own_rows;
+  struct conr_result result; /* as far as the host knows it */
+};
+
+/* Rows of a batch from which CONR_AUTO plans: below, a dense batch takes less time than the wait for the plan. */
+#define CONR_PLAN_ROWS 4096
+
+static inline int64_t conr_rounded(int64_t count, int64_t step) {
+  return (count + step - 1) / step * step;
+}
+
+/* Rows of a dense panel for rows of this pitch. */
+int conr_panel_rows(const struct conr_device *conr, int64_t pitch, int64_t own_rows);
+
+/* Most panels that a banded sweep over own rows can have. */
+int64_t conr_most_panels(int64_t own_rows);
+
+/* Choose the path; sweeps[0..*count-1] in the order of the forward sweeps.  *computed_share as in conr_result.
+ * Local.  Unless the path is dense the host waits for the orders. */
+enum status conr_plan_device(struct conr_device *conr, struct conr_device_sweep sweeps[2], int *count,
+                             double *computed_share);
+
+/* Sums of all own rows. */
+enum status conr_forward_device(struct conr_device *conr, const struct conr_device_sweep *sweeps, int count);
+
+/* The gradient of `coefficient` times the loss, after the exchange of row scalars. */
+enum status conr_backward_device(struct conr_device *conr, const struct conr_device_sweep *sweeps, int count,
+                                 double coefficient, const void *features, void *grad);
+
+#endif

@@ -1,0 +1,46 @@
+/* The losses of the CUDA backend: the table, and the pointwise ones. */
+#include "loss/conr_cuda.h"
+#include "loss/pointwise.h"
+
+/* The table's functions are not told the device, so there is one a process: that which was opened last.  Its scratch
+ * is freed with it. */
+static struct {
+  struct device *device;
+  double *partial; /* [pointwise_bytes()] */
+} opened;
+
+static enum status regression(const struct regression *loss, int64_t rows, int targets, const float *pred,
+                              const float *target, const float *weight, int64_t rows_global, float *grad, double *sum) {
+  return regression_launch(loss, rows, targets, pred, target, weight, rows_global, grad, opened.partial, sum,
+                           device_main(opened.device));
+}
+
+static enum status count_nonfinite(enum dtype dtype, int64_t count, const void *x, double *found) {
+  REQUIRE(dtype == F32 || dtype == BF16, ERR_BUG, "a GPU has no values of type %s", dtype_name(dtype));
+  return count_nonfinite_launch(dtype, count, x, opened.partial, found, device_main(opened.device));
+}
+
+static void close_losses(void *device) {
+  device_free(device, (void **)&opened.partial);
+  opened.device = NULL;
+}
+
+static const struct loss_ops table = {.regression = regression,
+                                      .count_nonfinite = count_nonfinite,
+                                      .conr_create = conr_device_create,
+                                      .conr_destroy = conr_device_destroy,
+                                      .conr_loss = conr_device_loss,
+                                      .conr_result = conr_device_result};
+
+/* LOSS_OPS_OPEN_SYMBOL */
+enum status conr_cuda_loss_ops_open(struct device *device, const struct loss_ops **out);
+
+enum status conr_cuda_loss_ops_open(struct device *device, const struct loss_ops **out) {
+  *out = &table;
+  if (opened.device == device)
+    return STATUS_OK;
+  REQUIRE(opened.device == NULL, ERR_BUG, "the losses are open on another GPU: one a process");
+  TRY(device_alloc(device, pointwise_bytes(), (void **)&opened.partial));
+  opened.device = device;
+  return device_attach(device, device, close_losses);
+}
