@@ -4,6 +4,7 @@
  *
  * Each rank first trains alone (all rows on one rank), then all train together; per step the losses, the gradient and
  * the parameters must agree, and all ranks must hold the same parameters, bit for bit. */
+#include "dist/host_copy.h"
 #include "launch/train.h"
 
 #include <limits.h>
@@ -30,9 +31,13 @@ struct record {
   double *gradient, *parameters; /* [STEPS, elements] */
 };
 
-static void copy(double *to, const void *from, enum dtype dtype, size_t count) {
-  for (size_t i = 0; i < count; i++)
-    to[i] = dtype == F32 ? (double)((const float *)from)[i] : ((const double *)from)[i];
+static void copy(double *to, struct parameters own, void *block, enum dtype dtype) {
+  struct host_copy from;
+  CHECK(host_copy_create(own.device, block, own.elements * dtype_size(dtype), &from));
+  CHECK(host_copy_fetch(&from));
+  for (size_t i = 0; i < own.elements; i++)
+    to[i] = dtype == F32 ? (double)((const float *)from.data)[i] : ((const double *)from.data)[i];
+  host_copy_destroy(&from);
 }
 
 static void observe(void *context, const struct trainer *trainer, const struct train_step *step) {
@@ -40,7 +45,7 @@ static void observe(void *context, const struct trainer *trainer, const struct t
   struct parameters own = net_parameters(trainer->net);
   if (record->gradient == NULL) {
     record->elements = own.elements;
-    record->dtype = trainer->ops->dtype;
+    record->dtype = trainer->ops->parameter_dtype;
     record->gradient = malloc(STEPS * own.elements * sizeof(double));
     record->parameters = malloc(STEPS * own.elements * sizeof(double));
   }
@@ -48,8 +53,8 @@ static void observe(void *context, const struct trainer *trainer, const struct t
     return;
   size_t at = (size_t)record->count * own.elements;
   record->step[record->count++] = *step;
-  copy(record->gradient + at, own.gradients, record->dtype, own.elements);
-  copy(record->parameters + at, own.data, record->dtype, own.elements);
+  copy(record->gradient + at, own, own.gradients, record->dtype);
+  copy(record->parameters + at, own, own.data, record->dtype);
 }
 
 static struct record run(MPI_Comm comm, int argc, char **argv, const char *folder) {

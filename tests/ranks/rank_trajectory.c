@@ -4,6 +4,7 @@
  *
  * Prints "golden trajectory.h5: ..." on rank 0; exits non-zero on any misfit.  Cases of methods that are not there yet
  * are counted as skipped, by name. */
+#include "dist/host_copy.h"
 #include "io/array_file.h"
 #include "io/h5.h"
 #include "launch/train.h"
@@ -126,7 +127,7 @@ static void add_list(struct words *words, const struct golden_file *golden, cons
 }
 
 static void make_options(const struct golden_file *golden, const char *name, enum dtype dtype, const char *folder,
-                         struct words *words) {
+                         const char *device, struct words *words) {
   char path[PATH_MAX], optimiser[32], regulariser[32];
   golden_text(golden, name, "optimiser", "", optimiser, sizeof optimiser);
   golden_text(golden, name, "regulariser", "none", regulariser, sizeof regulariser);
@@ -147,6 +148,8 @@ static void make_options(const struct golden_file *golden, const char *name, enu
     add(words, fixed[i]);
   add(words, "--precision");
   add(words, dtype_name(dtype));
+  add(words, "--device");
+  add(words, device);
   add_list(words, golden, name, "--hidden", "hidden");
   add_text(words, golden, name, "--activation", "activation");
   add_text(words, golden, name, "--loss", "loss_name");
@@ -245,23 +248,26 @@ static void compare_scalar(struct judge *judge, const char *what, const struct g
 }
 
 /* A flat buffer laid out like the parameters against a stored group of arrays. */
-static void compare_group(struct judge *judge, const char *group, struct parameters own, const void *data,
-                          int64_t step) {
+static void compare_group(struct judge *judge, const char *group, struct parameters own, void *block, int64_t step) {
   char attribute[64];
+  struct host_copy copy;
+  CHECK(host_copy_create(own.device, block, own.elements * dtype_size(judge->dtype), &copy));
+  CHECK(host_copy_fetch(&copy));
+  const char *data = copy.data;
   snprintf(attribute, sizeof attribute, "f32_tolerance_%s", group);
   double limit = judge->dtype == F64 ? 1e-11 : golden_number(judge->golden, judge->name, attribute, NAN);
   for (int i = 0; i < own.count; i++) {
     char what[256];
     snprintf(what, sizeof what, "%s/%s", group, own.list[i].name);
     struct golden_array stored = read_stored(judge, what);
-    double error =
-        stored.count == (int64_t)own.list[i].count
-            ? golden_array_error(judge->dtype, stored.count,
-                                 (const char *)data + own.list[i].offset * dtype_size(judge->dtype), stored.data)
-            : INFINITY;
+    double error = stored.count == (int64_t)own.list[i].count
+                       ? golden_array_error(judge->dtype, stored.count,
+                                            data + own.list[i].offset * dtype_size(judge->dtype), stored.data)
+                       : INFINITY;
     misfit(judge, what, step, error, limit);
     golden_free(&stored);
   }
+  host_copy_destroy(&copy);
 }
 
 /* Evaluation of all rows by the network as it is now. */
@@ -274,11 +280,17 @@ static void compare_predictions(struct judge *judge, const struct trainer *train
   size_t real = dtype_size(judge->dtype);
   char *buffer = golden_buffer(&inputs, judge->dtype), *all = malloc((size_t)rows * real);
   struct pass pass = {.training = false, .views = 1};
+  struct device *device = net_ops(trainer->net)->device;
+  void *there;
+  CHECK(device_alloc(device, (size_t)(rows * width) * real, &there));
+  CHECK(device_copy(device, there, buffer, (size_t)(rows * width) * real));
   for (int64_t first = 0; first < rows; first += capacity) {
     int64_t count = rows - first < capacity ? rows - first : capacity;
-    CHECK(net_forward(trainer->net, buffer + (size_t)(first * width) * real, count, &pass));
-    memcpy(all + (size_t)first * real, net_predictions(trainer->net), (size_t)count * real);
+    CHECK(net_forward(trainer->net, (char *)there + (size_t)(first * width) * real, count, &pass));
+    CHECK(device_copy(device, all + (size_t)first * real, net_predictions(trainer->net), (size_t)count * real));
   }
+  CHECK(device_wait(device));
+  device_free(device, &there);
   misfit(judge, "predictions", judge->steps, golden_array_error(judge->dtype, rows, all, stored.data), limit);
   free(all);
   free(buffer);
@@ -312,7 +324,8 @@ static void judge_step(void *context, const struct trainer *trainer, const struc
 
 /* ---- one case --------------------------------------------------------------------------------- */
 
-static int run_case(const struct golden_file *golden, const char *name, enum dtype dtype, const char *folder) {
+static int run_case(const struct golden_file *golden, const char *name, enum dtype dtype, const char *folder,
+                    const char *device) {
   static struct words words;
   struct judge judge = {.golden = golden, .name = name, .dtype = dtype};
   struct config config;
@@ -328,7 +341,7 @@ static int run_case(const struct golden_file *golden, const char *name, enum dty
   judge.regulariser_limit = read_limit(&judge, "loss_regulariser");
   judge.total_limit = read_limit(&judge, "loss_total");
   judge.norm_limit = read_limit(&judge, "grad_norm");
-  make_options(golden, name, dtype, folder, &words);
+  make_options(golden, name, dtype, folder, device, &words);
   CHECK(config_parse(words.count, words.list, &config));
   CHECK(session_open(MPI_COMM_WORLD, &config, &session));
   CHECK(session_open_device(&session, &config));
@@ -350,8 +363,9 @@ int main(int argc, char **argv) {
   int rank, misfits = 0, any;
   char path[PATH_MAX];
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  if (argc != 2) {
-    fprintf(stderr, "usage: rank_trajectory FOLDER\n");
+  const char *device = argc > 2 ? argv[2] : "cpu";
+  if (argc < 2 || argc > 3) {
+    fprintf(stderr, "usage: rank_trajectory FOLDER [cpu|cuda]\n");
     MPI_Abort(MPI_COMM_WORLD, 2);
   }
   struct golden_file *golden = golden_open("trajectory.h5");
@@ -368,8 +382,9 @@ int main(int argc, char **argv) {
       write_init(golden, name, path);
     }
     MPI_Barrier(MPI_COMM_WORLD);
-    for (enum dtype dtype = F32; dtype <= F64; dtype++)
-      misfits += run_case(golden, name, dtype, argv[1]);
+    misfits += run_case(golden, name, F32, argv[1], device);
+    if (strcmp(device, "cpu") == 0) /* a GPU has no float64 */
+      misfits += run_case(golden, name, F64, argv[1], device);
     golden_ran(golden);
   }
   if (rank == 0)

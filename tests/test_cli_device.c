@@ -1,0 +1,150 @@
+/* Training on a GPU as a user meets it, on the emulated backend (tests/emulate): the same numbers as on the host, on one rank
+ * and several, by both ways of communication; checkpoints go from one to the other; what is refused, and how. */
+#include "draw_images.h"
+#include "io_files.h"
+#include "support_cli.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The library is named before anything starts; without it there is nothing to test. */
+static void begin(void) {
+  const char *build = getenv("CONR_BUILD");
+  char path[4096];
+  snprintf(path, sizeof path, "%s/libconr-cuda-emulated.so", build != NULL ? build : "build");
+  cli_begin();
+  if (access(path, R_OK) != 0)
+    cr_skip("the emulated CUDA backend is not built: no CUDA headers");
+  setenv("CONR_CUDA_LIBRARY", path, 1);
+  setenv("EMULATED_CUDA_DEVICES", "1", 1);
+}
+
+TestSuite(cli_device, .init = begin, .fini = cli_end, .timeout = 300);
+
+/* A few drawn images. */
+static const char *image_data(int images) {
+  const char *folder = io_file("pictures"), *csv = io_file("labels.csv"), *data = io_file("faces.h5");
+  mkdir(folder, 0777);
+  FILE *file = fopen(csv, "w");
+  fprintf(file, "path,split,age\n");
+  for (int i = 0; i < images; i++) {
+    draw_png(cli_text("%s/%d.png", folder, i), &(struct drawing){.height = 20, .width = 22, .label = i * 7 % 60});
+    fprintf(file, "%d.png,%s,%d\n", i, i % 4 == 3 ? "val" : "train", i * 7 % 60);
+  }
+  fclose(file);
+  cli_accepted(0, cli_text("import %s --images %s -o %s --quiet", csv, folder, data));
+  return data;
+}
+
+/* The run on the host and on a device end with the same parameters, optimiser states and statistics. */
+static void expect_same(const char *data, const char *options, int ranks, double tolerance) {
+  const char *host = io_file("host"), *device = io_file("device");
+  cli_accepted(0, cli_text("train %s -o %s --force --device cpu --precision f32 --quiet %s", data, host, options));
+  cli_accepted(ranks,
+               cli_text("train %s -o %s --force --device cuda --precision f32 --quiet %s", data, device, options));
+  cli_same_arrays(cli_last(host), cli_last(device), tolerance);
+}
+
+/* Float32 with sums in another order, a few steps: 1e-5 of an array's largest value. */
+#define TOLERANCE 1e-5
+
+Test(cli_device, a_table_trains_as_on_the_host) {
+  const char *data = cli_data("t.h5", 60);
+  expect_same(data, "--epochs 2 --batch 16 --hidden 12,8 --conr --clip 1 --optimiser sgd --momentum 0.5", 0, TOLERANCE);
+  expect_same(data, "--epochs 2 --batch 16 --hidden 12 --activation gelu --dropout 0.3 --loss huber", 0, TOLERANCE);
+}
+
+Test(cli_device, micro_batches_and_three_views_are_those_of_the_host) {
+  const char *data = cli_data("t.h5", 60);
+  expect_same(data, "--epochs 1 --batch 16 --hidden 8 --conr --views 3 --micro-batch 5 --optimiser sgd", 0, TOLERANCE);
+}
+
+Test(cli_device, images_train_as_on_the_host) {
+  const char *data = image_data(16);
+  expect_same(data, "--epochs 1 --batch 6 --size 16 --model cnn --conr --optimiser sgd --lr 1e-4", 0, TOLERANCE);
+}
+
+Test(cli_device, ranks_that_share_a_gpu_and_ranks_with_their_own_equal_one_rank) {
+  const char *data = cli_data("t.h5", 40);
+  const char *options = "--epochs 1 --batch 7 --hidden 8 --conr --optimiser sgd";
+  expect_same(data, options, 3, TOLERANCE); /* MPI through host memory */
+  setenv("EMULATED_CUDA_DEVICES", "3", 1);
+  expect_same(data, options, 3, TOLERANCE); /* NCCL */
+  expect_same(data, cli_text("%s --comm mpi", options), 2, TOLERANCE);
+}
+
+Test(cli_device, batch_norm_is_shared_by_ranks) {
+  const char *data = image_data(16);
+  setenv("EMULATED_CUDA_DEVICES", "2", 1);
+  expect_same(data, "--epochs 1 --batch 6 --size 16 --model cnn --optimiser sgd --lr 1e-4", 2, TOLERANCE);
+}
+
+Test(cli_device, a_run_goes_on_with_the_same_bits) {
+  const char *data = cli_data("t.h5", 60), *whole = io_file("whole"), *parts = io_file("parts");
+  const char *options = "--batch 16 --hidden 8 --conr --device cuda --precision f32 --quiet";
+  cli_accepted(0, cli_text("train %s -o %s --epochs 3 %s", data, whole, options));
+  cli_accepted(0, cli_text("train %s -o %s --epochs 1 %s", data, parts, options));
+  cli_accepted(0, cli_text("train %s -o %s --epochs 3 %s --resume", data, parts, options));
+  cli_same_runs(whole, parts);
+}
+
+Test(cli_device, sixteen_bit_training_is_evaluated_and_exported_on_the_host) {
+  const char *data = image_data(16), *run = io_file("run");
+  cli_accepted(
+      0, cli_text("train %s -o %s --epochs 1 --batch 8 --size 16 --model cnn --conr --device cuda --quiet", data, run));
+  char *text = cli_output(0, cli_text("eval %s %s --part val --device cpu --json", run, data));
+  free(text);
+  text = cli_output(0, cli_text("eval %s %s --part val --device cuda --json", run, data));
+  free(text);
+  cli_accepted(0, cli_text("export %s -o %s --quiet", run, io_file("model.safetensors")));
+}
+
+Test(cli_device, what_is_missing_is_a_sentence) {
+  const char *data = cli_data("t.h5", 40), *run = io_file("run");
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  unsetenv("CUDA_VISIBLE_DEVICES");
+  const char *line = cli_text("train %s -o %s --device cuda --epochs 1 --hidden 8", data, run);
+  setenv("EMULATED_CUDA_DEVICES", "0", 1);
+  cli_refused(2, 1,
+              "no GPU is visible (CUDA_VISIBLE_DEVICES is not set): nvidia-smi -L shows what the driver sees; ask the "
+              "batch system for a GPU, or use the cpu",
+              line);
+  setenv("EMULATED_CUDA_DEVICES", "nodriver", 1);
+  cli_refused(0, 1, "there is no NVIDIA driver, or it is older than CUDA 13.0 needs; install or update the driver",
+              line);
+  setenv("EMULATED_CUDA_DEVICES", "1", 1);
+  cli_refused(2, 2,
+              cli_text("NCCL is asked for, but ranks 0 and 1 share the GPU ffff:01:00.0 of %s; start one rank for each "
+                       "GPU, or use the transport mpi",
+                       host),
+              cli_text("%s --comm nccl", line));
+  cli_refused(0, 2, "precision f64 is the host's alone: use --device cpu, or one of f32, tf32, bf16",
+              cli_text("%s --precision f64", line));
+  cli_refused(0, 2, "--precision bf16 is for networks of images; give --precision f32 or tf32 for a table",
+              cli_text("%s --precision bf16", line));
+  setenv("EMULATED_CUDA_MEMORY", "1000000", 1);
+  cli_refused(0, 1,
+              "GPU 0 (Emulated GPU) has no room for 16777216 bytes more: 1000000 of its 1000000 are free; use more "
+              "ranks, a smaller batch, --micro-batch or a smaller model",
+              line);
+  setenv("CONR_CUDA_LIBRARY", "/nowhere/libconr-cuda.so", 1);
+  cli_refused(0, 1,
+              "the CUDA backend that CONR_CUDA_LIBRARY names cannot be opened: /nowhere/libconr-cuda.so: cannot open "
+              "shared object file: No such file or directory",
+              line);
+}
+
+/* Without a GPU "auto" is the host, and says nothing about it. */
+Test(cli_device, auto_is_the_host_where_there_is_no_gpu) {
+  const char *data = cli_data("t.h5", 40), *host = io_file("host"), *chosen = io_file("auto");
+  setenv("EMULATED_CUDA_DEVICES", "0", 1);
+  cli_accepted(2, cli_text("train %s -o %s --epochs 1 --hidden 8 --device cpu --quiet", data, host));
+  cli_accepted(2, cli_text("train %s -o %s --epochs 1 --hidden 8 --quiet", data, chosen));
+  cli_same_runs(host, chosen);
+}
