@@ -149,6 +149,7 @@ EXAMPLES := $(if $(LIBCONR_HEADER),$(EXAMPLE_SOURCES:tests/%.c=$(BUILD)/tests/%)
 GOLDEN_TESTS := $(filter $(BUILD)/tests/test_golden% $(BUILD)/tests/test_trajectory%,$(TESTS))
 
 PROGRAM := $(if $(MAIN),$(BUILD)/conr)
+# The backend's library is found in ../lib of the program, where `make install` puts it, and beside it, where it is built.
 CUDA_LIBRARY := $(if $(CUDA_MISSING)$(if $(CUDA_SOURCES),,none),,$(BUILD)/libconr-cuda.so)
 EMULATION := $(wildcard tests/emulate/*.cc tests/emulate/*.cu)
 EMULATED_OBJECTS := $(patsubst %,$(BUILD)/emulated/%.o,$(CUDA_KERNELS) $(EMULATION))
@@ -280,6 +281,10 @@ install: all ## install program, library, header and man page under PREFIX (DEST
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1
 	$(if $(PROGRAM),install -m 755 $(BUILD)/conr $(DESTDIR)$(BINDIR)/conr)
 	install -m 644 launch/conr.1 $(DESTDIR)$(MANDIR)/man1/conr.1
+ifneq ($(CUDA_LIBRARY),)
+	install -d $(DESTDIR)$(LIBDIR)
+	install -m 755 $(CUDA_LIBRARY) $(DESTDIR)$(LIBDIR)/libconr-cuda.so
+endif
 ifneq ($(LIBRARY),)
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCDIR)
 	install -m 755 $(BUILD)/$(SHARED) $(DESTDIR)$(LIBDIR)/$(SHARED)
@@ -294,7 +299,7 @@ endif
 .PHONY: uninstall
 uninstall: ## remove what `make install` put there (same PREFIX and DESTDIR)
 	rm -f $(addprefix $(DESTDIR),$(BINDIR)/conr $(MANDIR)/man1/conr.1 $(LIBDIR)/$(SHARED) $(LIBDIR)/$(SONAME) \
-	  $(LIBDIR)/libconr.so $(LIBDIR)/libconr.a $(INCDIR)/conr.h $(LIBDIR)/pkgconfig/conr.pc)
+	  $(LIBDIR)/libconr-cuda.so $(LIBDIR)/libconr.so $(LIBDIR)/libconr.a $(INCDIR)/conr.h $(LIBDIR)/pkgconfig/conr.pc)
 
 .PHONY: clean
 clean: ## remove $(BUILD)
