@@ -281,11 +281,12 @@ static void check_mask(const struct ops_contract *contract, int64_t samples, int
   OK(device_copy(run.ops->device, own_ids, ids, (size_t)samples * sizeof *ids));
   draw.samples = own_ids;
   memset(ids, 0, (size_t)samples * sizeof *ids);
-  uint8_t *mask = bytes_to(&run, (const uint8_t *)memset(malloc((size_t)(rows * width) + 1), 9, (size_t)(rows * width)),
-                           rows * width);
+  uint8_t *before = memset(malloc((size_t)(rows * width) + 1), 9, (size_t)(rows * width));
+  uint8_t *mask = bytes_to(&run, before, rows * width);
   OK(run.ops->dropout_mask(rows, width, share, &draw, mask));
   expect_bytes(&run, mask, expected, rows * width, "mask");
   device_free(run.ops->device, &own_ids);
+  free(before);
   free(expected);
   free(ids);
   run_end(&run);
