@@ -66,15 +66,16 @@ struct conr_case conr_case_random(int64_t rows, int features, int targets, doubl
   made.weight = room(rows);
   for (int64_t i = 0; i < rows; i++) {
     uint64_t row = (uint64_t)i;
+    double first = 0; /* component of the label */
     for (int k = 0; k < targets; k++) {
       double age = floor(20 + 60 * random_uniform(key, row, 100000 + (uint64_t)k));
       double label = (float)(targets == 1 ? age : age / 8);
       made.label.data[i * targets + k] = label;
+      first = k == 0 ? label : first;
       made.prediction.data[i * targets + k] = (float)(label + error * random_normal(key, row, 200000 + (uint64_t)k));
     }
     for (int k = 0; k < features; k++)
-      made.feature.data[i * features + k] =
-          (float)(random_normal(key, row, (uint64_t)k) + 0.02 * made.label.data[i * targets] * (k % 3));
+      made.feature.data[i * features + k] = (float)(random_normal(key, row, (uint64_t)k) + 0.02 * first * (k % 3));
     made.weight.data[i] = (float)(0.25 + 2 * random_uniform(key, row, 300000));
   }
   return made;
