@@ -44,30 +44,13 @@ static MPI_Op sum_operation(struct comm *comm, enum dtype dtype) {
   return dtype == BF16 ? transport_of(comm)->brain_sum : MPI_SUM;
 }
 
-/* bf16 is the upper half of a float32. */
-static float widen(uint16_t brain) {
-  uint32_t bits = (uint32_t)brain << 16;
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-/* To the nearest, ties to even; what is not a number stays so. */
-static uint16_t narrow(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  if (value != value)
-    return (uint16_t)(bits >> 16 | 0x40);
-  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 /* MPI's form of an operation: to[i] += from[i]; each addition is rounded. */
 static void add_brains(void *from, void *to, int *count, MPI_Datatype *type) {
   const uint16_t *x = from;
   uint16_t *y = to;
   (void)type;
   for (int i = 0; i < *count; i++)
-    y[i] = narrow(widen(x[i]) + widen(y[i]));
+    y[i] = bf16_round(bf16_widen(x[i]) + bf16_widen(y[i]));
 }
 
 static enum status make_brains(struct mpi_transport *transport) {

@@ -3,6 +3,7 @@
 
 #include "dist/memory.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,24 +20,34 @@ static enum status open_own(struct comm *comm, struct device **out) {
   return device_open(comm_node_rank(comm) % count, out);
 }
 
-static enum status open_if_all_can(struct comm *comm, struct device **out) {
-  int64_t failed = !may_have_gpu() || open_own(comm, out) != STATUS_OK;
-  TRY(comm_max_i64(comm, &failed, 1));
-  if (failed)
-    device_close(out);
-  return STATUS_OK;
-}
-
-enum status device_choose(struct comm *comm, const char *wanted, struct device **out) {
-  *out = NULL;
-  if (strcmp(wanted, "cpu") == 0)
-    return STATUS_OK;
-  if (strcmp(wanted, "auto") == 0)
-    return open_if_all_can(comm, out);
-  enum status status = comm_agree(comm, open_own(comm, out));
+static enum status open_on_all(struct comm *comm, enum status own, struct device **out) {
+  enum status status = comm_agree(comm, own);
   if (status != STATUS_OK)
     device_close(out);
   return status;
+}
+
+static enum status open_if_all_can(struct comm *comm, struct device **out, char *note, size_t bytes) {
+  bool here = may_have_gpu();
+  int64_t anywhere = here;
+  TRY(comm_max_i64(comm, &anywhere, 1));
+  if (!anywhere)
+    return STATUS_OK;
+  enum status own = here ? open_own(comm, out) : fail(ERR_DEVICE, "%s has no NVIDIA driver", comm_host(comm));
+  enum status status = open_on_all(comm, own, out);
+  if (status != STATUS_OK && status != ERR_COMM)
+    snprintf(note, bytes, "no GPU is used: %s", status_message());
+  return status == ERR_COMM ? status : STATUS_OK;
+}
+
+enum status device_choose(struct comm *comm, const char *wanted, struct device **out, char *note, size_t bytes) {
+  *out = NULL;
+  note[0] = '\0';
+  if (strcmp(wanted, "cpu") == 0)
+    return STATUS_OK;
+  if (strcmp(wanted, "auto") == 0)
+    return open_if_all_can(comm, out, note, bytes);
+  return open_on_all(comm, open_own(comm, out), out);
 }
 
 enum { LINE_BYTES = 256 };

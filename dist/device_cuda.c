@@ -34,14 +34,24 @@ static enum status no_gpu_visible(void) {
                           "sees; ask the batch system for a GPU, or use the cpu");
 }
 
+/* CUDA has one code for both. */
+static enum status no_driver(void) {
+  int version = 0;
+  cudaDriverGetVersion(&version);
+  cudaGetLastError();
+  if (version == 0)
+    return fail(ERR_DEVICE, "there is no NVIDIA driver on this machine; install one for CUDA %d.%d or later, or use the cpu",
+                CUDA_MAJOR, CUDA_MINOR);
+  return fail(ERR_DEVICE, "the NVIDIA driver knows CUDA up to %d.%d, but CUDA %d.%d is needed; update the driver",
+              version / 1000, version % 1000 / 10, CUDA_MAJOR, CUDA_MINOR);
+}
+
 /* Why the devices cannot be counted or one of them not be opened. */
 static enum status explain(cudaError_t code, const char *what) {
   cudaGetLastError();
   switch (code) {
   case cudaErrorInsufficientDriver:
-    return fail(ERR_DEVICE,
-                "there is no NVIDIA driver, or it is older than CUDA %d.%d needs; install or update the driver",
-                CUDA_MAJOR, CUDA_MINOR);
+    return no_driver();
   case cudaErrorNoDevice:
     return no_gpu_visible();
   case cudaErrorSystemDriverMismatch:

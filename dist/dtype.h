@@ -4,6 +4,8 @@
 #define CONR_DIST_DTYPE_H
 
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 
 enum dtype { F32, F64, BF16 };
 
@@ -13,6 +15,23 @@ static inline size_t dtype_size(enum dtype dtype) {
 
 static inline const char *dtype_name(enum dtype dtype) {
   return dtype == BF16 ? "bf16" : dtype == F32 ? "f32" : "f64";
+}
+
+/* bf16 is the upper half of a float32. */
+static inline float bf16_widen(uint16_t brain) {
+  uint32_t bits = (uint32_t)brain << 16;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+/* To the nearest, ties to even; what is not a number stays so. */
+static inline uint16_t bf16_round(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  if (value != value)
+    return (uint16_t)(bits >> 16 | 0x40);
+  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
 #endif

@@ -12,9 +12,13 @@
 
 static const struct subject {
   const char *name;
-  int words; /* after its name */
+  int words;      /* after its name */
+  bool on_device; /* where --device says */
   enum status (*run)(struct session *session, const struct config *config);
-} subjects[] = {{"loss", 0, bench_loss}, {"step", 0, bench_step}, {"loader", 1, bench_loader}, {"comm", 0, bench_comm}};
+} subjects[] = {{"loss", 0, true, bench_loss},
+               {"step", 0, true, bench_step},
+               {"loader", 1, false, bench_loader},
+               {"comm", 0, true, bench_comm}};
 #define SUBJECTS (sizeof subjects / sizeof *subjects)
 
 enum { HOST_SIZE = 2048, DEVICE_SIZE = 8192 };
@@ -38,6 +42,11 @@ static enum status host_gemm(double *gflops) {
   return status;
 }
 
+void bench_shorten(float *values, size_t count) {
+  for (size_t i = 0; i < count; i++)
+    ((uint16_t *)values)[i] = bf16_round(values[i]);
+}
+
 /* Products of zeros run at a higher clock: the numbers are drawn. */
 static enum status fill_factors(struct device *device, const struct ops *ops, size_t count, void *x, void *weight) {
   float *drawn;
@@ -46,11 +55,7 @@ static enum status fill_factors(struct device *device, const struct ops *ops, si
   draw_normal(F32, count, random_key(1, RANDOM_TEST, 0), 1, drawn);
   TRY_GOTO(device_copy(device, weight, drawn, count * sizeof *drawn), out);
   if (ops->dtype == BF16)
-    for (size_t i = 0; i < count; i++) { /* cut to the upper half of a float: good enough for noise */
-      uint32_t bits;
-      memcpy(&bits, &drawn[i], sizeof bits);
-      ((uint16_t *)drawn)[i] = (uint16_t)(bits >> 16);
-    }
+    bench_shorten(drawn, count);
   TRY_GOTO(device_copy(device, x, drawn, count * dtype_size(ops->dtype)), out);
   status = device_wait(device); /* `drawn` goes away */
 out:
@@ -102,6 +107,8 @@ static const struct reader {
                {"conr-variant", "loss"},
                {"model", "step"},
                {"precision", "step or loss"},
+               {"device", "step, loss or comm"},
+               {"comm", "step, loss or comm"},
                {"augment", "loader"},
                {"pad", "loader"},
                {"flip", "loader"},
@@ -137,5 +144,7 @@ static enum status find_subject(const struct config *config, const struct subjec
 enum status command_bench(struct session *session, const struct config *config) {
   const struct subject *subject = &subjects[0];
   TRY(comm_agree(session->comm, find_subject(config, &subject)));
+  if (subject->on_device)
+    TRY(session_open_device(session, config));
   return subject->run(session, config);
 }

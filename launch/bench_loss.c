@@ -53,16 +53,6 @@ static float draw_age(struct random_key key, uint64_t row) {
   return (float)age;
 }
 
-/* Float32 to bfloat16, in place, rounded to the nearest. */
-static void shorten(float *values, size_t count) {
-  for (size_t i = 0; i < count; i++) {
-    uint32_t bits;
-    memcpy(&bits, &values[i], sizeof bits);
-    bits += 0x7fff + (bits >> 16 & 1);
-    ((uint16_t *)values)[i] = (uint16_t)(bits >> 16);
-  }
-}
-
 /* The arrays to the device; the gradient has no content yet. */
 static enum status upload(struct bench *bench) {
   struct device *device = bench->ops->device;
@@ -74,7 +64,7 @@ static enum status upload(struct bench *bench) {
     return STATUS_OK;
   TRY(loss_ops_open(device, &bench->losses));
   if (bench->ops->dtype == BF16)
-    shorten(bench->features, count);
+    bench_shorten(bench->features, count);
   for (int i = 0; i < 4; i++) {
     TRY(device_alloc(device, bytes[i], &bench->there[i]));
     if (i < 3)

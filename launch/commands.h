@@ -1,5 +1,6 @@
 /* The commands behind main: each takes its parsed options and returns a status.  Those that run on several
- * ranks take a session and are collective; the others are one process's own. */
+ * ranks take a session and are collective; the others are one process's own.  Of the session's device: train, eval and
+ * predict want it open, bench opens it where it measures there. */
 #ifndef CONR_LAUNCH_COMMANDS_H
 #define CONR_LAUNCH_COMMANDS_H
 

@@ -25,6 +25,11 @@ static int run_alone(const struct config *config) {
   return status == ERR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
 }
 
+/* Import has no use for a device, and of bench only some subjects have. */
+static bool computes_networks(const struct config *config) {
+  return config->command != COMMAND_IMPORT && config->command != COMMAND_BENCH;
+}
+
 static enum status run_command(struct session *session, const struct config *config, bool *stopped) {
   struct train_result result = {0};
   enum status status = STATUS_OK;
@@ -65,7 +70,7 @@ static int run_ranks(int *argc, char ***argv, const struct config *config, enum 
   enum status status = session_open(MPI_COMM_WORLD, config, &session);
   if (status == STATUS_OK) {
     status = comm_agree(session.comm, parsed);
-    if (status == STATUS_OK && config->command != COMMAND_IMPORT)
+    if (status == STATUS_OK && computes_networks(config))
       status = session_open_device(&session, config);
     if (status == STATUS_OK)
       status = run_command(&session, config, &stopped);

@@ -82,8 +82,11 @@ static enum status report_devices(struct session *session) {
 
 enum status session_open_device(struct session *session, const struct config *config) {
   enum device_comm transport;
+  char note[1024];
   TRY(comm_agree(session->comm, device_comm_parse(config->comm, &transport)));
-  TRY(device_choose(session->comm, config->device, &session->device));
+  TRY(device_choose(session->comm, config->device, &session->device, note, sizeof note));
+  if (note[0] != '\0' && comm_rank(session->comm) == 0)
+    log_warning(&session->log, "%s", note);
   TRY(comm_create_device(session->comm, session->device, transport, &session->data));
   return report_devices(session);
 }

@@ -31,14 +31,14 @@ struct loop {
 static enum status report_nonfinite(struct trainer *trainer) {
   long long step = (long long)trainer->progress.step;
   struct comm *comm = trainer->session->comm;
-  struct gradients_value value;
+  struct gradients_value value = {0};
   enum status status = gradients_finish(trainer->gradients, &value);
-  if (status == ERR_NUMERIC || status == STATUS_OK) /* the same fault again, or no other */
-    status = STATUS_OK;
   if (value.nonfinite != NULL)
     status =
         fail(ERR_NUMERIC, "step %lld: %s of sample %lld on rank %d is not finite; lower --lr, or give --clip a value",
              step, value.nonfinite, (long long)value.sample, comm_rank(comm));
+  else if (status == ERR_NUMERIC) /* ConR's sentence, which names no step: the one below does */
+    status = STATUS_OK;
   TRY(comm_agree(comm, status));
   return comm_agree(comm, fail(ERR_NUMERIC,
                                "step %lld: the loss or its gradient is not finite; lower --lr, or give --clip a "
@@ -282,6 +282,8 @@ static enum status write_config_used(const struct trainer *trainer, const char *
   fprintf(file, "# conr %s, commit %s, %s\n", CONR_VERSION, CONR_COMMIT, date);
   fprintf(file, "# %d ranks on %s, %d threads each\n", comm_size(trainer->session->comm), hosts,
           trainer->session->threads);
+  fprintf(file, "# device %s, gradients and features by %s\n", device_facts(trainer->session->device)->name,
+          comm_transport(trainer->session->data));
   fprintf(file, "# data %s, hash %016" PRIx64 "\n", trainer->config.word[0], dataset_hash(trainer->dataset));
   config_write(&trainer->config, file);
   REQUIRE(fclose(file) == 0, ERR_FILE, "cannot write %s: the disk may be full", path);

@@ -41,8 +41,8 @@ enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *
   objective->targets = targets;
   MPI_Comm_size(mpi, &objective->ranks);
   TRY_GOTO(memory_alloc((size_t)objective->ranks * sizeof(int64_t), (void **)&objective->rows_of_rank), failed);
-  if (ops->device != NULL)
-    TRY_GOTO(loss_ops_open(ops->device, &objective->losses), failed);
+  if (ops->device != NULL) /* one rank alone may have another library */
+    TRY_GOTO(comm_agree(data, loss_ops_open(ops->device, &objective->losses)), failed);
   TRY_GOTO(create_conr(objective, mpi, data), failed);
   *out = objective;
   return STATUS_OK;

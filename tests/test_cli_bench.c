@@ -90,6 +90,8 @@ Test(cli_bench, what_cannot_be_measured_is_refused) {
   cli_refused(0, 2, "precision bf16 takes a GPU; on the host there are f32 and f64",
               "bench loss --precision bf16 --device cpu");
   cli_refused(0, 2, "--rows has no effect on conr bench step; it is for conr bench loss", "bench step --rows 8");
+  cli_refused(0, 2, "--device has no effect on conr bench loader; it is for conr bench step, loss or comm",
+              "bench loader data.h5 --device cpu");
   cli_refused(2, 2, "conr bench step measures networks for images: give --model cnn, resnet18 or resnet50",
               "bench step --model mlp");
 }

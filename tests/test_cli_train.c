@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -381,11 +382,39 @@ Test(cli_train, config_used_reproduces_the_run) {
     cli_same_runs(first, second);
     char *of_first = io_read(used, NULL), *of_second = io_read(cli_text("%s/config.used", second), NULL);
     same_lines_of("# data ", of_first, of_second);
+    same_lines_of("# device ", of_first, of_second);
+    cr_assert(strstr(of_first, "# device cpu, gradients and features by mpi\n") != NULL, "%s", of_first);
     same_lines_of("\nnoise = ", of_first, of_second);
     same_lines_of("\nhidden = ", of_first, of_second);
     free(of_second);
     free(of_first);
   }
+}
+
+/* All phases of an epoch, and together not more than it. */
+Test(cli_train, the_log_tells_where_the_time_went) {
+  static const char *const phases[] = {"forward", "loss", "backward", "reduce", "update"};
+  const char *data = cli_data("t.h5", 60), *run = io_file("run");
+  cli_accepted(2, cli_text("train %s -o %s --epochs 2 --conr", data, run));
+  char *text = io_read(cli_metrics(run), NULL);
+  int epochs = 0;
+  for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+    json_t *event = json_loads(line, 0, NULL);
+    double sum = 0;
+    cr_assert(event != NULL, "%s", line);
+    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
+      json_t *seconds = json_object_get(event, cli_text("time_%s", phases[i]));
+      bool known = json_is_real(seconds) && json_real_value(seconds) >= 0;
+      cr_expect(known, "time_%s of %s", phases[i], line);
+      sum += json_real_value(seconds);
+    }
+    bool fits = sum > 0 && sum <= json_real_value(json_object_get(event, "seconds"));
+    cr_expect(fits, "%g of %s", sum, line);
+    json_decref(event);
+    epochs++;
+  }
+  free(text);
+  cr_expect(eq(int, epochs, 2));
 }
 
 Test(cli_train, options_win_over_the_config_file) {

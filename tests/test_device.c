@@ -156,7 +156,15 @@ Test(device, without_a_driver_is_told_so) {
   int count = 7;
   need_emulation();
   setenv("EMULATED_CUDA_DEVICES", "nodriver", 1);
-  REFUSED(device_count(&count), ERR_DEVICE, "there is no NVIDIA driver, or it is older than CUDA 1");
+  REFUSED(device_count(&count), ERR_DEVICE, "there is no NVIDIA driver on this machine; install one for CUDA 1");
+  cr_assert(eq(int, count, 0));
+}
+
+Test(device, an_old_driver_is_told_with_both_versions) {
+  int count = 7;
+  need_emulation();
+  setenv("EMULATED_CUDA_DEVICES", "olddriver", 1);
+  REFUSED(device_count(&count), ERR_DEVICE, "the NVIDIA driver knows CUDA up to 11.8, but CUDA 1");
   cr_assert(eq(int, count, 0));
 }
 

@@ -2,7 +2,7 @@
  * it: the host that waits, or a stream that waits for an event of another.  So a missing event shows as a wrong
  * result, and device memory that nobody wrote as NaN.
  *
- *   EMULATED_CUDA_DEVICES  how many GPUs there are (1); 0 = none, "nodriver" = no driver
+ *   EMULATED_CUDA_DEVICES  how many GPUs there are (1); 0 = none, "nodriver" = no driver, "olddriver" = one that is too old
  *   EMULATED_CUDA_MEMORY   bytes of each (8 GiB)
  *   EMULATED_CUDA_EAGER    1 = all is done when it is queued
  *   EMULATED_CUDA_OPEN     1 = the host may touch device memory, which otherwise ends the program

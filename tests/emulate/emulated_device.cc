@@ -19,11 +19,19 @@ cudaError_t emulated::note(cudaError_t code) {
   return code;
 }
 
+/* 0 = there is none. */
+static int driver_version() {
+  const char *text = getenv("EMULATED_CUDA_DEVICES");
+  if (text != nullptr && strcmp(text, "nodriver") == 0)
+    return 0;
+  return text != nullptr && strcmp(text, "olddriver") == 0 ? 11080 : CUDART_VERSION;
+}
+
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int *count) {
   const char *text = getenv("EMULATED_CUDA_DEVICES");
-  if (text != nullptr && strcmp(text, "nodriver") == 0)
+  if (driver_version() < CUDART_VERSION)
     return note(cudaErrorInsufficientDriver);
   int found = text != nullptr ? atoi(text) : 1;
   if (found <= 0)
@@ -108,7 +116,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int ind
 }
 
 cudaError_t cudaDriverGetVersion(int *version) {
-  *version = CUDART_VERSION;
+  *version = driver_version();
   return cudaSuccess;
 }
 
