@@ -15,8 +15,8 @@ JOBS    ?= $(or $(shell nproc 2>/dev/null),2)
 
 # Tests: Criterion jobs, seconds for one test binary, and binaries whose tests must not run side by side.
 TEST_JOBS    ?= 2
-TEST_TIMEOUT ?= 300
-SERIAL_TESTS ?=
+TEST_TIMEOUT ?= 900
+SERIAL_TESTS ?= test_device_comm
 GOLDEN_DIR   ?= tests/golden
 BENCH        ?= loss
 
@@ -82,10 +82,15 @@ DRAW_LIBS    ?= $(or $(shell pkg-config --libs libjpeg 2>/dev/null),-ljpeg)
 CRITERION_CFLAGS ?= $(shell pkg-config --cflags criterion 2>/dev/null)
 CRITERION_LIBS   ?= $(or $(shell pkg-config --libs criterion 2>/dev/null),-lcriterion)
 
-# CUDA with cuDNN and NCCL: all of it, or none.  CUDA_HOME names another place.
-NVCC      ?= $(or $(shell command -v nvcc 2>/dev/null),$(firstword $(wildcard $(CUDA_HOME)/bin/nvcc \
-  /usr/local/cuda/bin/nvcc)))
-CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(NVCC))
+# CUDA with cuDNN and NCCL: all of it, or none.  CUDA_HOME names another place, an empty NVCC none.
+ifeq ($(origin NVCC),undefined)
+  NVCC := $(or $(shell command -v nvcc 2>/dev/null),$(firstword $(wildcard $(CUDA_HOME)/bin/nvcc \
+    /usr/local/cuda/bin/nvcc)))
+endif
+ifeq ($(origin CUDA_HOME),undefined)
+  CUDA_HOME := $(patsubst %/include/cuda_runtime.h,%,$(firstword $(wildcard \
+    $(patsubst %/bin/nvcc,%/include/cuda_runtime.h,$(NVCC)) /usr/local/cuda/include/cuda_runtime.h)))
+endif
 CUDA_HEADERS := cuda_runtime.h cublasLt.h cudnn.h nccl.h nvtx3/nvToolsExt.h
 CUDA_MISSING := $(strip $(if $(NVCC),$(foreach header,$(CUDA_HEADERS),$(if $(wildcard $(CUDA_HOME)/include/$(header) \
   /usr/include/$(header) /usr/include/x86_64-linux-gnu/$(header)),,$(header))),nvcc))
@@ -203,16 +208,17 @@ $(BUILD)/libconr-all.a: $(OBJECTS) $(BUILD)/objects
 	$(Q)ar rcs $@ $(OBJECTS)
 
 # The backend's library calls back into the program that opened it: for these functions.
-EXPORTED := fail status_message memory_alloc memory_alloc_zero memory_free random_key random_bits log_seconds \
-  device_alloc device_alloc_zero device_free device_alloc_pinned device_free_pinned device_copy device_zero device_wait \
-  device_attach device_main event_create event_destroy event_record event_reached event_wait stream_create stream_destroy \
-  stream_copy stream_zero stream_wait stream_wait_event workspace_reserve workspace_free comm_rank comm_size \
-  comm_gather_rows comm_broadcast comm_sum comm_agree comm_die comm_traffic comm_device_wait check_conr_options \
+EXPORTED := fail memory_alloc memory_alloc_zero memory_free log_seconds device_alloc device_free device_alloc_pinned \
+  device_free_pinned device_copy device_zero device_attach device_main event_create event_destroy event_record \
+  event_reached stream_create stream_destroy stream_copy stream_zero stream_wait_event workspace_reserve comm_rank \
+  comm_size comm_gather_rows comm_sum comm_agree comm_die comm_traffic comm_device_wait check_conr_options \
   rule_of_options check_label_span name_bad_scalar precision_name
 EXPORT_FLAGS = $(EXPORTED:%=-Wl,--export-dynamic-symbol=%) $(EXPORTED:%=-Wl,-u,%)
-$(BUILD)/conr: $(BUILD)/launch/main.o $(BUILD)/libconr-all.a
+$(BUILD)/exports: FORCE
+	$(call remember,$(EXPORTED) $(OPEN_DEVICES))
+$(BUILD)/conr: $(BUILD)/launch/main.o $(BUILD)/libconr-all.a $(BUILD)/exports
 	$(say)LINK $@
-	$(Q)$(CC) $(ALL_LDFLAGS) $(EXPORT_FLAGS) $^ $(LIBS) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $(EXPORT_FLAGS) $(filter %.o %.a,$^) $(LIBS) -o $@
 
 # The CUDA backend.  Host code of nvcc is linked by the C compiler; the sort of CUDA's library refers to that of C++,
 # which cuDNN needs anyway.
@@ -223,7 +229,8 @@ NVCC_FLAGS = -O3 -std=c++17 -lineinfo --Werror all-warnings $(CUDA_CODE) -Xcompi
 CUDA_LIBS = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudnn -lnccl -lcudart -lstdc++
 $(CUDA_SOURCES:%.c=$(BUILD)/%.o): EXTRA_CFLAGS = -isystem $(CUDA_HOME)/include -Werror
 $(BUILD)/cuda-flags: FORCE
-	$(call remember,$(NVCC) $(NVCC_FLAGS))
+	$(call remember,$(NVCC) $(NVCC_FLAGS) | $(CUDA_HOME) | $(CXX) $(CXX_FLAGS) $(EMULATED))
+$(CUDA_SOURCES:%.c=$(BUILD)/%.o): $(BUILD)/cuda-flags
 $(BUILD)/%.cu.o: %.cu $(BUILD)/cuda-flags | $(BUILD)/dependencies
 	@mkdir -p $(@D)
 	$(say)NVCC $<
@@ -239,7 +246,7 @@ $(BUILD)/libconr-cuda.so: $(CUDA_SOURCES:%.c=$(BUILD)/%.o) $(CUDA_KERNELS:%=$(BU
 # The same backend over an emulation of CUDA, for tests on machines without a GPU: tests/emulate.
 CXX_FLAGS = -std=c++17 $(CFLAGS) -fPIC -fno-math-errno -fno-trapping-math -Wall -Wextra -Werror $(VARIANT_CFLAGS)
 EMULATED = -Itests/emulate -isystem $(CUDA_HOME)/include -Wno-unknown-pragmas -fno-strict-aliasing -U_FORTIFY_SOURCE
-$(BUILD)/emulated/%.o: % $(BUILD)/flags | $(BUILD)/dependencies
+$(BUILD)/emulated/%.o: % $(BUILD)/flags $(BUILD)/cuda-flags | $(BUILD)/dependencies
 	@mkdir -p $(@D)
 	$(say)CXX $<
 	$(Q)$(CXX) -x c++ -I. $(EMULATED) $(FOUND_CFLAGS) $(CXX_FLAGS) $(EXTRA_CFLAGS) -MMD -MP -c $< -o $@
@@ -318,12 +325,12 @@ $(call object,$(TEST_SOURCES) $(HELPER_SOURCES)): EXTRA_CFLAGS = $(CRITERION_CFL
 # Those that open devices export what the conr program does, and so link all of that; the others stay small.
 OPEN_DEVICES := $(shell grep -lE '"(dist/device|dist/comm_device|dist/host_copy|tests/emulated)\.h"' $(TEST_SOURCES) $(RANK_SOURCES) /dev/null)
 export_flags = $(if $(filter $(1),$(OPEN_DEVICES)),$(EXPORT_FLAGS))
-$(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a
+$(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a $(BUILD)/exports
 	$(say)LINK $@
-	$(Q)$(CC) $(ALL_LDFLAGS) $(call export_flags,tests/$*.c) $^ $(CRITERION_LIBS) $(DRAW_LIBS) $(LIBS) -o $@
-$(RANKS): $(BUILD)/tests/%: $(BUILD)/tests/ranks/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a
+	$(Q)$(CC) $(ALL_LDFLAGS) $(call export_flags,tests/$*.c) $(filter %.o %.a,$^) $(CRITERION_LIBS) $(DRAW_LIBS) $(LIBS) -o $@
+$(RANKS): $(BUILD)/tests/%: $(BUILD)/tests/ranks/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a $(BUILD)/exports
 	$(say)LINK $@
-	$(Q)$(CC) $(ALL_LDFLAGS) $(call export_flags,tests/ranks/$*.c) $^ $(DRAW_LIBS) $(LIBS) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $(call export_flags,tests/ranks/$*.c) $(filter %.o %.a,$^) $(DRAW_LIBS) $(LIBS) -o $@
 $(EXAMPLES): $(BUILD)/tests/%: tests/%.c $(BUILD)/include/conr.h $(BUILD)/libconr.so $(BUILD)/flags
 	$(say)LINK $@
 	@mkdir -p $(@D)
