@@ -1,5 +1,7 @@
 /* Training on a device step by step: stored runs, and N ranks against one.  On the emulated CUDA backend (tests/emulate), or on a
  * GPU where CONR_TEST_DEVICE=cuda says so. */
+#include "tests/abalone.h"
+#include "tests/emulated.h"
 #include "tests/run_ranks.h"
 
 #include <criterion/criterion.h>
@@ -12,16 +14,12 @@
 static char folder[64];
 
 static void begin(void) {
-  const char *wanted = getenv("CONR_TEST_DEVICE");
-  char path[RUN_PATH_BYTES];
-  if (wanted == NULL || strcmp(wanted, "cuda") != 0) {
-    if (access(run_build_path("libconr-cuda-emulated.so", path), R_OK) != 0)
-      cr_skip("the emulated CUDA backend is not built: no CUDA headers");
-    setenv("CONR_CUDA_LIBRARY", path, 1);
-    setenv("EMULATED_CUDA_DEVICES", "1", 1);
-  }
+  if (!gpu_use())
+    cr_skip("there is no emulated CUDA library");
   strcpy(folder, "/tmp/conr-device-XXXXXX");
   cr_assert(ne(ptr, mkdtemp(folder), NULL));
+  if (getenv("CONR_TEST_DEVICE") == NULL)
+    setenv("EMULATED_NCCL_FOLDER", folder, 1);
 }
 
 static void end(void) {
@@ -30,11 +28,11 @@ static void end(void) {
   cr_assert(eq(int, system(command), 0));
 }
 
-TestSuite(device_train, .init = begin, .fini = end, .timeout = 600);
+TestSuite(device_train, .init = begin, .fini = end, .timeout = 1800);
 
 static void agrees(int ranks, const char *program, const char *const *arguments) {
   struct run_result run;
-  int status = run_ranks_within(280, ranks, program, arguments, &run);
+  int status = run_ranks_within(600, ranks, program, arguments, &run);
   cr_assert(eq(int, status, 0), "%s on %d ranks:\n%s", program, ranks, run.output);
   const char *line = strstr(run.output, "golden ");
   if (line != NULL && ranks == 1)
@@ -48,28 +46,16 @@ Test(device_train, follows_the_stored_runs) {
   agrees(3, "rank_trajectory", arguments); /* MPI through host memory */
 }
 
+/* Float32 alone, so the step is kept free of edges, where rounding decides (see rank_train.c): gelu, MSE, and a window that
+ * holds all differences of predictions. */
 Test(device_train, n_ranks_equal_one_rank) {
-  char data[128], conr[RUN_PATH_BYTES];
-  snprintf(data, sizeof data, "%s/abalone.h5", folder);
-  char *const import[] = {run_build_path("conr", conr),
-                          "import",
-                          "tests/data/abalone.csv",
-                          "--target",
-                          "Rings",
-                          "--split-column",
-                          "split",
-                          "-o",
-                          data,
-                          "--quiet",
-                          NULL};
-  struct run_result run;
-  cr_assert(eq(int, run_command(import, 30, &run), 0), "%s", run.output);
-  run_result_free(&run);
-  const char *const arguments[] = {data,     folder,        "--epochs", "1",        "--hidden",  "16,8", "--conr",
-                                   "--clip", "5",           "--batch",  "130",      "--dropout", "0.2",  "--lr",
-                                   "0.002",  "--optimiser", "sgd",      "--device", "cuda",      NULL};
+  const char *data = abalone_table(folder);
+  const char *const arguments[] = {
+      data,       folder, "--epochs", "1",           "--hidden", "16,8",     "--activation", "gelu", "--conr",
+      "--conr-w", "6",    "--loss",   "mse",         "--clip",   "5",        "--batch",      "130",  "--dropout",
+      "0.2",      "--lr", "0.002",    "--optimiser", "sgd",      "--device", "cuda",         NULL};
   agrees(2, "rank_train", arguments); /* MPI through host memory */
-  if (getenv("EMULATED_CUDA_DEVICES") != NULL)
+  if (getenv("CONR_TEST_DEVICE") == NULL)
     setenv("EMULATED_CUDA_DEVICES", "4", 1); /* NCCL */
   else if (access("/dev/nvidia3", F_OK) != 0)
     return; /* four real GPUs are not there: done */
