@@ -97,6 +97,19 @@ enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *
   return comm->ops->gather_rows(comm, own, rows_of_rank, row_bytes, all);
 }
 
+enum status comm_gather_each(struct comm *comm, const void *own, size_t bytes, void *all) {
+  struct comm *control = control_of(comm);
+  int64_t *ones = NULL;
+  enum status status = memory_alloc((size_t)comm->size * sizeof *ones, (void **)&ones);
+  TRY_GOTO(comm_agree(comm, status), out);
+  for (int rank = 0; rank < comm->size; rank++)
+    ones[rank] = 1;
+  status = control->ops->gather_rows(control, own, ones, bytes, all);
+out:
+  memory_free((void **)&ones);
+  return status;
+}
+
 enum status comm_sum_start(struct comm *comm, enum dtype dtype, void *data, size_t count,
                            struct comm_request *request) {
   comm->traffic.sum_calls++;

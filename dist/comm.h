@@ -59,6 +59,11 @@ enum status comm_broadcast(struct comm *comm, void *data, size_t bytes, int root
 enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
                              void *all);
 
+/* One record of each rank, in host memory; not counted as traffic.
+ * own  [bytes]; all [size, bytes], rank by rank
+ * Collective; all failures are agreed. */
+enum status comm_gather_each(struct comm *comm, const void *own, size_t bytes, void *all);
+
 /* A sum in flight.  Open MPI makes no progress by itself: call comm_progress() between pieces of
  * work, or nothing overlaps. */
 struct comm_request {

@@ -51,18 +51,6 @@ static struct place own_place(const struct comm *host, struct device *device, en
   return own;
 }
 
-/* all [size].  Not counted as traffic: nobody asked for it.  Collective. */
-static enum status gather_places(struct comm *host, const struct place *own, struct place *all) {
-  int64_t *ones;
-  enum status status = memory_alloc((size_t)host->size * sizeof *ones, (void **)&ones);
-  TRY(comm_agree(host, status));
-  for (int rank = 0; rank < host->size; rank++)
-    ones[rank] = 1;
-  status = host->ops->gather_rows(host, own, ones, sizeof *own, all);
-  memory_free((void **)&ones);
-  return status;
-}
-
 /* Two ranks on one GPU, as NCCL cannot have them: the first such pair. */
 static bool share_a_device(const struct place *all, int size, int *first, int *second) {
   for (*second = 1; *second < size; ++*second)
@@ -112,7 +100,7 @@ static enum status agree_on_transport(struct comm *host, struct device *device, 
   struct place own = own_place(host, device, wanted), *all = NULL;
   enum status status = memory_alloc((size_t)host->size * sizeof *all, (void **)&all);
   TRY_GOTO(comm_agree(host, status), out);
-  TRY_GOTO(gather_places(host, &own, all), out);
+  TRY_GOTO(comm_gather_each(host, &own, sizeof own, all), out);
   status = choose(all, host->size, nccl);
 out:
   memory_free((void **)&all);

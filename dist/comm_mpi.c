@@ -15,8 +15,8 @@
 struct mpi_transport {
   MPI_Comm world;           /* owned duplicate                         */
   MPI_Comm node;            /* owned: the ranks that share this host   */
-  MPI_Datatype brain;       /* owned: bf16, which MPI does not know, ... */
-  MPI_Op brain_sum;         /* owned: ... and its sum                    */
+  MPI_Datatype bf16;        /* owned: bf16, which MPI does not know, ... */
+  MPI_Op bf16_sum;         /* owned: ... and its sum                    */
   void *block[MOST_BLOCKS]; /* host-shared memory, mapped */
   size_t length[MOST_BLOCKS];
   int block_count;
@@ -37,15 +37,15 @@ static struct mpi_transport *transport_of(struct comm *comm) {
 }
 
 static MPI_Datatype sum_type(struct comm *comm, enum dtype dtype) {
-  return dtype == BF16 ? transport_of(comm)->brain : dtype == F32 ? MPI_FLOAT : MPI_DOUBLE;
+  return dtype == BF16 ? transport_of(comm)->bf16 : dtype == F32 ? MPI_FLOAT : MPI_DOUBLE;
 }
 
 static MPI_Op sum_operation(struct comm *comm, enum dtype dtype) {
-  return dtype == BF16 ? transport_of(comm)->brain_sum : MPI_SUM;
+  return dtype == BF16 ? transport_of(comm)->bf16_sum : MPI_SUM;
 }
 
 /* MPI's form of an operation: to[i] += from[i]; each addition is rounded. */
-static void add_brains(void *from, void *to, int *count, MPI_Datatype *type) {
+static void add_bf16(void *from, void *to, int *count, MPI_Datatype *type) {
   const uint16_t *x = from;
   uint16_t *y = to;
   (void)type;
@@ -53,20 +53,20 @@ static void add_brains(void *from, void *to, int *count, MPI_Datatype *type) {
     y[i] = bf16_round(bf16_widen(x[i]) + bf16_widen(y[i]));
 }
 
-static enum status make_brains(struct mpi_transport *transport) {
-  TRY(check(MPI_Type_contiguous(2, MPI_BYTE, &transport->brain), "MPI_Type_contiguous"));
-  TRY(check(MPI_Type_commit(&transport->brain), "MPI_Type_commit"));
-  return check(MPI_Op_create(add_brains, 1, &transport->brain_sum), "MPI_Op_create");
+static enum status make_bf16(struct mpi_transport *transport) {
+  TRY(check(MPI_Type_contiguous(2, MPI_BYTE, &transport->bf16), "MPI_Type_contiguous"));
+  TRY(check(MPI_Type_commit(&transport->bf16), "MPI_Type_commit"));
+  return check(MPI_Op_create(add_bf16, 1, &transport->bf16_sum), "MPI_Op_create");
 }
 
 static void destroy(struct comm *comm) {
   struct mpi_transport *transport = transport_of(comm);
   for (int i = transport->block_count - 1; i >= 0; i--)
     munmap(transport->block[i], transport->length[i]);
-  if (transport->brain_sum != MPI_OP_NULL)
-    MPI_Op_free(&transport->brain_sum);
-  if (transport->brain != MPI_DATATYPE_NULL)
-    MPI_Type_free(&transport->brain);
+  if (transport->bf16_sum != MPI_OP_NULL)
+    MPI_Op_free(&transport->bf16_sum);
+  if (transport->bf16 != MPI_DATATYPE_NULL)
+    MPI_Type_free(&transport->bf16);
   if (transport->node != MPI_COMM_NULL)
     MPI_Comm_free(&transport->node);
   if (transport->world != MPI_COMM_NULL)
@@ -274,17 +274,31 @@ static const struct comm_ops mpi_ops = {
     .node_barrier = node_barrier,
 };
 
+/* Before there is a communicator to agree by. */
+static enum status agree_on_memory(MPI_Comm mpi, enum status own) {
+  int failed = own != STATUS_OK;
+  TRY(check(MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MAX, mpi), "MPI_Allreduce"));
+  return own == STATUS_OK && failed ? fail(ERR_MEMORY, "another rank has no memory for a communicator") : own;
+}
+
+/* With handles that destroy() leaves alone. */
+static enum status alloc(struct comm **out) {
+  TRY(memory_alloc_zero(sizeof **out, (void **)out));
+  TRY(memory_alloc_zero(sizeof(struct mpi_transport), &(*out)->transport));
+  struct mpi_transport *transport = (*out)->transport;
+  (*out)->ops = &mpi_ops;
+  transport->world = transport->node = MPI_COMM_NULL;
+  transport->bf16 = MPI_DATATYPE_NULL;
+  transport->bf16_sum = MPI_OP_NULL;
+  return STATUS_OK;
+}
+
 enum status comm_create_mpi(MPI_Comm mpi, struct comm **out) {
   *out = NULL;
   struct comm *comm = NULL;
   enum status status;
-  TRY(memory_alloc_zero(sizeof *comm, (void **)&comm));
-  TRY_GOTO(memory_alloc_zero(sizeof(struct mpi_transport), &comm->transport), failed);
-  comm->ops = &mpi_ops;
+  TRY_GOTO(agree_on_memory(mpi, alloc(&comm)), failed);
   struct mpi_transport *transport = comm->transport;
-  transport->world = transport->node = MPI_COMM_NULL;
-  transport->brain = MPI_DATATYPE_NULL;
-  transport->brain_sum = MPI_OP_NULL;
   TRY_GOTO(check(MPI_Comm_dup(mpi, &transport->world), "MPI_Comm_dup"), failed);
   /* Codes come back to us instead of ending the job inside MPI. */
   MPI_Comm_set_errhandler(transport->world, MPI_ERRORS_RETURN);
@@ -296,13 +310,13 @@ enum status comm_create_mpi(MPI_Comm mpi, struct comm **out) {
       failed);
   MPI_Comm_rank(transport->node, &comm->node_rank);
   MPI_Comm_size(transport->node, &comm->node_size);
-  TRY_GOTO(make_brains(transport), failed);
+  TRY_GOTO(make_bf16(transport), failed);
   gethostname(comm->host, sizeof comm->host - 1);
   *out = comm;
   return STATUS_OK;
 
 failed:
-  if (comm->transport != NULL)
+  if (comm != NULL && comm->transport != NULL)
     destroy(comm);
   memory_free((void **)&comm);
   return status;

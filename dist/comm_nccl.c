@@ -40,7 +40,7 @@ struct collective {
 #define MOST_IN_FLIGHT 256
 
 struct nccl_transport {
-  ncclComm_t nccl; /* NULL once given up */
+  ncclComm_t nccl; /* NULL once aborted */
   struct stream *stream;
   struct event *ready; /* where the main stream was when a collective was queued */
   double checked;      /* when progress() last looked at the device              */
@@ -57,42 +57,44 @@ static struct collective *collective_of(struct nccl_transport *transport, int64_
   return &transport->flight[number % MOST_IN_FLIGHT];
 }
 
-/* --- giving up ----------------------------------------------------------------------------------------------- */
+/* --- aborting ------------------------------------------------------------------------------------------------ */
 
-struct farewell {
+struct abort_job {
   ncclComm_t nccl;
   atomic_bool over;
 };
 
-static void *say_farewell(void *argument) {
-  struct farewell *farewell = argument;
-  ncclCommAbort(farewell->nccl);
-  atomic_store(&farewell->over, true);
+static void *run_abort(void *argument) {
+  struct abort_job *job = argument;
+  ncclCommAbort(job->nccl);
+  atomic_store(&job->over, true);
   return NULL;
 }
 
 /* Take NCCL's kernels off the device, so that its streams come free.  In a thread: an abort that hangs itself, as some do
  * when the network is gone, must not keep the reason from being told. */
-static void give_up(struct nccl_transport *transport) {
-  enum { PATIENCE_MILLISECONDS = 5000 };
-  struct farewell *farewell = NULL;
+static void abort_nccl(struct nccl_transport *transport) {
+  enum { PATIENCE_SECONDS = 5, SLEEP_MICROSECONDS = 1000 };
+  struct abort_job *job = NULL;
   pthread_t thread;
-  if (transport->nccl == NULL || memory_alloc_zero(sizeof *farewell, (void **)&farewell) != STATUS_OK)
+  if (transport->nccl == NULL || memory_alloc_zero(sizeof *job, (void **)&job) != STATUS_OK)
     return;
-  farewell->nccl = transport->nccl;
+  job->nccl = transport->nccl;
   transport->nccl = NULL;
-  if (pthread_create(&thread, NULL, say_farewell, farewell) != 0) {
-    memory_free((void **)&farewell);
+  if (pthread_create(&thread, NULL, run_abort, job) != 0) {
+    run_abort(job);
+    memory_free((void **)&job);
     return;
   }
-  for (int i = 0; i < PATIENCE_MILLISECONDS && !atomic_load(&farewell->over); i++)
-    usleep(1000);
-  if (!atomic_load(&farewell->over)) {
-    pthread_detach(thread); /* it keeps `farewell` */
+  double end = log_seconds() + PATIENCE_SECONDS;
+  while (!atomic_load(&job->over) && log_seconds() < end)
+    usleep(SLEEP_MICROSECONDS);
+  if (!atomic_load(&job->over)) {
+    pthread_detach(thread); /* it keeps `job` */
     return;
   }
   pthread_join(thread, NULL);
-  memory_free((void **)&farewell);
+  memory_free((void **)&job);
 }
 
 /* "the sum number 17 (400 f32)"; number 0: none of them. */
@@ -117,7 +119,7 @@ static enum status die_of_error(struct comm *comm, ncclResult_t code, int64_t la
   if (transport->oldest < latest)
     snprintf(older, sizeof older, " or one since number %lld", (long long)transport->oldest);
   describe(transport, latest, text);
-  give_up(transport);
+  abort_nccl(transport);
   return comm_die(comm,
                   "NCCL failed %s %s%s on rank %d (%s): %s%s%s; look for a rank that ended or a node that is gone, and "
                   "start again with NCCL_DEBUG=INFO to see more",
@@ -129,7 +131,7 @@ static enum status die_of_time(struct comm *comm, const char *what, int64_t numb
   struct nccl_transport *transport = transport_of(comm);
   char text[100];
   describe(transport, number, text);
-  give_up(transport);
+  abort_nccl(transport);
   return comm_die(
       comm,
       "%s by NCCL %s after %.1f s on rank %d (%s): another rank hangs, has ended or makes other calls; look for "
@@ -451,7 +453,7 @@ static enum status connect_ranks(struct comm *comm, const ncclUniqueId *id) {
   char last[200];
   snprintf(last, sizeof last, "%s", ncclGetLastError(transport->nccl));
   last[strcspn(last, "\n")] = '\0';
-  give_up(transport);
+  abort_nccl(transport);
   if (state == ncclInProgress)
     return fail(
         ERR_COMM,
@@ -485,7 +487,7 @@ static enum status prepare(struct comm *comm) {
 }
 
 /* The orderly end, which all ranks come to. */
-static void take_leave(struct comm *comm) {
+static void leave(struct comm *comm) {
   struct nccl_transport *transport = transport_of(comm);
   if (transport->nccl == NULL)
     return;
@@ -494,14 +496,14 @@ static void take_leave(struct comm *comm) {
     ncclCommDestroy(transport->nccl);
     transport->nccl = NULL;
   }
-  give_up(transport);
+  abort_nccl(transport);
 }
 
 static void destroy(struct comm *comm) {
   struct nccl_transport *transport = transport_of(comm);
   if (transport == NULL)
     return;
-  take_leave(comm);
+  leave(comm);
   for (int i = 0; i < MOST_IN_FLIGHT; i++) {
     event_destroy(&transport->flight[i].ended);
     event_destroy(&transport->flight[i].begun);
@@ -529,8 +531,9 @@ enum status conr_cuda_comm_nccl(struct comm *comm) {
   ncclUniqueId id;
   comm->ops = &nccl_ops;
   TRY(comm_agree(comm->control, prepare(comm)));
-  TRY(share_id(comm, &id));
-  enum status status = comm_agree(comm->control, connect_ranks(comm, &id));
+  enum status status = share_id(comm, &id);
+  if (status == STATUS_OK)
+    status = comm_agree(comm->control, connect_ranks(comm, &id));
   forget_id(comm);
   return status;
 }

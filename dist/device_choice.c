@@ -56,23 +56,15 @@ enum status device_report(struct comm *comm, const struct device *device, char *
   const struct device_facts *facts = device_facts(device);
   int size = comm_size(comm);
   char own[LINE_BYTES] = "", *lines = NULL;
-  int64_t *one = NULL;
-  enum status status;
   text[0] = '\0';
   if (device != NULL)
     snprintf(own, sizeof own, "rank %d on %.100s: %.80s, %.0f GB, at %s, NUMA node %d", comm_rank(comm),
              comm_host(comm), facts->name, (double)facts->memory_bytes / 1e9, facts->bus, facts->numa_node);
-  TRY_GOTO(memory_alloc((size_t)size * LINE_BYTES, (void **)&lines), out);
-  TRY_GOTO(memory_alloc((size_t)size * sizeof *one, (void **)&one), out);
-  for (int rank = 0; rank < size; rank++)
-    one[rank] = 1;
-out:
-  status = comm_agree(comm, status);
+  enum status status = comm_agree(comm, memory_alloc((size_t)size * LINE_BYTES, (void **)&lines));
   if (status == STATUS_OK)
-    status = comm_gather_rows(comm, own, one, LINE_BYTES, lines);
+    status = comm_gather_each(comm, own, LINE_BYTES, lines);
   for (int rank = 0; rank < size && status == STATUS_OK && device != NULL; rank++)
     snprintf(text + strlen(text), bytes - strlen(text), "%s%s", rank > 0 ? "\n" : "", lines + rank * LINE_BYTES);
-  memory_free((void **)&one);
   memory_free((void **)&lines);
   return status;
 }

@@ -3,7 +3,7 @@
  *     struct device *device;
  *     char note[1024];
  *     TRY(device_choose(comm, "auto", &device, note, sizeof note));        NULL: the host
- *     log_line(log, "%s", device_report(...));
+ *     TRY(device_report(comm, device, text, sizeof text));                 what runs where
  *
  * A host with more ranks than GPUs shares them out in turn; NCCL does not work then, MPI does (comm_device.h). */
 #ifndef CONR_DIST_DEVICE_CHOICE_H
@@ -19,8 +19,8 @@
  * first that has none. */
 enum status device_choose(struct comm *comm, const char *wanted, struct device **out, char *note, size_t bytes);
 
-/* "rank 3 on gpu02: NVIDIA H200, 140 GB, at 0000:1b:00.0, NUMA node 0" of every rank, a line each, into `text` on rank 0;
- * "" on the host.  Collective. */
+/* "rank 3 on gpu02: NVIDIA H200, 140 GB, at 0000:1b:00.0, NUMA node 0" of every rank, a line each, into `text` [bytes > 0],
+ * the same on all ranks; "" on the host.  Collective. */
 enum status device_report(struct comm *comm, const struct device *device, char *text, size_t bytes);
 
 #endif

@@ -1,6 +1,7 @@
 /* From descriptions to networks. */
 #include "launch/model.h"
 
+#include "dist/comm_device.h"
 #include "launch/config.h"
 #include "model/cnn.h"
 #include "model/mlp.h"
@@ -24,7 +25,8 @@ enum status model_share(struct comm *data, const struct net *net) {
   struct parameters own = net_parameters(net), buffers = net_buffers(net);
   size_t element = dtype_size(net_ops(net)->parameter_dtype);
   TRY(comm_broadcast(data, own.data, own.elements * element, 0));
-  return comm_broadcast(data, buffers.data, buffers.elements * element, 0);
+  TRY(comm_broadcast(data, buffers.data, buffers.elements * element, 0));
+  return comm_device_wait(data);
 }
 
 const char *model_precision(const struct device *device, const char *trained_in) {

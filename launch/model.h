@@ -11,7 +11,7 @@
 enum status model_build(struct device *device, const struct model_description *description, double dropout,
                         int64_t capacity, const struct ops **ops, struct net **out);
 
-/* Give all ranks rank 0's parameters and buffers.  data: a communicator of the net's memory.  Collective. */
+/* Give all ranks rank 0's parameters and buffers.  data: a communicator of the net's memory.  Collective; the host waits. */
 enum status model_share(struct comm *data, const struct net *net);
 
 /* The precision that a model of this one is computed in on a device: a network that was trained with 16 bits, or on tensor

@@ -22,26 +22,18 @@ struct place {
 static enum status count_sharers(struct comm *comm, int *sharers, int *cores) {
   int size = comm_size(comm);
   struct place *all = NULL, own = {0};
-  int64_t *one = NULL;
-  enum status status;
   *sharers = *cores = 1;
   snprintf(own.host, sizeof own.host, "%s", comm_host(comm));
   if (sched_getaffinity(0, sizeof own.cores, &own.cores) != 0)
     CPU_ZERO(&own.cores); /* more cores than a cpu_set_t holds: all ranks of the host count as sharing */
-  TRY_GOTO(memory_alloc((size_t)size * sizeof *all, (void **)&all), out);
-  TRY_GOTO(memory_alloc((size_t)size * sizeof *one, (void **)&one), out);
-  for (int rank = 0; rank < size; rank++)
-    one[rank] = 1;
-out:
-  status = comm_agree(comm, status);
+  enum status status = comm_agree(comm, memory_alloc((size_t)size * sizeof *all, (void **)&all));
   if (status == STATUS_OK)
-    status = comm_gather_rows(comm, &own, one, sizeof own, all);
+    status = comm_gather_each(comm, &own, sizeof own, all);
   *sharers = 0;
   for (int rank = 0; rank < size && status == STATUS_OK; rank++)
     *sharers += strcmp(all[rank].host, own.host) == 0 && CPU_EQUAL(&all[rank].cores, &own.cores);
   int usable = CPU_COUNT(&own.cores);
   *cores = usable > 0 ? usable : (int)sysconf(_SC_NPROCESSORS_ONLN);
-  memory_free((void **)&one);
   memory_free((void **)&all);
   return status;
 }

@@ -7,15 +7,26 @@
 #include <string.h>
 #include <unistd.h>
 
+static const char *const variables[] = {"EMULATED_CUDA_DEVICES", "EMULATED_CUDA_MEMORY", "EMULATED_CUDA_EAGER",
+                                        "EMULATED_CUDA_OPEN",    "EMULATED_CUDA_FAULT",  "EMULATED_NCCL_FOLDER",
+                                        "EMULATED_NCCL_HANG",    "EMULATED_NCCL_ERROR",  "EMULATED_NCCL_ABORT"};
+
+static bool wants_gpu(void) {
+  const char *wanted = getenv("CONR_TEST_DEVICE");
+  return wanted != NULL && strcmp(wanted, "cuda") == 0;
+}
+
 bool emulated_use(void) {
+  static bool begun; /* what a test has set meanwhile stays */
   char path[RUN_PATH_BYTES];
-  if (getenv("CONR_CUDA_LIBRARY") != NULL)
-    return true;
-  return access(run_build_path("libconr-cuda-emulated.so", path), R_OK) == 0 &&
-         setenv("CONR_CUDA_LIBRARY", path, 1) == 0;
+  if (wants_gpu() || access(run_build_path("libconr-cuda-emulated.so", path), R_OK) != 0)
+    return false;
+  for (size_t i = 0; i < sizeof variables / sizeof *variables && !begun; i++)
+    unsetenv(variables[i]);
+  begun = true;
+  return setenv("CONR_CUDA_LIBRARY", path, 1) == 0;
 }
 
 bool gpu_use(void) {
-  const char *wanted = getenv("CONR_TEST_DEVICE");
-  return (wanted != NULL && strcmp(wanted, "cuda") == 0) || emulated_use();
+  return wants_gpu() || emulated_use();
 }

@@ -10,11 +10,11 @@
 
 #include <stdbool.h>
 
-/* Name the library to device.h, unless the environment names one already.  To be called before the first use of a device.
- * False: it was not built. */
+/* Name the library to device.h, and at the first call leave no EMULATED_* variable.  To be called before the first use of a device.  False: it
+ * was not built, or CONR_TEST_DEVICE=cuda asks for a real GPU. */
 bool emulated_use(void);
 
-/* The same, unless CONR_TEST_DEVICE=cuda is in the environment: then tests run on a real GPU. */
+/* The same for tests that a real GPU can run too: with CONR_TEST_DEVICE=cuda they do. */
 bool gpu_use(void);
 
 #endif

@@ -3,6 +3,7 @@
 #include "draw_images.h"
 #include "io_files.h"
 #include "support_cli.h"
+#include "tests/emulated.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -12,16 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The library is named before anything starts; without it there is nothing to test. */
 static void begin(void) {
-  const char *build = getenv("CONR_BUILD");
-  char path[4096];
-  snprintf(path, sizeof path, "%s/libconr-cuda-emulated.so", build != NULL ? build : "build");
   cli_begin();
-  if (access(path, R_OK) != 0)
-    cr_skip("the emulated CUDA backend is not built: no CUDA headers");
-  setenv("CONR_CUDA_LIBRARY", path, 1);
-  setenv("EMULATED_CUDA_DEVICES", "1", 1);
+  if (!emulated_use())
+    cr_skip("there is no emulated CUDA library");
+  setenv("EMULATED_NCCL_FOLDER", io_file(""), 1);
 }
 
 TestSuite(cli_device, .init = begin, .fini = cli_end, .timeout = 300);

@@ -12,9 +12,7 @@
 #include <string.h>
 
 static void need_device(void) {
-  const char *wanted = getenv("CONR_TEST_DEVICE");
-  bool real = wanted != NULL && strcmp(wanted, "cuda") == 0;
-  if (!real && !emulated_use())
+  if (!gpu_use())
     cr_skip("there is no emulated CUDA library");
 }
 
