@@ -28,8 +28,7 @@
  * So whoever waits for the device in the middle of a job calls comm_device_wait(), not device_wait(), which would wait for a
  * lost rank for ever.
  *
- * The ranks of NCCL find one another by the host communicator, or by a file on a shared file system that the environment
- * variable CONR_NCCL_ID_FILE names, on all ranks; it is removed when all have met. */
+ * The ranks of NCCL find one another by the host communicator, or as the environment says (rendezvous.h). */
 #ifndef CONR_DIST_COMM_DEVICE_H
 #define CONR_DIST_COMM_DEVICE_H
 

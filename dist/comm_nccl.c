@@ -14,9 +14,8 @@
 #include "dist/cuda.h"
 #include "dist/log.h"
 #include "dist/memory.h"
+#include "dist/rendezvous.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <nccl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,8 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define ID_FILE_VARIABLE "CONR_NCCL_ID_FILE"
 
 /* A collective in flight. */
 struct collective {
@@ -356,81 +353,6 @@ static enum status wait_request(struct comm *comm, struct comm_request *request)
   return STATUS_OK;
 }
 
-/* --- the id by which the ranks find one another ---------------------------------------------------------------- */
-
-static enum status make_id(struct comm *comm, ncclUniqueId *id) {
-  ncclResult_t code = comm->rank == 0 ? ncclGetUniqueId(id) : ncclSuccess;
-  REQUIRE(code == ncclSuccess, ERR_COMM,
-          "NCCL cannot listen for the other ranks on %s: %s (%s); look at NCCL_SOCKET_IFNAME", comm->host,
-          ncclGetErrorString(code), ncclGetLastError(NULL));
-  return STATUS_OK;
-}
-
-static enum status write_all(const char *path, const void *data, size_t bytes) {
-  int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  REQUIRE(file >= 0, ERR_FILE, "%s cannot be written: %s", path, strerror(errno));
-  ssize_t written = write(file, data, bytes);
-  int error = written < 0 ? errno : (size_t)written < bytes ? ENOSPC : fsync(file) != 0 ? errno : 0;
-  close(file);
-  REQUIRE(error == 0, ERR_FILE, "%s cannot be written: %s", path, strerror(error));
-  return STATUS_OK;
-}
-
-/* Written aside and renamed: who finds the file finds all of it. */
-static enum status write_id(const char *path, const ncclUniqueId *id) {
-  char aside[4096];
-  REQUIRE((size_t)snprintf(aside, sizeof aside, "%s.new", path) < sizeof aside, ERR_ARGUMENT,
-          ID_FILE_VARIABLE " is too long a path");
-  TRY(write_all(aside, id, sizeof *id));
-  REQUIRE(rename(aside, path) == 0, ERR_FILE, "%s cannot be renamed to %s: %s", aside, path, strerror(errno));
-  return STATUS_OK;
-}
-
-/* A shared file system may show the file late. */
-static enum status read_id(const char *path, double timeout_seconds, ncclUniqueId *id) {
-  enum { SLEEP_MICROSECONDS = 10000 };
-  double begin = log_seconds();
-  int file = open(path, O_RDONLY);
-  while (file < 0 && errno == ENOENT && log_seconds() - begin < timeout_seconds) {
-    usleep(SLEEP_MICROSECONDS);
-    file = open(path, O_RDONLY);
-  }
-  REQUIRE(file >= 0, ERR_FILE,
-          "%s, where rank 0 puts NCCL's id, cannot be read: %s; is its folder shared by all nodes?", path,
-          strerror(errno));
-  ssize_t found = read(file, id, sizeof *id);
-  close(file);
-  REQUIRE(found == (ssize_t)sizeof *id, ERR_FILE, "%s holds %zd bytes, not an id of NCCL", path, found);
-  return STATUS_OK;
-}
-
-static enum status share_by_file(struct comm *comm, const char *path, ncclUniqueId *id) {
-  if (comm->rank == 0)
-    unlink(path); /* of an earlier run that was killed; the others look only after the agreement */
-  TRY(comm_agree(comm->control, comm->rank == 0 ? write_id(path, id) : STATUS_OK));
-  return comm_agree(comm->control, comm->rank == 0 ? STATUS_OK : read_id(path, comm->timeout_seconds, id));
-}
-
-/* Collective. */
-static enum status share_id(struct comm *comm, ncclUniqueId *id) {
-  const char *path = getenv(ID_FILE_VARIABLE);
-  int64_t by_file = path != NULL, by_mpi = path == NULL;
-  memset(id, 0, sizeof *id);
-  TRY(comm->control->ops->max_i64(comm->control, &by_file, 1));
-  TRY(comm->control->ops->max_i64(comm->control, &by_mpi, 1));
-  REQUIRE(!by_file || !by_mpi, ERR_ARGUMENT, ID_FILE_VARIABLE " is set on some ranks only; set it on all of them");
-  TRY(comm_agree(comm->control, make_id(comm, id)));
-  if (by_file)
-    return share_by_file(comm, path, id);
-  return comm->control->ops->broadcast(comm->control, id, sizeof *id, 0);
-}
-
-static void forget_id(const struct comm *comm) {
-  const char *path = getenv(ID_FILE_VARIABLE);
-  if (path != NULL && comm->rank == 0)
-    unlink(path);
-}
-
 /* --- beginning and end ---------------------------------------------------------------------------------------- */
 
 /* Which ends when all ranks have come.  Host wait, within the time limit. */
@@ -525,15 +447,24 @@ static const struct comm_ops nccl_ops = {
     .check = check,
 };
 
+static enum status make_id(struct comm *comm, ncclUniqueId *id) {
+  ncclResult_t code = comm->rank == 0 ? ncclGetUniqueId(id) : ncclSuccess;
+  REQUIRE(code == ncclSuccess, ERR_COMM,
+          "NCCL cannot listen for the other ranks on %s: %s (%s); look at NCCL_SOCKET_IFNAME", comm->host,
+          ncclGetErrorString(code), ncclGetLastError(NULL));
+  return STATUS_OK;
+}
+
 /* Found by name in this library: COMM_NCCL_SYMBOL. */
 comm_open_function conr_cuda_comm_nccl;
 enum status conr_cuda_comm_nccl(struct comm *comm) {
-  ncclUniqueId id;
+  ncclUniqueId id = {{0}};
   comm->ops = &nccl_ops;
   TRY(comm_agree(comm->control, prepare(comm)));
-  enum status status = share_id(comm, &id);
+  TRY(comm_agree(comm->control, make_id(comm, &id)));
+  enum status status = rendezvous_share(comm->control, &id, sizeof id, comm->timeout_seconds);
   if (status == STATUS_OK)
     status = comm_agree(comm->control, connect_ranks(comm, &id));
-  forget_id(comm);
+  rendezvous_forget(comm->control);
   return status;
 }

@@ -21,9 +21,9 @@
 enum place { IDLE, COPIES_OUT, SUMS, COPIES_BACK };
 
 /* A sum in flight, and the pinned memory that stays for the next sum of the same numbers. */
-struct passage {
-  struct passage *next;  /* in `passages`, the newest first */
-  struct passage *later; /* in the queue for MPI            */
+struct staged_sum {
+  struct staged_sum *next;  /* in `kept`, the newest first */
+  struct staged_sum *later; /* in the queue for MPI            */
   enum place place;
   void *data; /* borrowed, device */
   enum dtype dtype;
@@ -37,17 +37,17 @@ struct passage {
 };
 
 /* More different sums in flight than this share pinned memory. */
-#define MOST_PASSAGES 256
+#define MOST_SUMS 256
 
 struct staged_transport {
   struct comm *sums; /* owned: what carries sums in flight, and nothing else  */
   struct stream *out, *in;
   struct event *ready; /* where the main stream was when a sum was started */
-  struct passage *passages;
-  int passage_count;
-  struct passage *oldest, *newest; /* the queue for MPI                         */
-  int64_t started;                 /* sums so far                               */
-  char *stage;                     /* owned, pinned [capacity]: for collectives that are not in flight */
+  struct staged_sum *kept;
+  int sum_count;
+  struct staged_sum *oldest, *newest; /* the queue for MPI                         */
+  int64_t started;                    /* sums so far                               */
+  char *stage;                        /* owned, pinned [capacity]: for collectives that are not in flight */
   size_t capacity;
   struct event *stage_free; /* the last copy back from `stage` */
 };
@@ -136,92 +136,92 @@ static enum status gather_rows(struct comm *comm, const void *own, const int64_t
 
 /* --- sums in flight ------------------------------------------------------------------------------------------ */
 
-static enum status create_passage(struct comm *comm, struct passage **out) {
+static enum status create_sum(struct comm *comm, struct staged_sum **out) {
   struct staged_transport *transport = transport_of(comm);
-  struct passage *passage;
-  TRY(memory_alloc_zero(sizeof *passage, (void **)&passage));
-  enum status status = event_create(comm->device, &passage->copied);
+  struct staged_sum *staged;
+  TRY(memory_alloc_zero(sizeof *staged, (void **)&staged));
+  enum status status = event_create(comm->device, &staged->copied);
   if (status != STATUS_OK) {
-    memory_free((void **)&passage);
+    memory_free((void **)&staged);
     return status;
   }
-  passage->next = transport->passages;
-  transport->passages = passage;
-  transport->passage_count++;
-  *out = passage;
+  staged->next = transport->kept;
+  transport->kept = staged;
+  transport->sum_count++;
+  *out = staged;
   return STATUS_OK;
 }
 
 /* The one that carried these numbers before: so a step finds what the first step left, whatever was in flight when.  Else
  * a new one; or, when there are many, any that is idle. */
-static enum status take_passage(struct comm *comm, const void *data, struct passage **out) {
+static enum status take_sum(struct comm *comm, const void *data, struct staged_sum **out) {
   struct staged_transport *transport = transport_of(comm);
-  struct passage *idle = NULL;
-  for (*out = transport->passages; *out != NULL; *out = (*out)->next) {
+  struct staged_sum *idle = NULL;
+  for (*out = transport->kept; *out != NULL; *out = (*out)->next) {
     if ((*out)->place == IDLE && (*out)->data == data)
       return STATUS_OK;
     if ((*out)->place == IDLE)
       idle = *out;
   }
   *out = idle;
-  return idle != NULL && transport->passage_count >= MOST_PASSAGES ? STATUS_OK : create_passage(comm, out);
+  return idle != NULL && transport->sum_count >= MOST_SUMS ? STATUS_OK : create_sum(comm, out);
 }
 
-static enum status begin_copy_out(struct comm *comm, struct passage *passage) {
+static enum status begin_copy_out(struct comm *comm, struct staged_sum *staged) {
   struct staged_transport *transport = transport_of(comm);
-  size_t bytes = passage->count * dtype_size(passage->dtype);
-  if (bytes > passage->capacity)
-    TRY(event_wait(passage->copied)); /* host wait: the memory is about to be freed */
-  TRY(grow(comm->device, &passage->pinned, &passage->capacity, bytes));
+  size_t bytes = staged->count * dtype_size(staged->dtype);
+  if (bytes > staged->capacity)
+    TRY(event_wait(staged->copied)); /* host wait: the memory is about to be freed */
+  TRY(grow(comm->device, &staged->pinned, &staged->capacity, bytes));
   /* `out` waits for the main stream, which computes the numbers; and for `in`, which may still copy the last sum from
    * the same pinned memory. */
   TRY(event_record(transport->ready, device_main(comm->device)));
   TRY(stream_wait_event(transport->out, transport->ready));
-  TRY(stream_wait_event(transport->out, passage->copied));
-  TRY(stream_copy(transport->out, passage->pinned, passage->data, bytes));
-  return event_record(passage->copied, transport->out);
+  TRY(stream_wait_event(transport->out, staged->copied));
+  TRY(stream_copy(transport->out, staged->pinned, staged->data, bytes));
+  return event_record(staged->copied, transport->out);
 }
 
 /* `in` waits for nothing: MPI, on the host, is through. */
-static enum status begin_copy_back(struct comm *comm, struct passage *passage) {
+static enum status begin_copy_back(struct comm *comm, struct staged_sum *staged) {
   struct staged_transport *transport = transport_of(comm);
-  TRY(stream_copy(transport->in, passage->data, passage->pinned, passage->count * dtype_size(passage->dtype)));
-  TRY(event_record(passage->copied, transport->in));
-  passage->place = COPIES_BACK;
+  TRY(stream_copy(transport->in, staged->data, staged->pinned, staged->count * dtype_size(staged->dtype)));
+  TRY(event_record(staged->copied, transport->in));
+  staged->place = COPIES_BACK;
   return STATUS_OK;
 }
 
 /* Hand it to MPI if its copy has arrived. */
-static enum status begin_sum(struct comm *comm, struct passage *passage) {
+static enum status begin_sum(struct comm *comm, struct staged_sum *staged) {
   bool arrived;
-  TRY(event_reached(passage->copied, &arrived));
+  TRY(event_reached(staged->copied, &arrived));
   if (!arrived)
     return STATUS_OK;
   struct comm *sums = transport_of(comm)->sums;
-  TRY(sums->ops->sum_start(sums, passage->dtype, passage->pinned, passage->count, &passage->request));
-  passage->since = log_seconds();
-  passage->place = SUMS;
+  TRY(sums->ops->sum_start(sums, staged->dtype, staged->pinned, staged->count, &staged->request));
+  staged->since = log_seconds();
+  staged->place = SUMS;
   return STATUS_OK;
 }
 
-static enum status push_sum(struct comm *comm, struct passage *passage) {
+static enum status push_sum(struct comm *comm, struct staged_sum *staged) {
   struct comm *sums = transport_of(comm)->sums;
   bool done;
-  TRY(sums->ops->progress(sums, &passage->request, &done));
+  TRY(sums->ops->progress(sums, &staged->request, &done));
   if (done)
-    return begin_copy_back(comm, passage);
-  double seconds = log_seconds() - passage->since;
+    return begin_copy_back(comm, staged);
+  double seconds = log_seconds() - staged->since;
   if (seconds > comm->timeout_seconds)
     return comm_die(
         comm,
         "the sum number %lld of %zu %s through MPI is not over after %.0f s on rank %d (%s): another rank hangs or "
         "makes other calls; look for the rank that is silent, or allow more seconds by CONR_COMM_TIMEOUT",
-        (long long)passage->number, passage->count, dtype_name(passage->dtype), seconds, comm->rank, comm->host);
+        (long long)staged->number, staged->count, dtype_name(staged->dtype), seconds, comm->rank, comm->host);
   return STATUS_OK;
 }
 
 static void forget_arrived(struct staged_transport *transport) {
-  struct passage **link = &transport->oldest;
+  struct staged_sum **link = &transport->oldest;
   transport->newest = NULL;
   while (*link != NULL)
     if ((*link)->place == COPIES_BACK) {
@@ -234,55 +234,60 @@ static void forget_arrived(struct staged_transport *transport) {
 
 /* Move all that can move.  MPI gets the sums in the order of their starts: at one whose copy has not arrived, those behind
  * it wait too. */
-static enum status push_all(struct comm *comm) {
-  struct staged_transport *transport = transport_of(comm);
-  for (struct passage *passage = transport->oldest; passage != NULL; passage = passage->later) {
-    if (passage->place == COPIES_OUT)
-      TRY(begin_sum(comm, passage));
-    if (passage->place == COPIES_OUT)
+static enum status push_each(struct comm *comm) {
+  for (struct staged_sum *staged = transport_of(comm)->oldest; staged != NULL; staged = staged->later) {
+    if (staged->place == COPIES_OUT)
+      TRY(begin_sum(comm, staged));
+    if (staged->place == COPIES_OUT)
       break;
-    TRY(push_sum(comm, passage));
+    TRY(push_sum(comm, staged));
   }
-  forget_arrived(transport);
   return STATUS_OK;
+}
+
+/* Where a sum has failed on the way, the other ranks are not in step any more. */
+static enum status push_all(struct comm *comm) {
+  enum status status = push_each(comm);
+  forget_arrived(transport_of(comm));
+  return status == STATUS_OK || comm->dead ? status : comm_die(comm, "%s", status_message());
 }
 
 static enum status sum_start(struct comm *comm, enum dtype dtype, void *data, size_t count,
                              struct comm_request *request) {
   struct staged_transport *transport = transport_of(comm);
-  struct passage *passage;
+  struct staged_sum *staged;
   REQUIRE(count <= INT_MAX, ERR_BUG, "a bucket of %zu elements is too large", count);
-  TRY(take_passage(comm, data, &passage));
-  passage->data = data;
-  passage->dtype = dtype;
-  passage->count = count;
-  passage->number = ++transport->started;
-  TRY(begin_copy_out(comm, passage));
-  passage->place = COPIES_OUT;
-  passage->later = NULL;
+  TRY(take_sum(comm, data, &staged));
+  staged->data = data;
+  staged->dtype = dtype;
+  staged->count = count;
+  staged->number = ++transport->started;
+  TRY(begin_copy_out(comm, staged));
+  staged->place = COPIES_OUT;
+  staged->later = NULL;
   if (transport->newest != NULL)
-    transport->newest->later = passage;
+    transport->newest->later = staged;
   else
-    transport->oldest = passage;
-  transport->newest = passage;
-  request->handle = passage;
+    transport->oldest = staged;
+  transport->newest = staged;
+  request->handle = staged;
   return STATUS_OK;
 }
 
 static void end_request(struct comm_request *request) {
-  ((struct passage *)request->handle)->place = IDLE;
+  ((struct staged_sum *)request->handle)->place = IDLE;
   request->handle = NULL;
 }
 
 /* Over once the copy back has arrived: then no stream has to wait for it. */
 static enum status progress(struct comm *comm, struct comm_request *request, bool *done) {
-  struct passage *passage = request->handle;
-  *done = passage == NULL;
-  if (passage == NULL)
+  struct staged_sum *staged = request->handle;
+  *done = staged == NULL;
+  if (staged == NULL)
     return STATUS_OK;
   TRY(push_all(comm));
-  if (passage->place == COPIES_BACK)
-    TRY(event_reached(passage->copied, done));
+  if (staged->place == COPIES_BACK)
+    TRY(event_reached(staged->copied, done));
   if (*done)
     end_request(request);
   return STATUS_OK;
@@ -290,30 +295,30 @@ static enum status progress(struct comm *comm, struct comm_request *request, boo
 
 /* Host wait: MPI needs the host.  The copy back is left to the streams. */
 static enum status wait_request(struct comm *comm, struct comm_request *request) {
-  struct passage *passage = request->handle;
-  if (passage == NULL)
+  struct staged_sum *staged = request->handle;
+  if (staged == NULL)
     return STATUS_OK;
   TRY(push_all(comm));
-  while (passage->place != COPIES_BACK) {
+  while (staged->place != COPIES_BACK) {
     sched_yield();
     TRY(push_all(comm));
   }
-  TRY(stream_wait_event(device_main(comm->device), passage->copied)); /* the main stream waits for `in` */
+  TRY(stream_wait_event(device_main(comm->device), staged->copied)); /* the main stream waits for `in` */
   end_request(request);
   return STATUS_OK;
 }
 
 /* --- beginning and end --------------------------------------------------------------------------------------- */
 
-static void destroy_passages(struct comm *comm) {
+static void destroy_sums(struct comm *comm) {
   struct staged_transport *transport = transport_of(comm);
-  struct passage *next;
-  for (struct passage *passage = transport->passages; passage != NULL; passage = next) {
-    next = passage->next;
-    event_wait(passage->copied);
-    event_destroy(&passage->copied);
-    device_free_pinned(comm->device, &passage->pinned);
-    memory_free((void **)&passage);
+  struct staged_sum *next;
+  for (struct staged_sum *staged = transport->kept; staged != NULL; staged = next) {
+    next = staged->next;
+    event_wait(staged->copied);
+    event_destroy(&staged->copied);
+    device_free_pinned(comm->device, &staged->pinned);
+    memory_free((void **)&staged);
   }
 }
 
@@ -323,7 +328,7 @@ static void destroy(struct comm *comm) {
     return;
   if (transport->oldest != NULL)
     return; /* MPI may still write to what would be freed, and other ranks would not come to free a communicator */
-  destroy_passages(comm);
+  destroy_sums(comm);
   if (transport->stage_free != NULL)
     event_wait(transport->stage_free);
   event_destroy(&transport->stage_free);

@@ -50,7 +50,8 @@ static enum status open_library(void **library) {
     *library = dlopen(LIBRARY_NAME, RTLD_NOW | RTLD_LOCAL);
   REQUIRE(*library != NULL, ERR_DEVICE,
           "there is no CUDA backend (" LIBRARY_NAME ") beside the program: build it where nvcc is found, or name it in "
-          "the environment variable " LIBRARY_VARIABLE);
+          "the environment variable " LIBRARY_VARIABLE " (%s)",
+          dlerror());
   return STATUS_OK;
 }
 

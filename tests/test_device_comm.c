@@ -130,6 +130,11 @@ Test(device_comm, the_id_of_nccl_may_go_by_a_file) {
   expect_no_fault(3, WORDS("id-file", path));
 }
 
+Test(device_comm, the_id_of_nccl_may_go_by_tcp) {
+  expect_no_fault(1, WORDS("id-address"));
+  expect_no_fault(3, WORDS("id-address"));
+}
+
 Test(device_comm, a_collective_that_hangs_is_found_and_named) {
   static const char *const ways[] = {"wait", "progress", "check"};
   for (int i = 0; i < 3; i++)

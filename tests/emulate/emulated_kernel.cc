@@ -49,14 +49,15 @@ struct warp {
 };
 
 /* The block that runs. */
-struct {
+struct running_block {
   std::vector<fibre> fibres; /* never shrinks: stacks are kept */
   std::vector<warp> warps;
   fibre outside;
   int count, current, waiting, over;
   const std::function<void()> *thread;
   bool meets;
-} block;
+};
+running_block &block = *new running_block; /* never destroyed: a kernel may still run when the program ends */
 
 /* --- from stack to stack -------------------------------------------------------------------------------------- */
 

@@ -65,7 +65,7 @@ size_t whole(size_t bytes, size_t unit) {
 /* --- where device memory lies --------------------------------------------------------------------------------- */
 
 /* One range of addresses, so that one call locks it all. */
-struct {
+struct addresses {
   char *start = nullptr;
   size_t bytes = 0, used = 0;     /* of addresses; up to where blocks ever lay */
   std::map<size_t, size_t> holes; /* place and bytes of what was freed below `used` */
@@ -75,7 +75,8 @@ struct {
   /* What is done when memory is unlocked next: fill blocks with NaN, look whether freed ones were left.  [place, bytes] */
   std::vector<std::pair<char *, size_t>> fresh, freed;
   struct sigaction before;
-} arena;
+};
+addresses &arena = *new addresses; /* never destroyed: work may still run when the program ends */
 
 /* Says what happened; then the fault comes again, to whom it would have come. */
 void explain(int number, siginfo_t *fault, void *) {

@@ -24,11 +24,14 @@
 #include "dist/random.h"
 #include "tests/rank_record.h"
 
+#include <arpa/inet.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static struct comm *host;       /* the reference                                        */
@@ -574,11 +577,15 @@ static void expect_transport(enum device_comm asked, const char *expected) {
   comm_destroy(&comm);
 }
 
-static void expect_refused(struct device *own, enum device_comm asked, const char *words) {
+static void expect_refused_as(enum status code, struct device *own, enum device_comm asked, const char *words) {
   struct comm *comm = host;
   enum status status = comm_create_device(host, own, asked, &comm);
-  EXPECT(status == ERR_ARGUMENT && comm == NULL && status_agreed(), "%s", status_name(status));
+  EXPECT(status == code && comm == NULL && status_agreed(), "%s", status_name(status));
   EXPECT(strstr(status_message(), words) != NULL, "no \"%s\" in: %s", words, status_message());
+}
+
+static void expect_refused(struct device *own, enum device_comm asked, const char *words) {
+  expect_refused_as(ERR_ARGUMENT, own, asked, words);
 }
 
 static void choice(void) {
@@ -652,6 +659,59 @@ static void id_file(const char *path) {
   struct comm *comm;
   EXPECT(comm_create_device(host, device, DEVICE_COMM_NCCL, &comm) == ERR_FILE, "%s", status_message());
   EXPECT(strstr(status_message(), "/no/such/folder") != NULL, "%s", status_message());
+}
+
+/* A socket that listens on a free port, or on this one; its port. */
+static int listen_on(int port, int *own) {
+  struct sockaddr_in address = {
+      .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t length = sizeof address;
+  *own = socket(AF_INET, SOCK_STREAM, 0);
+  MUST_HOLD(*own >= 0 && bind(*own, (struct sockaddr *)&address, sizeof address) == 0 && listen(*own, 4) == 0);
+  MUST_HOLD(getsockname(*own, (struct sockaddr *)&address, &length) == 0);
+  return ntohs(address.sin_port);
+}
+
+/* Comes to rank 0 before all others can, says something else, and stays. */
+static void *stranger(void *port) {
+  struct sockaddr_in address = {
+      .sin_family = AF_INET, .sin_port = htons(*(uint16_t *)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  int own = socket(AF_INET, SOCK_STREAM, 0);
+  while (connect(own, (struct sockaddr *)&address, sizeof address) != 0)
+    usleep(1000);
+  EXPECT(send(own, "GET / HTTP/1.1\r\n\r\n", 18, MSG_NOSIGNAL) == 18, "a stranger cannot speak");
+  return NULL;
+}
+
+/* The id of NCCL goes by TCP, from a port of rank 0 that a stranger knows too. */
+static void id_address(void) {
+  char address[64];
+  int listener = -1;
+  int64_t port = record.rank == 0 ? listen_on(0, &listener) : 0;
+  MUST(comm_max_i64(host, &port, 1));
+  open_device(record.rank);
+  snprintf(address, sizeof address, "127.0.0.1:%d", (int)port);
+  setenv("CONR_NCCL_ID_ADDRESS", address, 1);
+  expect_refused_as(ERR_COMM, device, DEVICE_COMM_NCCL, "name a free port");
+  if (record.rank == 0)
+    close(listener);
+  pthread_t thread;
+  uint16_t number = (uint16_t)port;
+  bool beside = record.size > 1 && record.rank == record.size - 1;
+  if (beside)
+    MUST_HOLD(pthread_create(&thread, NULL, stranger, &number) == 0);
+  expect_transport(DEVICE_COMM_NCCL, "nccl 2.");
+  if (beside)
+    pthread_join(thread, NULL);
+  setenv("CONR_NCCL_ID_ADDRESS", record.rank == record.size - 1 ? "nonsense" : address, 1);
+  expect_refused(device, DEVICE_COMM_NCCL, "CONR_NCCL_ID_ADDRESS is \"nonsense\"");
+  setenv("CONR_NCCL_ID_FILE", "/tmp/id", 1);
+  expect_refused(device, DEVICE_COMM_NCCL, "are both set");
+  unsetenv("CONR_NCCL_ID_FILE");
+  if (record.rank == 1)
+    unsetenv("CONR_NCCL_ID_ADDRESS");
+  if (record.size > 1)
+    expect_refused(device, DEVICE_COMM_NCCL, "on some ranks only");
 }
 
 /* ---------------------------------------------------------------- lost ranks */
@@ -821,6 +881,8 @@ int main(int argc, char **argv) {
     without_nccl();
   else if (strcmp(what, "id-file") == 0)
     id_file(word);
+  else if (strcmp(what, "id-address") == 0)
+    id_address();
   else if (strcmp(what, "lost") == 0)
     lost(word);
   else if (strcmp(what, "error") == 0)
