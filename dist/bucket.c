@@ -82,14 +82,17 @@ enum status buckets_ready(struct buckets *buckets, size_t slice) {
   REQUIRE(slice + 1 == buckets->next_slice, ERR_BUG, "gradient slice %zu is ready, but slice %zu was next", slice,
           buckets->next_slice - 1);
   buckets->next_slice = slice;
-  struct range *range = &buckets->range[buckets->next];
-  if (slice != range->first_slice)
+  if (!buckets_completes(buckets, slice))
     return STATUS_OK;
-  buckets->next++;
+  struct range *range = &buckets->range[buckets->next++];
   TRY(comm_sum_start(buckets->comm, buckets->dtype, buckets->gradients + range->offset * dtype_size(buckets->dtype),
                      range->count, &range->request));
   range->in_flight = true;
   return buckets_progress(buckets);
+}
+
+bool buckets_completes(const struct buckets *buckets, size_t slice) {
+  return buckets->next < buckets->count && slice == buckets->range[buckets->next].first_slice;
 }
 
 enum status buckets_progress(struct buckets *buckets) {

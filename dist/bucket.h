@@ -30,6 +30,9 @@ void buckets_destroy(struct buckets **buckets);
 /* The gradient of one slice is complete.  Each slice once per step, from the last to the first. */
 enum status buckets_ready(struct buckets *buckets, size_t slice);
 
+/* Would buckets_ready() of this slice, which is next, start a sum?  Local. */
+bool buckets_completes(const struct buckets *buckets, size_t slice);
+
 /* Push what is in flight.  Local. */
 enum status buckets_progress(struct buckets *buckets);
 

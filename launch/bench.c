@@ -16,9 +16,9 @@ static const struct subject {
   bool on_device; /* where --device says */
   enum status (*run)(struct session *session, const struct config *config);
 } subjects[] = {{"loss", 0, true, bench_loss},
-               {"step", 0, true, bench_step},
-               {"loader", 1, false, bench_loader},
-               {"comm", 0, true, bench_comm}};
+                {"step", 0, true, bench_step},
+                {"loader", 1, false, bench_loader},
+                {"comm", 0, true, bench_comm}};
 #define SUBJECTS (sizeof subjects / sizeof *subjects)
 
 enum { HOST_SIZE = 2048, DEVICE_SIZE = 8192 };
@@ -109,6 +109,7 @@ static const struct reader {
                {"precision", "step or loss"},
                {"device", "step, loss or comm"},
                {"comm", "step, loss or comm"},
+               {"graphs", "step"},
                {"augment", "loader"},
                {"pad", "loader"},
                {"flip", "loader"},

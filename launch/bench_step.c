@@ -82,6 +82,8 @@ static enum status build(struct bench *bench) {
   struct parameters own = net_parameters(bench->net);
   if (comm_size(bench->session->comm) > 1)
     net_synchronise(bench->net, bench->session->data);
+  if (bench->config->graphs)
+    net_use_graphs(bench->net);
   TRY(net_initialise(bench->net, (uint64_t)bench->config->seed));
   spec.momentum = 0.9;
   TRY(optim_create(bench->ops, &spec, own.elements, &bench->optim));

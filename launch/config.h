@@ -36,7 +36,7 @@ struct config {
   const char *word[CONFIG_MOST_WORDS];
 
   const char *config, *output;
-  bool force, json, quiet;
+  bool force, json, quiet, graphs;
   int64_t seed, threads;
   const char *device, *comm;
 

@@ -282,6 +282,10 @@ static enum status conr(struct gradients *own, const struct batch *batch, const 
 
 /* --- backward ----------------------------------------------------------------------------------------------- */
 
+static bool gradient_sends(void *context, size_t index) {
+  return buckets_completes(context, index);
+}
+
 static enum status gradient_ready(void *context, size_t index) {
   return buckets_ready(context, index);
 }
@@ -293,8 +297,10 @@ static enum status progress_messages(void *context) {
 /* The last backward pass of a step completes the gradients, which then travel. */
 static enum status backward(struct gradients *own, const struct batch *batch, const struct group *group,
                             const struct piece *piece, bool last) {
-  struct net_hooks hooks = {
-      .context = own->parts.buckets, .gradient_ready = gradient_ready, .progress = progress_messages};
+  struct net_hooks hooks = {.context = own->parts.buckets,
+                            .gradient_sends = gradient_sends,
+                            .gradient_ready = gradient_ready,
+                            .progress = progress_messages};
   const void *grad_features = NULL;
   TRY(step_clock_enter(own->clock, PHASE_BACKWARD));
   if (group->conr)

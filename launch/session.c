@@ -77,6 +77,8 @@ enum status session_open_device(struct session *session, const struct config *co
   char note[1024];
   TRY(comm_agree(session->comm, device_comm_parse(config->comm, &transport)));
   TRY(device_choose(session->comm, config->device, &session->device, note, sizeof note));
+  REQUIRE(session->device != NULL || !config->graphs, ERR_ARGUMENT,
+          "--graphs has no effect on the host; drop it, or use a GPU by --device cuda");
   if (note[0] != '\0' && comm_rank(session->comm) == 0)
     log_warning(&session->log, "%s", note);
   TRY(comm_create_device(session->comm, session->device, transport, &session->data));

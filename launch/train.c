@@ -202,7 +202,7 @@ static enum status save(struct trainer *trainer, bool best) {
 static bool may_change(const struct config *config, const char *name) {
   static const char *const names[] = {"output",   "force",     "resume",           "quiet", "threads",
                                       "patience", "log-steps", "checkpoint-steps", "init",  "bucket-mb",
-                                      "workers",  "cache",     "device",           "comm"};
+                                      "workers",  "cache",     "device",           "comm",  "graphs"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(name, names[i]) == 0)
       return true;

@@ -194,6 +194,8 @@ static enum status build_model(struct trainer *trainer) {
           "--conr needs features to shape: give --hidden at least one layer");
   if (strcmp(config->batch_norm, "sync") == 0 && comm_size(trainer->session->comm) > 1)
     net_synchronise(trainer->net, trainer->session->data);
+  if (config->graphs)
+    net_use_graphs(trainer->net);
   return net_initialise(trainer->net, (uint64_t)config->seed);
 }
 

@@ -56,6 +56,7 @@ void net_destroy(struct net **net) {
                            &own->buffer_data,
                            &own->gradients,
                            &own->data};
+  graphs_destroy(own);
   for (int i = 0; i < own->operation_count; i++)
     own->ops->conv_destroy(&own->operations[i].conv);
   workspace_free(&own->workspace);
@@ -261,13 +262,31 @@ static enum status check_pass(const struct net *net, int64_t rows, const struct 
 /* Operations first .. end-1; `input` stands for value `from`. */
 static enum status run_forward(struct net *net, int first, int end, int from, const void *input,
                                const struct pass *pass) {
+  struct graph_key key;
+  enum graph_mode mode;
+  enum status status = STATUS_OK;
+  memset(&key, 0, sizeof key);
+  key.rows = net->rows;
+  key.inputs = net->inputs;
+  key.from = input;
+  key.first = first;
+  key.end = end;
+  key.training = pass->training;
+  key.accumulate = pass->accumulate;
+  key.keep_statistics = pass->keep_statistics;
   for (int i = first; i < end; i++) {
     struct operation *operation = &net->operations[i];
     if (operation->reads == from)
       operation->input = input;
-    TRY(operation->kind->forward(net, operation, pass));
+    if (operation->kind->begin != NULL)
+      operation->kind->begin(net, operation, pass);
   }
-  return STATUS_OK;
+  TRY(graphs_enter(net, &key, &mode));
+  if (mode == GRAPH_LAUNCHES)
+    return graphs_launch(net, NULL);
+  for (int i = first; i < end && status == STATUS_OK; i++)
+    status = net->operations[i].kind->forward(net, &net->operations[i], pass);
+  return graphs_leave(net, status);
 }
 
 enum status net_forward_encoder(struct net *net, const void *inputs, int64_t rows, const struct pass *pass) {
@@ -300,10 +319,6 @@ const void *net_predictions(const struct net *net) {
 
 /* --- backward ----------------------------------------------------------------------------------------------- */
 
-static enum status make_progress(const struct net_hooks *hooks) {
-  return hooks != NULL && hooks->progress != NULL ? hooks->progress(hooks->context) : STATUS_OK;
-}
-
 /* Gradients that were written beside their place join those of the passes before. */
 static enum status add_partial(struct net *net, const struct operation *operation) {
   size_t count = 0;
@@ -322,29 +337,58 @@ static enum status backward_parameters(struct net *net, struct operation *operat
     return STATUS_OK;
   TRY(operation->kind->backward_parameters(net, operation, gradient));
   TRY(add_partial(net, operation));
-  if (hooks != NULL && hooks->gradient_ready != NULL)
-    for (int i = operation->parameter_count - 1; i >= 0; i--)
-      TRY(hooks->gradient_ready(hooks->context, (size_t)(operation->first_parameter + i)));
-  return make_progress(hooks);
+  for (int i = operation->parameter_count - 1; i >= 0; i--)
+    TRY(graphs_gradient_ready(net, hooks, (size_t)(operation->first_parameter + i)));
+  return graphs_progress(net, hooks);
 }
 
-/* Operations end-1 .. first; `last` is the gradient of what the net's last operation makes, from its caller. */
-static enum status run_backward(struct net *net, int first, int end, const void *last, const struct net_hooks *hooks) {
-  for (int i = end - 1; i >= first; i--) {
-    struct operation *operation = &net->operations[i];
-    const void *gradient = operation->grad_output != NULL ? operation->grad_output : last;
-    if (!net->value[i + 1].needs_gradient)
-      continue;
-    if (operation->grad_more != NULL && !operation->kind->adds_gradients)
-      TRY(net->ops->add((size_t)net->rows * (size_t)operation->width_out, 1, operation->grad_more,
-                        operation->grad_output));
-    TRY(backward_parameters(net, operation, gradient, hooks));
-    if (operation->grad_input == NULL)
-      continue;
-    TRY(operation->kind->backward_data(net, operation, gradient, operation->grad_input));
-    TRY(make_progress(hooks));
-  }
-  return STATUS_OK;
+/* `last` is the gradient of what the net's last operation makes, from its caller. */
+static enum status backward_one(struct net *net, int i, const void *last, const struct net_hooks *hooks) {
+  struct operation *operation = &net->operations[i];
+  const void *gradient = operation->grad_output != NULL ? operation->grad_output : last;
+  if (!net->value[i + 1].needs_gradient)
+    return STATUS_OK;
+  if (operation->grad_more != NULL && !operation->kind->adds_gradients)
+    TRY(net->ops->add((size_t)net->rows * (size_t)operation->width_out, 1, operation->grad_more,
+                      operation->grad_output));
+  TRY(backward_parameters(net, operation, gradient, hooks));
+  if (operation->grad_input == NULL)
+    return STATUS_OK;
+  TRY(operation->kind->backward_data(net, operation, gradient, operation->grad_input));
+  return graphs_progress(net, hooks);
+}
+
+/* The caller's gradient of the features joins that of the head. */
+static enum status add_feature_gradient(struct net *net, const void *grad_features) {
+  void *gradient = net_feature_gradient(net);
+  if (grad_features == NULL || gradient == NULL)
+    return STATUS_OK;
+  return net->ops->add((size_t)net->rows * (size_t)net_feature_width(net), 1, grad_features, gradient);
+}
+
+/* Operations end-1 .. first. */
+static enum status run_backward(struct net *net, int first, int end, const void *last, const void *grad_features,
+                                const struct net_hooks *hooks) {
+  struct graph_key key;
+  enum graph_mode mode;
+  memset(&key, 0, sizeof key);
+  key.rows = net->rows;
+  key.inputs = net->inputs;
+  key.from = last;
+  key.also = grad_features;
+  key.first = first;
+  key.end = end;
+  key.backward = true;
+  key.training = net->pass.training;
+  key.accumulate = net->pass.accumulate;
+  key.hooks = hooks != NULL;
+  TRY(graphs_enter(net, &key, &mode));
+  if (mode == GRAPH_LAUNCHES)
+    return graphs_launch(net, hooks);
+  enum status status = add_feature_gradient(net, grad_features);
+  for (int i = end - 1; i >= first && status == STATUS_OK; i--)
+    status = backward_one(net, i, last, hooks);
+  return graphs_leave(net, status);
 }
 
 void *net_feature_gradient(struct net *net) {
@@ -372,19 +416,16 @@ enum status net_backward_head(struct net *net, const void *grad_predictions, con
   REQUIRE(!net->used_up, ERR_BUG, "the network was asked for gradients twice after one forward pass");
   net->used_up = true;
   TRY(prepare_partial(net));
-  return run_backward(net, net->head, net->operation_count, grad_predictions, hooks);
+  return run_backward(net, net->head, net->operation_count, grad_predictions, NULL, hooks);
 }
 
 enum status net_backward_encoder(struct net *net, const void *grad_features, const struct net_hooks *hooks) {
-  void *gradient = net_feature_gradient(net);
   if (net->features == 0) {
     REQUIRE(grad_features == NULL, ERR_ARGUMENT,
             "a loss on features needs a hidden layer: without one the features are the inputs and cannot learn");
     return STATUS_OK;
   }
-  if (grad_features != NULL && gradient != NULL)
-    TRY(net->ops->add((size_t)net->rows * (size_t)net_feature_width(net), 1, grad_features, gradient));
-  return run_backward(net, 0, net->head, NULL, hooks);
+  return run_backward(net, 0, net->head, NULL, grad_features, hooks);
 }
 
 enum status net_backward(struct net *net, const void *grad_predictions, const void *grad_features,

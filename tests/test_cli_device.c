@@ -100,6 +100,27 @@ Test(cli_device, sixteen_bit_training_is_evaluated_and_exported_on_the_host) {
   cli_accepted(0, cli_text("export %s -o %s --quiet", run, io_file("model.safetensors")));
 }
 
+/* The same run with passes launched as graphs. */
+static void same_with_graphs(const char *data, const char *options, int ranks) {
+  static int pair;
+  const char *plain = io_file(cli_text("plain%d", pair)), *graphs = io_file(cli_text("graphs%d", pair++));
+  const char *common = cli_text("%s --epochs 3 --device cuda --quiet", options);
+  cli_accepted(ranks, cli_text("train %s -o %s %s", data, plain, common));
+  cli_accepted(ranks, cli_text("train %s -o %s %s --graphs", data, graphs, common));
+  cli_same_runs(plain, graphs);
+}
+
+Test(cli_device, graphs_give_the_same_bits) {
+  const char *images = image_data(16), *table = cli_data("t.h5", 60);
+  const char *options = "--batch 6 --size 16 --model cnn --conr --optimiser sgd --lr 1e-4 --precision f32";
+  same_with_graphs(table, "--batch 16 --hidden 8 --conr", 1);
+  same_with_graphs(images, options, 1);
+  same_with_graphs(images, cli_text("%s --views 3 --micro-batch 2 --batch-norm rank", options), 1);
+  same_with_graphs(images, options, 2); /* MPI through host memory */
+  setenv("EMULATED_CUDA_DEVICES", "2", 1);
+  same_with_graphs(images, cli_text("%s --bucket-mb 0.1", options), 2); /* NCCL */
+}
+
 Test(cli_device, what_is_missing_is_a_sentence) {
   const char *data = cli_data("t.h5", 40), *run = io_file("run");
   char host[256] = "";
@@ -119,6 +140,8 @@ Test(cli_device, what_is_missing_is_a_sentence) {
               cli_text("%s --comm nccl", line));
   cli_refused(0, 2, "precision f64 is the host's alone: use --device cpu, or one of f32, tf32, bf16",
               cli_text("%s --precision f64", line));
+  cli_refused(0, 2, "--graphs has no effect on the host; drop it, or use a GPU by --device cuda",
+              cli_text("train %s -o %s --device cpu --epochs 1 --hidden 8 --graphs", data, run));
   cli_refused(0, 2, "--precision bf16 is for networks of images; give --precision f32 or tf32 for a table",
               cli_text("%s --precision bf16", line));
   setenv("EMULATED_CUDA_MEMORY", "1000000", 1);
