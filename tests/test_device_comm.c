@@ -1,4 +1,4 @@
-/* Communicators on device memory: tests/ranks/rank_device_comm.c holds the cases.  Here without GPUs, on the emulation
+/* Communicators on device memory: tests/ranks/rank_device_comm.c and rank_device_lost.c hold the cases.  Here without GPUs, on the emulation
  * (tests/emulate), where each rank has one of four. */
 #define _GNU_SOURCE /* memmem, nftw */
 #include "tests/emulated.h"
@@ -43,12 +43,16 @@ static void end(void) {
 
 TestSuite(device_comm, .init = begin, .fini = end, .timeout = 900);
 
-static void expect_no_fault(int ranks, const char *const *words) {
+static void expect_no_fault_of(const char *program, int ranks, const char *const *words) {
   struct run_result run;
-  int exit_status = run_ranks_within(RUN_SECONDS, ranks, "rank_device_comm", words, &run);
+  int exit_status = run_ranks_within(RUN_SECONDS, ranks, program, words, &run);
   cr_expect(eq(int, exit_status, 0), "%s on %d ranks%s:\n%s", words[0], ranks,
             run.timed_out ? ", ended at the time limit" : "", run.output);
   run_result_free(&run);
+}
+
+static void expect_no_fault(int ranks, const char *const *words) {
+  expect_no_fault_of("rank_device_comm", ranks, words);
 }
 
 #define WORDS(...)        \
@@ -138,17 +142,17 @@ Test(device_comm, the_id_of_nccl_may_go_by_tcp) {
 Test(device_comm, a_collective_that_hangs_is_found_and_named) {
   static const char *const ways[] = {"wait", "progress", "check"};
   for (int i = 0; i < 3; i++)
-    expect_no_fault(3, WORDS("lost", ways[i]));
-  expect_no_fault(1, WORDS("lost", "wait"));
+    expect_no_fault_of("rank_device_lost", 3, WORDS("hang", ways[i]));
+  expect_no_fault_of("rank_device_lost", 1, WORDS("hang", "wait"));
 }
 
 Test(device_comm, a_collective_that_hangs_is_named_although_giving_up_hangs_too) {
-  expect_no_fault(2, WORDS("lost", "stuck"));
+  expect_no_fault_of("rank_device_lost", 2, WORDS("hang", "stuck"));
 }
 
 Test(device_comm, an_error_that_nccl_reports_is_found_and_named) {
-  expect_no_fault(1, WORDS("error"));
-  expect_no_fault(3, WORDS("error"));
+  expect_no_fault_of("rank_device_lost", 1, WORDS("error"));
+  expect_no_fault_of("rank_device_lost", 3, WORDS("error"));
 }
 
 /* ---- a rank that is killed ---- */
@@ -172,7 +176,7 @@ static char *word_of(const char *name) {
 
 static void run_killed(const char *transport, struct run_result *run, int *exit_status) {
   struct timespec time;
-  *exit_status = run_ranks_within(RUN_SECONDS, 3, "rank_device_comm", WORDS("killed", transport, folder), run);
+  *exit_status = run_ranks_within(RUN_SECONDS, 3, "rank_device_lost", WORDS("killed", transport, folder), run);
   clock_gettime(CLOCK_MONOTONIC, &time);
   char *died = word_of("died");
   double now = (double)time.tv_sec + 1e-9 * (double)time.tv_nsec, after = died != NULL ? now - atof(died) : 1e9;

@@ -1,4 +1,5 @@
-/* Communicators on device memory: every collective against the host communicator, and what happens when a rank is lost.
+/* Communicators on device memory: every collective against the host communicator, and which
+ * transport is chosen.
  *
  *   rank_device_comm list mpi|nccl [case]   all cases, or one, on that transport; rank r works on GPU r
  *   rank_device_comm unordered mpi|nccl     streams that wait for nothing must give wrong sums: else the list proves little
@@ -6,10 +7,7 @@
  *   rank_device_comm shared                 likewise, all ranks on GPU 0
  *   rank_device_comm without-nccl           likewise, where a rank's library has no NCCL
  *   rank_device_comm id-file PATH           the ranks of NCCL find one another by a file
- *   rank_device_comm lost HOW               by NCCL, the third collective is never over; HOW the host finds out: wait,
- *                                           progress, check, or stuck: giving up hangs too
- *   rank_device_comm error                  NCCL reports that a rank is gone
- *   rank_device_comm killed mpi|nccl        the last rank is killed in the middle; the others end with a word
+ *   rank_device_comm id-address             the same by TCP
  *
  * For machines without GPUs: CONR_CUDA_LIBRARY names the emulation, where nothing is done before somebody waits for it.  So
  * whatever a collective reads was at most queued when it was called. */
@@ -27,7 +25,6 @@
 #include <arpa/inet.h>
 #include <math.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -714,154 +711,6 @@ static void id_address(void) {
     expect_refused(device, DEVICE_COMM_NCCL, "on some ranks only");
 }
 
-/* ---------------------------------------------------------------- lost ranks */
-
-enum {
-  COUNT = 1000,
-  AT_ONCE_SECONDS = 40 /* on a very busy machine, an abort that hangs among them; who waits for a rank waits for ever */
-};
-
-/* Everything that may be asked of a communicator, none of which may hang now. */
-static void expect_dead(struct comm *comm, void *block, const char *words) {
-  struct comm_request request = {NULL};
-  int64_t rows[64] = {0}, one = 1;
-  double begin = log_seconds();
-  EXPECT(comm_sum(comm, F32, block, COUNT) == ERR_COMM, "a sum");
-  EXPECT(comm_broadcast(comm, block, 10, 0) == ERR_COMM, "a broadcast");
-  EXPECT(comm_gather_rows(comm, NULL, rows, 4, block) == ERR_COMM, "a gather");
-  EXPECT(comm_sum_start(comm, F32, block, COUNT, &request) == ERR_COMM, "a start");
-  EXPECT(comm_barrier(comm) == ERR_COMM, "a barrier");
-  EXPECT(comm_max_i64(comm, &one, 1) == ERR_COMM, "a maximum");
-  EXPECT(comm_agree(comm, STATUS_OK) == ERR_COMM, "an agreement");
-  EXPECT(comm_device_wait(comm) == ERR_COMM && comm_device_check(comm) == ERR_COMM, "a wait");
-  EXPECT(strstr(status_message(), words) != NULL, "no \"%s\" in: %s", words, status_message());
-  EXPECT(log_seconds() - begin < AT_ONCE_SECONDS, "it took %g s", log_seconds() - begin);
-}
-
-static enum status find_out(struct comm *comm, const char *how, struct comm_request *request) {
-  enum status status = STATUS_OK;
-  bool done = false;
-  if (strcmp(how, "wait") == 0 || strcmp(how, "stuck") == 0) {
-    EXPECT_OK(comm_wait(comm, request)); /* queued: the host does not notice */
-    return comm_device_wait(comm);
-  }
-  for (double begin = log_seconds(); status == STATUS_OK && log_seconds() < begin + AT_ONCE_SECONDS; usleep(1000))
-    status = strcmp(how, "check") == 0 ? comm_device_check(comm) : comm_progress(comm, request, &done);
-  EXPECT(!done, "a sum that hangs is done");
-  return status;
-}
-
-/* On the last rank the third collective hangs; so it does on all others, which wait for that rank. */
-static void lost(const char *how) {
-  struct comm *comm;
-  struct comm_request request;
-  if (record.rank == record.size - 1)
-    setenv("EMULATED_NCCL_HANG", "3", 1);
-  setenv("CONR_COMM_TIMEOUT", "60", 1);
-  if (strcmp(how, "stuck") == 0)
-    setenv("EMULATED_NCCL_ABORT", "hangs", 1);
-  open_device(record.rank);
-  void *data = own_numbers(F32, 1, COUNT), *block = on_device(data, COUNT * sizeof(float));
-  MUST(comm_create_device(host, device, DEVICE_COMM_NCCL, &comm));
-  EXPECT_OK(comm_sum(comm, F32, block, COUNT));
-  EXPECT_OK(comm_broadcast(comm, block, 100, 0));
-  EXPECT_OK(comm_device_wait(comm));
-  EXPECT(comm->timeout_seconds == 60, "CONR_COMM_TIMEOUT is 60, not %g", comm->timeout_seconds);
-  MUST(comm_barrier(host)); /* who gives up early takes the others along */
-  comm->timeout_seconds = 0.5;
-  double begin = log_seconds();
-  EXPECT_OK(comm_sum_start(comm, F32, block, COUNT, &request));
-  enum status status = find_out(comm, how, &request);
-  double seconds = log_seconds() - begin;
-  EXPECT(status == ERR_COMM, "%s", status_name(status));
-  EXPECT(seconds >= 0.5 && seconds < AT_ONCE_SECONDS, "found out after %g s", seconds);
-  EXPECT(strstr(status_message(), "the sum number 3 (1000 f32)") != NULL, "%s", status_message());
-  EXPECT(strstr(status_message(), "CONR_COMM_TIMEOUT") != NULL, "%s", status_message());
-  if (record.rank == 0)
-    printf("%s\n", status_message());
-  expect_dead(comm, block, "the sum number 3");
-  if (strcmp(how, "stuck") == 0) {
-    int end = rank_record_end();
-    fflush(NULL);
-    _Exit(end); /* nothing can be freed: the device would be waited for */
-  }
-  comm_destroy(&comm);
-  device_free(device, &block);
-  memory_free(&data);
-}
-
-static void error(void) {
-  struct comm *comm;
-  setenv("EMULATED_NCCL_ERROR", "2", 1);
-  open_device(record.rank);
-  void *data = own_numbers(F32, 1, COUNT), *block = on_device(data, COUNT * sizeof(float));
-  MUST(comm_create_device(host, device, DEVICE_COMM_NCCL, &comm));
-  EXPECT_OK(comm_sum(comm, F32, block, COUNT));
-  EXPECT_OK(comm_device_wait(comm));
-  MUST(comm_barrier(host));
-  double begin = log_seconds();
-  enum status status = comm_broadcast(comm, block, 100, 0);
-  if (status == STATUS_OK)
-    status = comm_device_wait(comm);
-  EXPECT(status == ERR_COMM && log_seconds() - begin < AT_ONCE_SECONDS, "%s after %g s", status_name(status),
-         log_seconds() - begin);
-  EXPECT(strstr(status_message(), "the broadcast number 2 (100 bytes)") != NULL, "%s", status_message());
-  EXPECT(strstr(status_message(), "remote process exited") != NULL, "%s", status_message());
-  if (record.rank == 0)
-    printf("%s\n", status_message());
-  expect_dead(comm, block, "remote process exited");
-  comm_destroy(&comm);
-  device_free(device, &block);
-  memory_free(&data);
-}
-
-/* A file of the folder, for the test to read: what is printed may be lost when the job is torn down. */
-static void leave_word(const char *folder, const char *name, const char *word) {
-  char path[300];
-  snprintf(path, sizeof path, "%s/%s", folder, name);
-  FILE *file = fopen(path, "w");
-  MUST_HOLD(file != NULL && fputs(word, file) >= 0 && fclose(file) == 0);
-}
-
-/* The clock that all processes of a machine share. */
-static void die(const char *folder) {
-  char seconds[40];
-  snprintf(seconds, sizeof seconds, "%.6f", log_seconds());
-  leave_word(folder, "died", seconds);
-  raise(SIGKILL);
-}
-
-/* As launch/ does it: what happens to one rank alone is said by it, and ends the job. */
-static void killed(const char *folder) {
-  struct comm *comm;
-  char name[40];
-  open_device(record.rank);
-  void *data = own_numbers(F32, 1, COUNT), *block = on_device(data, COUNT * sizeof(float));
-  MUST(comm_create_device(host, device, wanted, &comm));
-  enum status status = STATUS_OK;
-  for (int step = 0; step < 100 && status == STATUS_OK; step++) {
-    struct comm_request request;
-    if (step == 5)
-      comm->timeout_seconds = 2;
-    if (step == 5 && record.rank == record.size - 1)
-      die(folder);
-    status = comm_sum_start(comm, F32, block, COUNT, &request);
-    if (status == STATUS_OK)
-      status = comm_wait(comm, &request);
-    if (status == STATUS_OK)
-      status = comm_device_wait(comm);
-  }
-  EXPECT(status == ERR_COMM, "%s", status_name(status));
-  snprintf(name, sizeof name, "rank%d", record.rank);
-  leave_word(folder, name, status_message());
-  printf("[rank %d/%d %s] %s\n", record.rank, record.size, comm_host(host), status_message());
-  fflush(NULL);
-  usleep(200000); /* let the others speak too */
-  MPI_Abort(MPI_COMM_WORLD, 7);
-}
-
-/* ---------------------------------------------------------------- */
-
 int main(int argc, char **argv) {
   const char *what = argc > 1 ? argv[1] : "list", *word = argc > 2 ? argv[2] : "mpi";
   rank_record_begin(&argc, &argv);
@@ -883,12 +732,6 @@ int main(int argc, char **argv) {
     id_file(word);
   else if (strcmp(what, "id-address") == 0)
     id_address();
-  else if (strcmp(what, "lost") == 0)
-    lost(word);
-  else if (strcmp(what, "error") == 0)
-    error();
-  else if (strcmp(what, "killed") == 0)
-    killed(argc > 3 ? argv[3] : "/tmp");
   else
     EXPECT(false, "no sub-command is named \"%s\"", what);
   device_close(&device);
