@@ -324,7 +324,7 @@ $(BUILD)/libtests.a: $(call object,$(HELPER_SOURCES)) $(BUILD)/helpers
 
 $(call object,$(TEST_SOURCES) $(HELPER_SOURCES)): EXTRA_CFLAGS = $(CRITERION_CFLAGS)
 # Those that open devices export what the conr program does, and so link all of that; the others stay small.
-OPEN_DEVICES := $(shell grep -lE '"(dist/device|dist/comm_device|dist/host_copy|tests/emulated)\.h"' $(TEST_SOURCES) $(RANK_SOURCES) /dev/null)
+OPEN_DEVICES := $(shell grep -lE '"(dist/device|dist/comm_device|dist/host_copy|tests/emulated|tests/device_support)\.h"' $(TEST_SOURCES) $(RANK_SOURCES) /dev/null)
 export_flags = $(if $(filter $(1),$(OPEN_DEVICES)),$(EXPORT_FLAGS))
 $(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a $(BUILD)/exports
 	$(say)LINK $@

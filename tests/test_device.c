@@ -1,7 +1,7 @@
-/* Devices: the host, and a GPU that is emulated (tests/emulate); and the emulation itself, which is to be able to fail. */
+/* Devices: the host, and a GPU that is emulated (tests/emulate). */
 #include "dist/device.h"
 #include "dist/memory.h"
-#include "tests/emulated.h"
+#include "tests/device_support.h"
 #include "tests/run_ranks.h"
 
 #include <criterion/criterion.h>
@@ -14,41 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define MUST(call) cr_assert(eq(int, (call), STATUS_OK), "%s", status_message())
-
-/* The call fails with this code, and its sentence holds this text. */
-#define REFUSED(call, code, text)                                                       \
-  do {                                                                                  \
-    cr_assert(eq(int, (call), (code)), "%s", status_message());                         \
-    cr_assert(ne(ptr, strstr(status_message(), (text)), NULL), "%s", status_message()); \
-  } while (0)
-
-static void need_emulation(void) {
-  if (!emulated_use())
-    cr_skip("there is no emulated CUDA library");
-}
-
-static struct device *open_emulated(void) {
-  struct device *device;
-  need_emulation();
-  MUST(device_open(0, &device));
-  return device;
-}
-
-/* All was given back. */
-static void close_empty(struct device **device) {
-  cr_assert(eq(sz, device_bytes(*device), 0));
-  device_close(device);
-  cr_assert(eq(ptr, *device, NULL));
-  cr_assert(eq(sz, memory_in_use(), 0));
-}
-
-static float *device_floats(struct device *device, size_t count) {
-  void *block;
-  MUST(device_alloc(device, count * sizeof(float), &block));
-  return block;
-}
 
 static void free_floats(struct device *device, float **block) {
   device_free(device, (void **)block);
@@ -121,7 +86,7 @@ Test(host, has_facts_streams_and_events_but_no_graphs) {
 /* --- a GPU: finding and opening ------------------------------------------------------------------------------- */
 
 Test(device, tells_what_it_is) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   const struct device_facts *facts = device_facts(device);
   int count;
   MUST(device_count(&count));
@@ -135,7 +100,7 @@ Test(device, tells_what_it_is) {
   static const char *const parts[] = {"CUDA 1", ", driver 1", ", cuBLASLt 1", ", cuDNN ", ", NCCL 2."};
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
     cr_assert(ne(ptr, strstr(facts->libraries, parts[i]), NULL), "%s: %s", parts[i], facts->libraries);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(device, of_several_is_chosen_by_index) {
@@ -146,7 +111,7 @@ Test(device, of_several_is_chosen_by_index) {
   cr_assert(eq(int, device_facts(device)->index, 2));
   cr_assert(eq(str, (char *)device_facts(device)->bus, "ffff:03:00.0"));
   cr_assert(eq(str, getenv("CUDA_DEVICE_ORDER"), "PCI_BUS_ID"));
-  close_empty(&device);
+  device_close_empty(&device);
   REFUSED(device_open(3, &device), ERR_ARGUMENT, "GPU 3 is asked for, but 3 can be seen: give 0 to 2");
   REFUSED(device_open(-1, &device), ERR_ARGUMENT, "GPU -1");
   cr_assert(eq(ptr, device, NULL));
@@ -235,11 +200,11 @@ static void remember(void *object) {
 
 Test(device, destroys_what_is_attached_from_the_last_to_the_first) {
   static int objects[3] = {10, 11, 12};
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   for (int i = 0; i < 3; i++)
     MUST(device_attach(device, &objects[i], remember));
   cr_assert(eq(int, destroyed_count, 0));
-  close_empty(&device);
+  device_close_empty(&device);
   cr_assert(eq(int, destroyed_count, 3));
   for (int i = 0; i < 3; i++)
     cr_assert(eq(int, destroyed[i], 12 - i));
@@ -248,7 +213,7 @@ Test(device, destroys_what_is_attached_from_the_last_to_the_first) {
 /* --- memory --------------------------------------------------------------------------------------------------- */
 
 Test(device, memory_is_counted_and_copies_come_back) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   static int numbers[1000], back[1000];
   void *block, *other;
   for (int i = 0; i < 1000; i++)
@@ -268,11 +233,11 @@ Test(device, memory_is_counted_and_copies_come_back) {
   cr_assert(eq(sz, device_bytes(device), sizeof numbers));
   device_free(device, &other);
   device_free(device, &other);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(device, memory_of_no_bytes_is_a_block_like_others) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   void *first, *second, *pinned;
   MUST(device_alloc(device, 0, &first));
   MUST(device_alloc_zero(device, 0, &second));
@@ -284,12 +249,12 @@ Test(device, memory_of_no_bytes_is_a_block_like_others) {
   device_free(device, &first);
   device_free(device, &second);
   device_free_pinned(device, &pinned);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(device, many_blocks_freed_in_any_order_leave_nothing) {
   enum { BLOCKS = 300 };
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   void *block[BLOCKS];
   size_t total = 0;
   for (size_t i = 0; i < BLOCKS; i++) {
@@ -302,7 +267,7 @@ Test(device, many_blocks_freed_in_any_order_leave_nothing) {
     device_free(device, &block[at]);
     total -= at + 1;
   }
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(device, that_is_full_says_what_was_asked_what_is_free_and_what_to_reduce) {
@@ -320,11 +285,11 @@ Test(device, that_is_full_says_what_was_asked_what_is_free_and_what_to_reduce) {
   MUST(device_alloc(device, 400000, &more));
   device_free(device, &block);
   device_free(device, &more);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(device, copies_that_leave_their_block_are_refused) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   static char host[200];
   void *block;
   MUST(device_alloc(device, 100, &block));
@@ -334,13 +299,13 @@ Test(device, copies_that_leave_their_block_are_refused) {
   MUST(device_zero(device, (char *)block + 50, 50));
   MUST(device_wait(device));
   device_free(device, &block);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 /* --- streams and events --------------------------------------------------------------------------------------- */
 
 Test(device, host_memory_is_read_at_once_pinned_memory_when_its_turn_comes) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   float *block = device_floats(device, 2), *pinned = pinned_floats(device, 1, 1), host = 1, back[2] = {-1, -1};
   MUST(device_copy(device, block, &host, sizeof host));
   MUST(device_copy(device, block + 1, pinned, sizeof *pinned));
@@ -352,7 +317,7 @@ Test(device, host_memory_is_read_at_once_pinned_memory_when_its_turn_comes) {
   cr_assert(eq(flt, back[1], 2));
   free_floats(device, &block);
   device_free_pinned(device, (void **)&pinned);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 /* One stream brings a number, the main stream takes it: with or without waiting. */
@@ -377,15 +342,15 @@ static float taken(struct device *device, bool waits) {
 }
 
 Test(device, a_stream_that_waits_for_an_event_sees_the_work_before_it) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   cr_assert(eq(flt, taken(device, true), 5));
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(emulation, a_stream_that_does_not_wait_sees_memory_that_nobody_wrote) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   cr_assert(isnan(taken(device, false)));
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(emulation, eager_does_all_at_once) {
@@ -394,11 +359,11 @@ Test(emulation, eager_does_all_at_once) {
   setenv("EMULATED_CUDA_EAGER", "1", 1);
   MUST(device_open(0, &device));
   cr_assert(eq(flt, taken(device, false), 5));
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(device, events_are_reached_in_time_and_can_be_timed) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   struct event *from, *to, *never;
   float *block = device_floats(device, 1);
   bool reached;
@@ -429,12 +394,12 @@ Test(device, events_are_reached_in_time_and_can_be_timed) {
   event_destroy(&to);
   event_destroy(&never);
   free_floats(device, &block);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 /* An event that is recorded anew while a stream waits for its old place. */
 Test(device, a_stream_waits_for_the_place_that_was_recorded_when_it_was_told_to) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   struct stream *stream;
   struct event *event;
   float *block = device_floats(device, 2), *pinned = pinned_floats(device, 2, 3), back[2] = {0};
@@ -453,33 +418,14 @@ Test(device, a_stream_waits_for_the_place_that_was_recorded_when_it_was_told_to)
   device_free_pinned(device, (void **)&pinned);
   event_destroy(&event);
   stream_destroy(&stream);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 /* --- kernels and graphs --------------------------------------------------------------------------------------- */
 
-typedef enum status sums_function(struct stream *stream, int blocks, int threads, const float *x, float *sums);
-typedef enum status add_function(struct stream *stream, int count, float a, const float *x, float *y);
-typedef enum status strange_function(struct stream *stream, float *out);
-typedef enum status products_function(struct stream *stream, int *cases, double *worst);
-
-/* Of tests/emulate/emulated_test.cu. */
-static void *kernel(struct device *device, const char *name) {
-  void *found;
-  MUST(device_symbol(device, name, &found));
-  return found;
-}
-
-static float fetch(struct device *device, const float *from) {
-  float value = 0;
-  MUST(device_copy(device, &value, from, sizeof value));
-  MUST(device_wait(device));
-  return value;
-}
-
 Test(device, a_graph_keeps_work_and_does_it_at_each_launch) {
-  struct device *device = open_emulated();
-  add_function *add = (add_function *)kernel(device, "emulated_test_add");
+  struct device *device = device_emulated();
+  add_function *add = (add_function *)device_test_function(device, "emulated_test_add");
   float *x = device_floats(device, 100), *y = device_floats(device, 100), *ones = pinned_floats(device, 100, 1);
   struct graph *graph;
   MUST(device_zero(device, y, 100 * sizeof *y));
@@ -488,24 +434,24 @@ Test(device, a_graph_keeps_work_and_does_it_at_each_launch) {
   MUST(add(device_main(device), 100, 2, x, y));
   MUST(add(device_main(device), 100, 3, x, y));
   MUST(graph_end(device_main(device), &graph));
-  cr_assert(eq(flt, fetch(device, y + 99), 0));
+  cr_assert(eq(flt, device_float(device, y + 99), 0));
   for (int launch = 1; launch <= 3; launch++) {
     MUST(graph_launch(graph, device_main(device)));
-    cr_assert(eq(flt, fetch(device, y + 99), 5 * (float)launch));
+    cr_assert(eq(flt, device_float(device, y + 99), 5 * (float)launch));
   }
   ones[99] = 10; /* read at the launch */
   MUST(graph_launch(graph, device_main(device)));
-  cr_assert(eq(flt, fetch(device, y + 99), 65));
+  cr_assert(eq(flt, device_float(device, y + 99), 65));
   graph_destroy(&graph);
   free_floats(device, &x);
   free_floats(device, &y);
   device_free_pinned(device, (void **)&ones);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 /* Another stream joins a graph by an event, and leaves it by another; if it does not, the graph is refused. */
 static enum status graph_of_two_streams(struct device *device, bool leaves, float *result) {
-  add_function *add = (add_function *)kernel(device, "emulated_test_add");
+  add_function *add = (add_function *)device_test_function(device, "emulated_test_add");
   float *x = device_floats(device, 1), *y = device_floats(device, 1), one = 1;
   struct stream *stream;
   struct event *fork, *join;
@@ -526,7 +472,7 @@ static enum status graph_of_two_streams(struct device *device, bool leaves, floa
   enum status status = graph_end(device_main(device), &graph);
   if (status == STATUS_OK) {
     MUST(graph_launch(graph, device_main(device)));
-    *result = fetch(device, y);
+    *result = device_float(device, y);
   }
   graph_destroy(&graph);
   free_floats(device, &x);
@@ -538,16 +484,16 @@ static enum status graph_of_two_streams(struct device *device, bool leaves, floa
 }
 
 Test(device, a_graph_takes_in_streams_that_wait_for_it_and_rejoin) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   float result = 0;
   MUST(graph_of_two_streams(device, true, &result));
   cr_assert(eq(flt, result, 11));
   REFUSED(graph_of_two_streams(device, false, &result), ERR_DEVICE, "unjoined work");
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(device, what_a_graph_cannot_keep_is_refused_and_the_stream_goes_on) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   struct stream *stream;
   struct event *outside;
   struct graph *graph;
@@ -574,7 +520,7 @@ Test(device, what_a_graph_cannot_keep_is_refused_and_the_stream_goes_on) {
   device_free(device, &block);
   event_destroy(&outside);
   stream_destroy(&stream);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(device, work_that_fails_is_told_by_whoever_waits) {
@@ -582,7 +528,7 @@ Test(device, work_that_fails_is_told_by_whoever_waits) {
   need_emulation();
   setenv("EMULATED_CUDA_FAULT", "2", 1);
   MUST(device_open(0, &device));
-  add_function *add = (add_function *)kernel(device, "emulated_test_add");
+  add_function *add = (add_function *)device_test_function(device, "emulated_test_add");
   float *x = device_floats(device, 1);
   MUST(device_zero(device, x, sizeof *x));
   MUST(add(device_main(device), 1, 1, x, x));
@@ -591,146 +537,28 @@ Test(device, work_that_fails_is_told_by_whoever_waits) {
   REFUSED(device_wait(device), ERR_DEVICE, "waiting for a stream: unspecified launch failure (cudaErrorLaunchFailure)");
   REFUSED(device_zero(device, x, sizeof *x), ERR_DEVICE, "cudaErrorLaunchFailure");
   free_floats(device, &x);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(device, a_launch_of_no_blocks_is_refused_and_leaves_no_trace) {
-  struct device *device = open_emulated();
-  sums_function *sums = (sums_function *)kernel(device, "emulated_test_sums");
+  struct device *device = device_emulated();
+  sums_function *sums = (sums_function *)device_test_function(device, "emulated_test_sums");
   float *x = device_floats(device, 2048);
   REFUSED(sums(device_main(device), 0, 32, x, x), ERR_DEVICE, "sums: invalid configuration argument");
   REFUSED(sums(device_main(device), 1, 1056, x, x), ERR_DEVICE, "sums: invalid configuration argument");
   MUST(sums(device_main(device), 1, 32, x, x));
   MUST(device_wait(device));
   free_floats(device, &x);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(device, ranges_nest) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   device_range_begin(device, "outer");
   device_range_begin(device, "inner");
   device_range_end(device);
   device_range_end(device);
-  close_empty(&device);
-}
-
-/* --- the emulation -------------------------------------------------------------------------------------------- */
-
-/* Sums of small integers are exact in any order. */
-Test(emulation, threads_of_a_block_meet_at_shuffles_and_barriers) {
-  static const int sizes[] = {32, 64, 96, 256, 1024};
-  static float values[3 * 1024], got[3];
-  struct device *device = open_emulated();
-  sums_function *sums = (sums_function *)kernel(device, "emulated_test_sums");
-  float *x = device_floats(device, 3 * 1024), *out = device_floats(device, 3);
-  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-    float expected[3] = {0};
-    int threads = sizes[s];
-    for (int i = 0; i < 3 * threads; i++) {
-      values[i] = (float)((i * 37 + threads) % 101);
-      expected[i / threads] += values[i];
-    }
-    MUST(device_copy(device, x, values, sizeof(float) * 3 * (size_t)threads));
-    MUST(sums(device_main(device), 3, threads, x, out));
-    MUST(device_copy(device, got, out, sizeof got));
-    MUST(device_wait(device));
-    for (int b = 0; b < 3; b++)
-      cr_assert(eq(flt, got[b], expected[b]), "%d threads, block %d", threads, b);
-  }
-  free_floats(device, &x);
-  free_floats(device, &out);
-  close_empty(&device);
-}
-
-#ifndef __SANITIZE_ADDRESS__ /* which words these two by itself */
-Test(emulation, the_host_may_not_touch_device_memory, .signal = SIGSEGV) {
-  struct device *device = open_emulated();
-  float *x = device_floats(device, 1);
-  MUST(device_zero(device, x, sizeof *x));
-  MUST(device_wait(device));
-  printf("%g\n", (double)*x);
-}
-
-Test(emulation, a_kernel_may_not_leave_its_memory, .signal = SIGABRT) {
-  struct device *device = open_emulated();
-  sums_function *sums = (sums_function *)kernel(device, "emulated_test_sums");
-  float *x = device_floats(device, 64), *out = device_floats(device, 1);
-  MUST(device_zero(device, x, 64 * sizeof *x));
-  MUST(sums(device_main(device), 2, 32, x, out));
-  free_floats(device, &x);
-  free_floats(device, &out);
-  device_close(&device);
-}
-#endif
-
-/* Half a warp sums with lanes that are not there. */
-Test(emulation, a_shuffle_from_a_lane_that_is_not_there_gives_no_number) {
-  struct device *device = open_emulated();
-  sums_function *sums = (sums_function *)kernel(device, "emulated_test_sums");
-  float *x = device_floats(device, 16), *out = device_floats(device, 1);
-  MUST(device_zero(device, x, 16 * sizeof *x));
-  MUST(sums(device_main(device), 1, 16, x, out));
-  cr_assert(isnan(fetch(device, out)));
-  free_floats(device, &x);
-  free_floats(device, &out);
-  close_empty(&device);
-}
-
-/* What shuffles, votes, atomics, bits and two-dimensional grids should give: one number each, where 1 means right. */
-Test(emulation, speaks_the_rest_of_the_language) {
-  enum { CLAIMS = 16 };
-  struct device *device = open_emulated();
-  strange_function *strange = (strange_function *)kernel(device, "emulated_test_language");
-  float *out = device_floats(device, CLAIMS), got[CLAIMS];
-  MUST(device_zero(device, out, CLAIMS * sizeof *out));
-  MUST(strange(device_main(device), out));
-  MUST(device_copy(device, got, out, sizeof got));
-  MUST(device_wait(device));
-  for (int i = 0; i < CLAIMS; i++)
-    cr_assert(eq(flt, got[i], 1), "claim %d", i);
-  free_floats(device, &out);
-  close_empty(&device);
-}
-
-static void run_strange(const char *name) {
-  struct device *device = open_emulated();
-  strange_function *strange = (strange_function *)kernel(device, name);
-  float *out = device_floats(device, 64);
-  MUST(strange(device_main(device), out));
-  device_wait(device);
-}
-
-Test(emulation, a_barrier_that_not_all_threads_reach_ends_the_program, .signal = SIGABRT) {
-  run_strange("emulated_test_stuck");
-}
-
-Test(emulation, a_barrier_in_a_plain_launch_ends_the_program, .signal = SIGABRT) {
-  run_strange("emulated_test_plain_barrier");
-}
-
-/* Thread 0 reads before the last thread has written. */
-Test(emulation, a_missing_barrier_shows) {
-  struct device *device = open_emulated();
-  strange_function *strange = (strange_function *)kernel(device, "emulated_test_no_barrier");
-  float *out = device_floats(device, 1);
-  MUST(strange(device_main(device), out));
-  cr_assert(ne(flt, fetch(device, out), 64));
-  free_floats(device, &out);
-  close_empty(&device);
-}
-
-/* Orders, transpositions, types and biases against three loops: the numbers are small integers and sums exact, but for
- * the rounding of a result to 8 bits of mantissa. */
-Test(emulation, products_of_matrices_are_those_of_three_loops) {
-  struct device *device = open_emulated();
-  products_function *products = (products_function *)kernel(device, "emulated_test_products");
-  int cases = 0;
-  double worst = 1;
-  MUST(products(device_main(device), &cases, &worst));
-  cr_assert(eq(int, cases, 3 * 32 * 2 * 2));
-  cr_assert(eq(dbl, worst, 0));
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 /* --- what nobody pays for ------------------------------------------------------------------------------------- */
@@ -786,7 +614,7 @@ Test(device, is_not_loaded_before_it_is_asked_for) {
   MUST(device_alloc(NULL, 10, &block));
   device_free(NULL, &block);
   cr_assert(eq(ptr, (void *)(uintptr_t)loaded_cuda(), NULL), "%s", loaded_cuda());
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   cr_assert(ne(ptr, (void *)(uintptr_t)loaded_cuda(), NULL));
-  close_empty(&device);
+  device_close_empty(&device);
 }

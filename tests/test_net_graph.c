@@ -7,14 +7,12 @@
 #include "model/cnn.h"
 #include "model/mlp.h"
 #include "model/net.h"
-#include "tests/emulated.h"
+#include "tests/device_support.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MUST(call) cr_assert(eq(int, (call), STATUS_OK), "%s", status_message())
 
 enum { ROWS = 6, SIZE = 16, PIXELS = SIZE * SIZE * 3, STEPS = 8 };
 
@@ -115,9 +113,7 @@ static void train(struct side *side, int64_t rows, bool accumulate, const struct
 
 static void open_both(struct device **device, struct side sides[2], enum precision precision) {
   const struct ops *ops;
-  if (!emulated_use())
-    cr_skip("there is no emulated CUDA library");
-  MUST(device_open(0, device));
+  *device = device_emulated();
   MUST(ops_open(*device, precision, &ops));
   open_side(&sides[0], *device, ops, true);
   open_side(&sides[1], *device, ops, false);
@@ -187,9 +183,7 @@ Test(net_graph, training_with_dropout_is_not_kept) {
   int64_t samples[ROWS] = {0, 1, 2, 3, 4, 5};
   struct mlp_spec spec = {.inputs = 4, .hidden = hidden, .hidden_count = 1, .dropout = 0.5, .outputs = 1};
   void *inputs, *there;
-  if (!emulated_use())
-    cr_skip("there is no emulated CUDA library");
-  MUST(device_open(0, &device));
+  device = device_emulated();
   MUST(ops_open(device, PRECISION_F32, &ops));
   MUST(mlp_create(ops, &spec, ROWS, &net));
   MUST(net_initialise(net, 0));

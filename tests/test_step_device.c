@@ -6,28 +6,12 @@
 #include "dist/memory.h"
 #include "launch/step_clock.h"
 #include "launch/upload.h"
-#include "tests/emulated.h"
+#include "tests/device_support.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <string.h>
 #include <unistd.h>
-
-#define MUST(call) cr_assert(eq(int, (call), STATUS_OK), "%s", status_message())
-
-static struct device *open_emulated(void) {
-  struct device *device;
-  if (!emulated_use())
-    cr_skip("there is no emulated CUDA library");
-  MUST(device_open(0, &device));
-  return device;
-}
-
-static void close_empty(struct device **device) {
-  cr_assert(eq(sz, device_bytes(*device), 0));
-  device_close(device);
-  cr_assert(eq(sz, memory_in_use(), 0));
-}
 
 /* --- batches -------------------------------------------------------------------------------------------------- */
 
@@ -87,7 +71,7 @@ Test(upload, on_the_host_a_batch_stays_where_it_is) {
 
 /* Sent ahead or not, five in turn through two slots. */
 Test(upload, each_batch_arrives_whole) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   struct upload *upload;
   MUST(upload_create(device, &sizes, &upload));
   for (int step = 0; step < 5; step++) {
@@ -101,12 +85,12 @@ Test(upload, each_batch_arrives_whole) {
   }
   MUST(upload_ahead(upload, NULL)); /* there is no next one */
   upload_destroy(&upload);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 /* What was sent ahead is of another step when an epoch was left on the way. */
 Test(upload, a_batch_that_was_sent_in_vain_is_not_taken_for_another) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   struct upload *upload;
   struct batch ahead = make_batch(device, 7, 70), wanted = make_batch(device, 8, 80), there;
   MUST(upload_create(device, &sizes, &upload));
@@ -117,12 +101,12 @@ Test(upload, a_batch_that_was_sent_in_vain_is_not_taken_for_another) {
   upload_destroy(&upload);
   free_batch(device, &wanted);
   free_batch(device, &ahead);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 /* The loader refills a batch's memory once it is released: the second half shows that it must not do so earlier. */
 Test(upload, memory_may_change_after_the_release_and_not_before) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   struct upload *upload;
   MUST(upload_create(device, &sizes, &upload));
   for (int early = 0; early < 2; early++) {
@@ -140,11 +124,11 @@ Test(upload, memory_may_change_after_the_release_and_not_before) {
     free_batch(device, &batch);
   }
   upload_destroy(&upload);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 Test(upload, a_batch_that_does_not_fit_is_refused) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   struct upload *upload;
   struct upload_sizes small = sizes;
   struct batch batch = make_batch(device, 0, 1), there;
@@ -153,7 +137,7 @@ Test(upload, a_batch_that_does_not_fit_is_refused) {
   cr_expect(eq(int, upload_take(upload, &batch, &there), ERR_BUG));
   upload_destroy(&upload);
   free_batch(device, &batch);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 /* --- the clock ------------------------------------------------------------------------------------------------ */
@@ -210,7 +194,7 @@ Test(step_clock, a_step_of_many_phases_is_counted_whole) {
 
 /* After a failure a step may be left twice. */
 Test(step_clock, reads_the_events_of_a_device) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   struct step_clock *clock;
   double seconds[STEP_PHASES];
   MUST(step_clock_create(device, &clock));
@@ -224,7 +208,7 @@ Test(step_clock, reads_the_events_of_a_device) {
   cr_expect(ge(dbl, seconds[PHASE_FORWARD], 0));
   cr_expect(ge(dbl, seconds[PHASE_UPDATE], 0));
   step_clock_destroy(&clock);
-  close_empty(&device);
+  device_close_empty(&device);
 }
 
 /* --- device memory from the host ------------------------------------------------------------------------------ */
@@ -256,7 +240,7 @@ Test(host_copy, changes_what_lies_on_the_host) {
 }
 
 Test(host_copy, changes_what_lies_on_a_device) {
-  struct device *device = open_emulated();
+  struct device *device = device_emulated();
   fetch_and_store(device);
-  close_empty(&device);
+  device_close_empty(&device);
 }
