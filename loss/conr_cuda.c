@@ -239,6 +239,7 @@ static enum status size_batch(struct conr_device *conr, const struct conr_batch 
           "a global batch of %lld rows is too large; the limit is %d", (long long)conr->rows,
           INT32_MAX - CONR_ALIGN - 1);
   conr->own_rows = batch->rows;
+  conr->multiplied = 0;
   conr->pitch = padded(conr->rows);
   TRY(grow(conr, conr->rows, most_own));
   set_columns(conr, &conr->columns);
@@ -272,10 +273,6 @@ static enum status exchange_row_scalars(struct conr_device *conr) {
   return comm_sum(conr->comm, F64, conr->found->totals, CONR_TOTALS);
 }
 
-static double sweep_flops(const struct conr_device *conr, double computed_share, bool gradient) {
-  return (gradient ? 6.0 : 2.0) * computed_share * (double)conr->own_rows * (double)conr->rows * conr->features;
-}
-
 enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
                              void *grad_features) {
   struct conr_device_sweep sweeps[2];
@@ -292,7 +289,7 @@ enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *
   conr->result = (struct conr_result){.rows = conr->rows,
                                       .path = count == 1 ? CONR_DENSE : CONR_BANDED,
                                       .computed_share = computed_share,
-                                      .gemm_flops = sweep_flops(conr, computed_share, grad_features != NULL),
+                                      .gemm_flops = 2.0 * conr->multiplied * conr->features,
                                       .bytes_received = comm_traffic(conr->comm).gather_bytes - received,
                                       .workspace_bytes = conr->bytes + product_bytes(conr->product)};
   return device_copy(conr->device, conr->report, conr->found, sizeof *conr->report);

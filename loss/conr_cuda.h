@@ -82,7 +82,8 @@ struct conr_device {
 
   /* The batch at hand. */
   int64_t rows, pitch, own_first, own_rows;
-  struct conr_result result; /* as far as the host knows it */
+  double multiplied;         /* pairs in all matrix products so far */
+  struct conr_result result; /* as far as the host knows it         */
 };
 
 /* Rows of a batch from which CONR_AUTO plans: below, a dense batch takes less time than the wait for the plan. */

@@ -165,6 +165,7 @@ static enum status similarities(struct conr_device *conr, const struct conr_devi
                               conr->stream));
     own = conr->bands.q_own;
   }
+  conr->multiplied += (double)panel->rows * (double)panel->columns;
   return product_similarities(conr->product, panel->rows, panel->columns, conr->stride, 1 / conr->options.t, own,
                               q_of(conr, sweep, panel), panel->similarity);
 }
@@ -202,27 +203,31 @@ enum status conr_forward_device(struct conr_device *conr, const struct conr_devi
 
 /* --- backward ----------------------------------------------------------------------------------------------- */
 
-/* tile [panel rows, stride] = sum_j H_ij q_j over the panel's columns. */
+/* tile [panel rows, stride] = sum_j H_ij q_j over the panel's columns.  kept: its similarities are still there. */
 static enum status panel_gradient(struct conr_device *conr, const struct conr_device_sweep *sweep,
-                                  const struct conr_panel *panel) {
+                                  const struct conr_panel *panel, bool kept) {
   void *h = conr->dtype == BF16 ? conr->coefficients : panel->similarity;
-  TRY(similarities(conr, sweep, panel));
+  if (!kept)
+    TRY(similarities(conr, sweep, panel));
   TRY(conr_coefficients_launch(&conr->rule, conr->found, columns_of(conr, sweep), panel, sweep->pairs, conr->dtype, h,
                                conr->stream));
+  conr->multiplied += (double)panel->rows * (double)panel->columns;
   return product_gradients(conr->product, panel->rows, panel->columns, conr->stride, h, q_of(conr, sweep, panel),
                            conr->tile);
 }
 
-/* Where bands are swept one after the other a row's gradient has two parts, which are added before it is finished. */
-static enum status backward_sweep(struct conr_device *conr, const struct conr_device_sweep *sweep, double factor,
-                                  const void *features, void *grad) {
+/* Where bands are swept one after the other a row's gradient has two parts, which are added before it is finished.
+ * kept: the last panel's similarities are there, as its own forward sweep left them; so that panel is the first. */
+static enum status backward_sweep(struct conr_device *conr, const struct conr_device_sweep *sweep, bool kept,
+                                  double factor, const void *features, void *grad) {
   size_t row = (size_t)conr->features * dtype_size(conr->dtype);
+  int64_t last = panel_count(conr, sweep->panel_rows) - 1;
   TRY(conr_scales_launch(&conr->rule, conr->found, columns_of(conr, sweep),
                          sweep->order == NULL ? NULL : sweep->order->order, conr->exchange, conr->stream));
-  for (int64_t p = 0; p < panel_count(conr, sweep->panel_rows); p++) {
+  for (int64_t p = last; p >= 0; p--) {
     struct conr_panel panel = panel_at(conr, sweep, p);
     size_t from = (size_t)panel.first_own * row;
-    TRY(panel_gradient(conr, sweep, &panel));
+    TRY(panel_gradient(conr, sweep, &panel, kept && p == last));
     if (panel.own != NULL)
       TRY(conr_add_rows_launch(panel.rows, conr->stride, panel.own, conr->tile, conr->bands.grad, conr->stream));
     else
@@ -239,12 +244,12 @@ enum status conr_backward_device(struct conr_device *conr, const struct conr_dev
   if (conr->own_rows == 0)
     return STATUS_OK;
   if (count == 1)
-    return backward_sweep(conr, &sweeps[0], factor, features, grad);
+    return backward_sweep(conr, &sweeps[0], true, factor, features, grad);
   /* Begin in the order that the forward sweeps left. */
   TRY(device_zero(conr->device, conr->bands.grad, (size_t)conr->own_rows * (size_t)conr->stride * sizeof(float)));
-  TRY(backward_sweep(conr, &sweeps[1], factor, features, grad));
+  TRY(backward_sweep(conr, &sweeps[1], true, factor, features, grad));
   TRY(order_columns(conr, &sweeps[0]));
-  TRY(backward_sweep(conr, &sweeps[0], factor, features, grad));
+  TRY(backward_sweep(conr, &sweeps[0], false, factor, features, grad));
   return conr_finish_launch(conr->dtype, conr->own_rows, conr->features, conr->stride, factor, conr->bands.grad,
                             features, conr->inverse, grad, conr->stream);
 }

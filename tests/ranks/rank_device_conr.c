@@ -251,13 +251,14 @@ static void equal(void) {
   conr_case_free(&large);
 }
 
-static void edges(void) {
+/* One loss for all: what an earlier call left in its memory is no part of a later one's result. */
+static void changing_sizes(enum conr_path path) {
   static const int64_t sizes[] = {40, 0, 130, 1, 2, 200, 199};
   struct conr_device *conr;
   struct conr_options options;
   conr_options_default(&options);
   options.w = 2;
-  options.path = CONR_BANDED;
+  options.path = path;
   MUST(losses->conr_create(device, data, PRECISION_F32, 8, 1, &options, &conr));
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
     struct conr_case given = conr_case_random(sizes[i], 8, 1, 5, 20 + i);
@@ -270,13 +271,18 @@ static void edges(void) {
     double error = grad_error(outcome.grad, whole, 1, first * 8, rows_of_rank[record.rank] * 8, sizes[i] * 8);
     EXPECT_OK(outcome.status);
     EXPECT(golden_scalar_error(outcome.result.loss, wanted.loss) <= 2e-5 && error <= 1e-4,
-           "%lld rows: loss %g, wanted %g; gradient error %g", (long long)sizes[i], outcome.result.loss, wanted.loss,
-           error);
+           "%lld rows, %s: loss %g, wanted %g; gradient error %g", (long long)sizes[i], path_names[path],
+           outcome.result.loss, wanted.loss, error);
     free(outcome.grad);
     free(whole);
     conr_case_free(&given);
   }
   losses->conr_destroy(&conr);
+}
+
+static void edges(void) {
+  changing_sizes(CONR_DENSE);
+  changing_sizes(CONR_BANDED);
   struct conr_case given = conr_case_random(80, 6, 1, 5, 2);
   given.options.w = 2;
   for (int k = 0; k < 6; k++)
@@ -352,6 +358,9 @@ static void memory(void) {
       if (path == CONR_BANDED) /* sorted rows, the rows of a panel, float32 sums of the own gradient; orders */
         limit += matrix + panel_rows * row + own * row + 128 * (size_t)rows + 65536;
       EXPECT(used <= limit, "%s: %zu bytes beside a limit of %zu", path_names[path], used, limit);
+      double product = 2.0 * (double)own * (double)(rows * features); /* the gradient finds its similarities there */
+      EXPECT(path == CONR_BANDED || outcome.result.gemm_flops == 2 * product, "%g operations, wanted %g",
+             outcome.result.gemm_flops, 2 * product);
       EXPECT(outcome.result.workspace_bytes <= used + products, "it says %zu of %zu bytes",
              outcome.result.workspace_bytes, used + products);
       free(outcome.grad);
