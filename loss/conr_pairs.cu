@@ -6,7 +6,8 @@
  * cache.  About 40 instructions a pair, exp among them, stay below that.
  *
  * Each is there twice: shifted (float32) and wide (double, rarely taken, not tuned).  Which one a batch needs is known to
- * the device alone: both are launched, and one of them returns at once. */
+ * the device alone, unless the labels have no say in it: both are launched, and one of them returns at once, so the wide
+ * one's grid is small and walks. */
 #include "loss/conr_kernels.h"
 
 #include "loss/kernels.cuh"
@@ -14,6 +15,18 @@
 #define SUM_ROWS 4  /* rows of a block of the sums */
 #define COEF_ROWS 8 /* rows of a thread of the coefficients */
 #define COEF_AHEAD 4
+#define WIDE_BLOCKS 1056 /* of a wide kernel, at most: 8 for each of 132 processors */
+
+/* Can a batch be wide?  It depends on the labels where a push grows with their distance (pair_rule_span). */
+static bool may_be_wide(const struct pair_rule &rule) {
+  struct pair_rule equal_labels = rule;
+  pair_rule_span(&equal_labels, 0, PAIR_EXPONENTS_F32);
+  return rule.push_rate > 0 || equal_labels.wide;
+}
+
+static unsigned wide_blocks(int64_t blocks) {
+  return (unsigned)(blocks < WIDE_BLOCKS ? blocks : WIDE_BLOCKS);
+}
 
 /* --- distances ------------------------------------------------------------------------------------------------ */
 
@@ -179,7 +192,7 @@ struct wide_sums {
   }
 };
 
-/* One row a block. */
+/* One row a block at a time. */
 static __global__ void __launch_bounds__(THREADS)
     wide_sums_kernel(struct pair_rule rule, const struct conr_found *found, struct conr_columns columns,
                      struct conr_panel panel, int pairs, struct pair_sums *sums) {
@@ -187,18 +200,20 @@ static __global__ void __launch_bounds__(THREADS)
   if (!found->wide)
     return;
   const struct pair_numbers_f32 numbers = pair_numbers_of_f32(&rule);
-  int row = (int)blockIdx.x;
-  int64_t place = place_of_row(panel, row);
-  wide_sums own;
-  pair_sums_begin(&own.sums);
-  for (int64_t c = threadIdx.x; c < panel.columns; c += THREADS) {
-    float d, dp;
-    one_distance(rule, columns, place, panel.first + c, &d, &dp);
-    pair_add_wide_f32(&numbers, pairs, panel.similarity[row * panel.columns + c], d, dp, &own.sums);
+  for (int row = (int)blockIdx.x; row < panel.rows; row += (int)gridDim.x) {
+    int64_t place = place_of_row(panel, row);
+    wide_sums own;
+    pair_sums_begin(&own.sums);
+    for (int64_t c = threadIdx.x; c < panel.columns; c += THREADS) {
+      float d, dp;
+      one_distance(rule, columns, place, panel.first + c, &d, &dp);
+      pair_add_wide_f32(&numbers, pairs, panel.similarity[row * panel.columns + c], d, dp, &own.sums);
+    }
+    join_block(tree, own);
+    if (threadIdx.x == 0)
+      pair_sums_join(true, &sums[own_of_row(panel, row)], &own.sums);
+    __syncthreads(); /* before the next row's sums take the tree */
   }
-  join_block(tree, own);
-  if (threadIdx.x == 0)
-    pair_sums_join(true, &sums[own_of_row(panel, row)], &own.sums);
 }
 
 extern "C" enum status conr_sums_launch(const struct pair_rule *rule, const struct conr_found *found,
@@ -213,8 +228,9 @@ extern "C" enum status conr_sums_launch(const struct pair_rule *rule, const stru
   else
     LAUNCH_BLOCKS(sums_kernel<false>, blocks, THREADS, cuda_stream(stream), *rule, found, *columns, *panel, (int)pairs,
                   sums);
-  LAUNCH_BLOCKS(wide_sums_kernel, panel->rows, THREADS, cuda_stream(stream), *rule, found, *columns, *panel, (int)pairs,
-                sums);
+  if (may_be_wide(*rule))
+    LAUNCH_BLOCKS(wide_sums_kernel, wide_blocks(panel->rows), THREADS, cuda_stream(stream), *rule, found, *columns,
+                  *panel, (int)pairs, sums);
   return cuda_launched("the sums of ConR");
 }
 
@@ -282,21 +298,25 @@ static __device__ __forceinline__ struct pair_scales wide_scales(const double *s
   return at;
 }
 
-/* One pair a thread. */
+/* One pair a thread at a time. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     wide_coefficients_kernel(struct pair_rule rule, const struct conr_found *found, struct conr_columns columns,
                              struct conr_panel panel, int pairs, T *out) {
-  int64_t c = thread_number(), row = blockIdx.y, at = row * panel.columns + c;
-  if (!found->wide || c >= panel.columns)
+  if (!found->wide)
     return;
   const struct pair_numbers_f32 numbers = pair_numbers_of_f32(&rule);
-  int64_t place = place_of_row(panel, (int)row);
-  float d, dp;
-  one_distance(rule, columns, place, panel.first + c, &d, &dp);
-  struct pair_scales own = wide_scales((const double *)columns.scales, columns.pitch, place);
-  struct pair_scales other = wide_scales((const double *)columns.scales, columns.pitch, panel.first + c);
-  from_float(pair_coefficient_wide_f32(&numbers, pairs, panel.similarity[at], d, dp, &own, &other), &out[at]);
+  const double *scales = (const double *)columns.scales;
+  int64_t count = panel.rows * panel.columns, step = (int64_t)gridDim.x * THREADS;
+  for (int64_t at = thread_number(); at < count; at += step) {
+    int64_t row = at / panel.columns, column = panel.first + at % panel.columns;
+    int64_t place = place_of_row(panel, (int)row);
+    float d, dp;
+    one_distance(rule, columns, place, column, &d, &dp);
+    struct pair_scales own = wide_scales(scales, columns.pitch, place);
+    struct pair_scales other = wide_scales(scales, columns.pitch, column);
+    from_float(pair_coefficient_wide_f32(&numbers, pairs, panel.similarity[at], d, dp, &own, &other), &out[at]);
+  }
 }
 
 template <typename T>
@@ -304,11 +324,13 @@ static void coefficients(const struct pair_rule &rule, const struct conr_found *
                          const struct conr_columns &columns, const struct conr_panel &panel, int pairs, T *out,
                          struct stream *stream) {
   dim3 fours(blocks_of(panel.columns, 4 * THREADS), blocks_of(panel.rows, COEF_ROWS));
-  dim3 ones(blocks_of(panel.columns, THREADS), (unsigned)panel.rows);
+  int64_t ones = (panel.rows * panel.columns + THREADS - 1) / THREADS;
   void (*shifted)(struct pair_rule, const struct conr_found *, struct conr_columns, struct conr_panel, int, T *) =
       columns.targets == 1 ? coefficients_kernel<true, T> : coefficients_kernel<false, T>;
   LAUNCH(shifted, fours, THREADS, cuda_stream(stream), rule, found, columns, panel, pairs, out);
-  LAUNCH(wide_coefficients_kernel<T>, ones, THREADS, cuda_stream(stream), rule, found, columns, panel, pairs, out);
+  if (may_be_wide(rule))
+    LAUNCH(wide_coefficients_kernel<T>, wide_blocks(ones), THREADS, cuda_stream(stream), rule, found, columns, panel,
+           pairs, out);
 }
 
 extern "C" enum status conr_coefficients_launch(const struct pair_rule *rule, const struct conr_found *found,

@@ -249,6 +249,10 @@ static void equal(void) {
   struct conr_case large = conr_case_random(500, 40, 1, 4, 77); /* several panels of a band */
   check_against_host(&large, "500 rows", true, limit_at(0.07));
   conr_case_free(&large);
+  struct conr_case wide = conr_case_random(1100, 4, 1, 4, 78); /* more than a wide kernel's grid takes at once */
+  wide.options.t = 0.01;
+  check_against_host(&wide, "1100 rows, wide", true, limit_at(0.01));
+  conr_case_free(&wide);
 }
 
 /* One loss for all: what an earlier call left in its memory is no part of a later one's result. */
