@@ -60,19 +60,38 @@ static __device__ __forceinline__ struct four_columns load_columns(const struct 
   return four;
 }
 
+/* Of values [targets, pitch] at a row's place and at four columns. */
+static __device__ __forceinline__ void four_distances(enum pair_distance distance, const float *values, int64_t pitch,
+                                                      int targets, int64_t place, int64_t column, float (&d)[4]) {
+  UNROLL
+  for (int j = 0; j < 4; j++)
+    d[j] = 0;
+  for (int k = 0; k < targets; k++, values += pitch) {
+    float own = values[place], four[4];
+    load4(values + column, four);
+    UNROLL
+    for (int j = 0; j < 4; j++)
+      d[j] = pair_distance_add_f32(distance, d[j], own - four[j]);
+  }
+  UNROLL
+  for (int j = 0; j < 4; j++)
+    d[j] = pair_distance_end_f32(distance, d[j]);
+}
+
 /* d and dp of one row and four columns; d is NaN where the column is the row itself.  SINGLE: labels of one component. */
 template <bool SINGLE>
 static __device__ __forceinline__ void distances(const struct pair_rule &rule, const struct conr_columns &columns,
                                                  const struct four_columns &four, int64_t place, float label,
                                                  float prediction, int64_t column, float (&d)[4], float (&dp)[4]) {
+  if (!SINGLE) {
+    four_distances(rule.distance, columns.labels, columns.pitch, columns.targets, place, column, d);
+    four_distances(rule.distance, columns.predictions, columns.pitch, columns.targets, place, column, dp);
+  }
   UNROLL
   for (int j = 0; j < 4; j++) {
     if (SINGLE) {
       d[j] = pair_size_f32(label - four.label[j]);
       dp[j] = pair_size_f32(prediction - four.prediction[j]);
-    } else {
-      d[j] = distance_between(rule.distance, columns.labels, columns.pitch, columns.targets, place, column + j);
-      dp[j] = distance_between(rule.distance, columns.predictions, columns.pitch, columns.targets, place, column + j);
     }
     if (column + j == place)
       d[j] = NAN;

@@ -30,7 +30,7 @@ CONR_PAIR_INLINE REAL NAME(pair_distance_add)(enum pair_distance distance, REAL 
 }
 
 CONR_PAIR_INLINE REAL NAME(pair_distance_end)(enum pair_distance distance, REAL sum) {
-  return distance == PAIR_EUCLIDEAN ? (REAL)sqrt((double)sum) : sum;
+  return distance == PAIR_EUCLIDEAN ? NAME(pair_root)(sum) : sum;
 }
 
 /* high - low > w, in the very expression of the masks for one component: no pair at the limit is lost by sorting. */

@@ -167,3 +167,14 @@ Test(pair, exponential_is_within_two_units_in_the_last_place) {
   }
   cr_assert(eq(flt, pair_exp_f32(-88), 0));
 }
+
+/* Distances of several components decide masks: what was taken by way of double must stay, bit by bit. */
+Test(pair, roots_have_the_bits_of_double_ones) {
+  for (uint32_t bits = 0; bits <= 0x7f800000u; bits += 977) {
+    float x, got, wanted;
+    memcpy(&x, &bits, sizeof x);
+    got = pair_root_f32(x);
+    wanted = (float)sqrt((double)x);
+    cr_assert(memcmp(&got, &wanted, sizeof got) == 0, "the root of %a is %a, wanted %a", x, got, wanted);
+  }
+}
