@@ -27,7 +27,7 @@ struct product_key {
   enum precision precision;
   int64_t rows, in, out;
   int wide, biased;
-  int alignment[3]; /* of what is multiplied and of the result, in bytes */
+  int alignment[4]; /* of what is multiplied, of the result and of the bias, in bytes */
 };
 
 /* One matrix product of one shape, ready to be queued. */
@@ -35,7 +35,7 @@ struct product {
   struct product_key key;
   uint64_t last_use;
   cublasLtMatmulDesc_t desc;
-  cublasLtMatrixLayout_t layouts[3]; /* as alignment */
+  cublasLtMatrixLayout_t layouts[3]; /* of what is multiplied and of the result */
   cublasLtMatmulAlgo_t algorithm;
   size_t workspace;
   bool refused; /* cuBLASLt has nothing for it */
@@ -125,7 +125,7 @@ static cublasStatus_t lay_out(struct product *product, cudaDataType_t value, cud
   return code;
 }
 
-static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, const int alignment[3]) {
+static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, const int alignment[]) {
   static const cublasLtMatmulPreferenceAttributes_t names[4] = {
       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
       CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
@@ -144,8 +144,8 @@ static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, const int al
   return code;
 }
 
-/* The library's first advice, which depends on the shape alone and takes no measurement: so that all ranks, and a run that
- * is resumed, compute the same bits. */
+/* The library's first advice, which depends on the shape and on what arrays lie on, and takes no measurement: so that all
+ * ranks, and a run that is resumed, compute the same bits.  It reads where the bias lies, which is set before. */
 static enum status choose(struct ops_cuda *context, struct product *product) {
   cublasLtMatmulPreference_t preference;
   cublasLtMatmulHeuristicResult_t advice;
@@ -166,7 +166,21 @@ static enum status choose(struct ops_cuda *context, struct product *product) {
   return STATUS_OK;
 }
 
-static enum status product_create(struct ops_cuda *context, const struct product_key *key, struct product **out) {
+/* The three matrices of a product, and its bias or NULL. */
+struct operands {
+  const void *first, *second, *bias;
+  void *result;
+};
+
+static enum status set_bias(struct product *product, const struct operands *operands) {
+  if (operands->bias == NULL)
+    return STATUS_OK;
+  return check(set(product->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &operands->bias, sizeof operands->bias),
+               "the bias of a product");
+}
+
+static enum status product_create(struct ops_cuda *context, const struct product_key *key,
+                                  const struct operands *operands, struct product **out) {
   cudaDataType_t value = type_of(precision_dtype(key->precision));
   cudaDataType_t result = key->kind == BACKWARD_WEIGHTS || (key->kind == FORWARD && key->wide) ? CUDA_R_32F : value;
   struct product *product;
@@ -175,6 +189,7 @@ static enum status product_create(struct ops_cuda *context, const struct product
   product->key = *key;
   TRY_GOTO(check(describe(product, result), "describing a product"), out);
   TRY_GOTO(check(lay_out(product, value, result), "describing matrices"), out);
+  TRY_GOTO(set_bias(product, operands), out);
   TRY_GOTO(choose(context, product), out);
   *out = product;
   return STATUS_OK;
@@ -184,7 +199,8 @@ out:
 }
 
 /* Found, or made in place of the one that was not used for longest. */
-static enum status product_for(struct ops_cuda *context, const struct product_key *key, struct product **out) {
+static enum status product_for(struct ops_cuda *context, const struct product_key *key, const struct operands *operands,
+                               struct product **out) {
   struct product **oldest = &context->products[0];
   for (int i = 0; i < BLAS_PRODUCTS; i++) {
     struct product **place = &context->products[i];
@@ -197,7 +213,7 @@ static enum status product_for(struct ops_cuda *context, const struct product_ke
   }
   if (*oldest == NULL || memcmp(&(*oldest)->key, key, sizeof *key) != 0) {
     product_destroy(oldest);
-    TRY(product_create(context, key, oldest));
+    TRY(product_create(context, key, operands, oldest));
   }
   (*oldest)->last_use = ++context->uses;
   *out = *oldest;
@@ -214,12 +230,6 @@ static int alignment_of(const void *data) {
   return bytes;
 }
 
-/* The three matrices of a product, and its bias or NULL. */
-struct operands {
-  const void *first, *second, *bias;
-  void *result;
-};
-
 static enum status find(struct ops_cuda *context, enum product_kind kind, enum precision precision, int64_t rows,
                         const struct linear_shape *shape, const struct operands *operands, struct product **out) {
   struct product_key key;
@@ -234,14 +244,13 @@ static enum status find(struct ops_cuda *context, enum product_kind kind, enum p
   key.alignment[0] = alignment_of(operands->first);
   key.alignment[1] = alignment_of(operands->second);
   key.alignment[2] = alignment_of(operands->result);
-  return product_for(context, &key, out);
+  key.alignment[3] = alignment_of(operands->bias);
+  return product_for(context, &key, operands, out);
 }
 
 static enum status run(struct ops_cuda *context, struct product *product, const struct operands *operands) {
   const float one = 1, zero = 0;
-  if (operands->bias != NULL)
-    TRY(check(set(product->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &operands->bias, sizeof operands->bias),
-              "the bias of a product"));
+  TRY(set_bias(product, operands));
   return check(cublasLtMatmul(context->blas, product->desc, &one, operands->first, product->layouts[0],
                               operands->second, product->layouts[1], &zero, operands->result, product->layouts[2],
                               operands->result, product->layouts[2], &product->algorithm, context->blas_workspace,

@@ -1,7 +1,8 @@
 /* Products of matrices as cuBLASLt is asked for them, by oneDNN on the host: float32 and bfloat16, sums in float32.
  *
  * What the real one refuses is refused here too: other types, layouts that do not fit, memory that is not the device's.
- * An attribute that this file does not know ends the program. */
+ * So is a request for an algorithm before the bias is set, whose address the real one reads then.  An attribute that this
+ * file does not know ends the program. */
 #include "emulated_cuda.h"
 
 #include <cublasLt.h>
@@ -350,7 +351,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   cublasStatus_t status = check(*in(wanted), *in(a), *in(b), *in(c), *in(d));
   if (status != CUBLAS_STATUS_SUCCESS)
     return status;
-  if (asked < 1)
+  if (asked < 1 || (in(wanted)->epilogue == CUBLASLT_EPILOGUE_BIAS && in(wanted)->bias == nullptr))
     return CUBLAS_STATUS_INVALID_VALUE;
   if (!lies_well(*in(a), in(own)->alignment_a) || !lies_well(*in(b), in(own)->alignment_b))
     return CUBLAS_STATUS_NOT_SUPPORTED;
