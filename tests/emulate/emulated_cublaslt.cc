@@ -1,4 +1,5 @@
-/* Products of matrices as cuBLASLt is asked for them, by oneDNN on the host: float32 and bfloat16, sums in float32.
+/* Products of matrices as cuBLASLt is asked for them, by oneDNN on the host: float32 and bfloat16, sums in float32.  With
+ * FAST_TF32 float32 is read as TF32, with 10 bits of mantissa.
  *
  * What the real one refuses is refused here too: other types, layouts that do not fit, memory that is not the device's.
  * So is a request for an algorithm before the bias is set, whose address the real one reads then.  An attribute that this
@@ -108,6 +109,18 @@ float number(const void *data, cudaDataType type, size_t i) {
                              : static_cast<const float *>(data)[i];
 }
 
+/* As tensor cores read float32: to the nearest of 10 bits, ties to even; NaN stays. */
+float tf32(float value) {
+  uint32_t bits;
+  if (value != value)
+    return value;
+  memcpy(&bits, &value, sizeof bits);
+  bits += 0xfffu + (bits >> 13 & 1);
+  bits &= ~0x1fffu;
+  memcpy(&value, &bits, sizeof bits);
+  return value;
+}
+
 /* A matrix as float32, in place or copied; `by_rows` after transposition. */
 struct operand {
   const float *data;
@@ -115,15 +128,18 @@ struct operand {
   bool by_rows;
   int64_t ld;
 
-  operand(const void *from, const layout &own, bool transposed)
+  operand(const void *from, const layout &own, bool transposed, cublasComputeType_t compute)
       : data(static_cast<const float *>(from)), by_rows((own.order == CUBLASLT_ORDER_ROW) != transposed), ld(own.ld) {
-    if (own.type == CUDA_R_32F)
+    bool shortened = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+    if (own.type == CUDA_R_32F && !shortened)
       return;
-    size_t count = bytes_of(own) / 2;
+    size_t count = bytes_of(own) / (own.type == CUDA_R_16BF ? 2 : 4);
     copied.resize(count);
 #pragma omp parallel for
-    for (size_t i = 0; i < count; i++)
-      copied[i] = __bfloat162float(static_cast<const __nv_bfloat16 *>(from)[i]);
+    for (size_t i = 0; i < count; i++) {
+      float value = number(from, own.type, i);
+      copied[i] = shortened ? tf32(value) : value;
+    }
     data = copied.data();
   }
 };
@@ -153,7 +169,7 @@ void run(const matrices &own) {
   const layout &d_layout = own.d_layout;
   bool at = own.wanted.transpose_a == CUBLAS_OP_T, bt = own.wanted.transpose_b == CUBLAS_OP_T;
   uint64_t rows = d_layout.rows, columns = d_layout.columns, inner = at ? own.a_layout.rows : own.a_layout.columns;
-  operand a(own.a, own.a_layout, at), b(own.b, own.b_layout, bt);
+  operand a(own.a, own.a_layout, at, own.wanted.compute), b(own.b, own.b_layout, bt, own.wanted.compute);
   std::unique_ptr<float[]> sums(new float[rows * columns]);
   multiply(a, b, rows, columns, inner, sums.get());
   bool biased = own.wanted.epilogue == CUBLASLT_EPILOGUE_BIAS;
