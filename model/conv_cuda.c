@@ -6,7 +6,8 @@
  * kernels that take eight is left to cuDNN, for one layer of many.
  *
  * Algorithms are cuDNN's advice, not measured: the advice depends on the shape alone, so all ranks, and a run that is
- * resumed, compute the same bits.  Of what it offers the first that is deterministic is taken. */
+ * resumed, compute the same bits.  Of what it offers the first that repeats its bits is taken; where it offers none, one
+ * that is known to; another never. */
 #include "model/ops_cuda.h"
 
 #include "dist/memory.h"
@@ -49,16 +50,17 @@ struct conv {
   struct plan plans[PLANS];
 };
 
-/* cuDNN's code as ours, with what was asked for. */
+/* cuDNN's code as ours, with what was asked for, and with what may help. */
 static enum status check(const struct conv *conv, int64_t rows, const char *what, cudnnStatus_t code) {
   const struct conv_shape *s = &conv->shape;
   if (code == CUDNN_STATUS_SUCCESS)
     return STATUS_OK;
   return fail(code == CUDNN_STATUS_ALLOC_FAILED ? ERR_MEMORY : ERR_DEVICE,
               "cuDNN cannot do a convolution %s of %lld images %lld x %lld, %lld -> %lld channels, %d x %d, stride %d, "
-              "padding %d in %s: %s",
+              "padding %d in %s: %s%s",
               what, (long long)rows, (long long)s->height, (long long)s->width, (long long)s->in, (long long)s->out,
-              s->kernel, s->kernel, s->stride, s->padding, precision_name(conv->precision), cudnnGetErrorString(code));
+              s->kernel, s->kernel, s->stride, s->padding, precision_name(conv->precision), cudnnGetErrorString(code),
+              rows > 1 ? "; fewer images at once may do: give --micro-batch, or take more ranks" : "");
 }
 
 /* --- making -------------------------------------------------------------------------------------------------- */
@@ -213,30 +215,65 @@ static cudnnStatus_t scratch_of(const struct conv *conv, enum product_kind kind,
 /* Scratch that one product may take while there is another choice. */
 #define MOST_SCRATCH ((size_t)1 << 30)
 
-/* The first offer that works; `strict`: repeats its bits, and is content with MOST_SCRATCH. */
-static void take(const struct conv *conv, enum product_kind kind, const struct plan *plan, const struct offers *offers,
-                 bool strict, struct algorithm *algorithm) {
-  for (int i = 0; i < offers->count && !algorithm->chosen; i++) {
-    cudnnMathType_t math = conv->precision == PRECISION_F32 ? CUDNN_FMA_MATH : offers->list[i].math;
-    size_t bytes;
-    if (offers->list[i].status != CUDNN_STATUS_SUCCESS ||
-        (conv->precision == PRECISION_F32 && offers->list[i].math == CUDNN_TENSOR_OP_MATH) ||
-        math == CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION || /* would read fewer bits than the precision says */
-        (strict && offers->list[i].determinism != CUDNN_DETERMINISTIC) ||
-        cudnnSetConvolutionMathType(conv->desc, math) != CUDNN_STATUS_SUCCESS ||
-        scratch_of(conv, kind, plan, offers->list[i].number, &bytes) != CUDNN_STATUS_SUCCESS ||
-        (strict && bytes > MOST_SCRATCH))
-      continue;
-    *algorithm = (struct algorithm){true, offers->list[i].number, math, bytes};
+/* Algorithms that go by way of other numbers than those of the sum, and round differently. */
+static bool transforms(enum product_kind kind, int number) {
+  switch (kind) {
+  case FORWARD:
+    return number == CUDNN_CONVOLUTION_FWD_ALGO_FFT || number == CUDNN_CONVOLUTION_FWD_ALGO_FFT_TILING ||
+           number == CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD || number == CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD_NONFUSED;
+  case BACKWARD_DATA:
+    return number == CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT || number == CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT_TILING ||
+           number == CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD ||
+           number == CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD_NONFUSED;
+  default:
+    return number == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT || number == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT_TILING ||
+           number == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD ||
+           number == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_WINOGRAD_NONFUSED;
   }
 }
+
+/* In F32 a result is to depend on the number of images as little as can be: so no tensor cores, and no transforms, which
+ * cuDNN takes for some numbers and not for others.  In the other precisions nothing that reads fewer bits than they say. */
+static bool suits(const struct conv *conv, enum product_kind kind, int number, cudnnMathType_t math) {
+  if (conv->precision == PRECISION_F32)
+    return math != CUDNN_TENSOR_OP_MATH && !transforms(kind, number);
+  return math != CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION;
+}
+
+/* Take an algorithm if cuDNN can do it in so much scratch. */
+static void try_algorithm(const struct conv *conv, enum product_kind kind, const struct plan *plan, int number,
+                          cudnnMathType_t math, size_t most, struct algorithm *algorithm) {
+  size_t bytes;
+  if (cudnnSetConvolutionMathType(conv->desc, math) == CUDNN_STATUS_SUCCESS &&
+      scratch_of(conv, kind, plan, number, &bytes) == CUDNN_STATUS_SUCCESS && bytes <= most)
+    *algorithm = (struct algorithm){true, number, math, bytes};
+}
+
+/* The first offer that works, repeats its bits, and is content with so much scratch. */
+static void take(const struct conv *conv, enum product_kind kind, const struct plan *plan, const struct offers *offers,
+                 size_t most, struct algorithm *algorithm) {
+  for (int i = 0; i < offers->count && !algorithm->chosen; i++)
+    if (offers->list[i].status == CUDNN_STATUS_SUCCESS && offers->list[i].determinism == CUDNN_DETERMINISTIC &&
+        suits(conv, kind, offers->list[i].number, offers->list[i].math))
+      try_algorithm(conv, kind, plan, offers->list[i].number,
+                    conv->precision == PRECISION_F32 ? CUDNN_FMA_MATH : offers->list[i].math, most, algorithm);
+}
+
+/* Of each product an algorithm that multiplies matrices and repeats its bits, should advice name none. */
+static const int last_resorts[PRODUCTS] = {[FORWARD] = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM,
+                                           [BACKWARD_DATA] = CUDNN_CONVOLUTION_BWD_DATA_ALGO_1,
+                                           [BACKWARD_WEIGHTS] = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1};
 
 static enum status choose(const struct conv *conv, enum product_kind kind, struct plan *plan) {
   struct algorithm *algorithm = &plan->algorithms[kind];
   struct offers offers;
-  TRY(check(conv, plan->rows, product_names[kind], ask(conv, kind, plan, &offers)));
-  take(conv, kind, plan, &offers, true, algorithm);
-  take(conv, kind, plan, &offers, false, algorithm);
+  cudnnStatus_t code = ask(conv, kind, plan, &offers);
+  if (code != CUDNN_STATUS_NOT_SUPPORTED)
+    TRY(check(conv, plan->rows, product_names[kind], code));
+  take(conv, kind, plan, &offers, MOST_SCRATCH, algorithm);
+  take(conv, kind, plan, &offers, SIZE_MAX, algorithm);
+  if (!algorithm->chosen)
+    try_algorithm(conv, kind, plan, last_resorts[kind], math_of(conv), SIZE_MAX, algorithm);
   return algorithm->chosen ? STATUS_OK : check(conv, plan->rows, product_names[kind], CUDNN_STATUS_NOT_SUPPORTED);
 }
 

@@ -67,6 +67,64 @@ Test(device_ops, a_precision_that_the_device_does_not_have_is_refused) {
   device_close(&device);
 }
 
+/* --- which convolution cuDNN is asked for -------------------------------------------------------------------- */
+
+enum { IMAGE = 5 * 4 * 8, CONVOLVED = 3 * IMAGE };
+
+/* The three results of one small convolution and the bytes of its workspace, with another answer of the emulated cuDNN. */
+static size_t convolve(struct device *device, enum precision precision, const char *variable, const char *value,
+                       float results[CONVOLVED]) {
+  const struct conv_shape shape = {5, 4, 8, 8, 1, 1, 0, false};
+  struct workspace workspace = {.device = device};
+  struct conv *conv;
+  const struct ops *ops;
+  float ramp[IMAGE], *arrays[5];
+  for (int i = 0; i < IMAGE; i++)
+    ramp[i] = (float)(i % 23 - 11) / 8;
+  cr_assert(eq(int, setenv(variable, value, 1), 0));
+  MUST(ops_open(device, precision, &ops));
+  MUST(ops->conv_create(&shape, &conv));
+  for (int i = 0; i < 5; i++) {
+    MUST(device_alloc_zero(device, sizeof ramp, (void **)&arrays[i]));
+    if (i < 2)
+      MUST(device_copy(device, arrays[i], ramp, sizeof ramp));
+  }
+  MUST(ops->conv_forward(conv, &workspace, 1, arrays[0], arrays[1], NULL, arrays[2]));
+  MUST(ops->conv_backward_data(conv, &workspace, 1, arrays[0], arrays[1], arrays[3]));
+  MUST(ops->conv_backward_weights(conv, &workspace, 1, arrays[0], arrays[2], arrays[4], NULL));
+  for (int i = 0; i < 3; i++)
+    MUST(device_copy(device, results + i * IMAGE, arrays[2 + i], sizeof ramp));
+  MUST(device_wait(device));
+  for (int i = 0; i < 5; i++)
+    device_free(device, (void **)&arrays[i]);
+  ops->conv_destroy(&conv);
+  size_t bytes = workspace.bytes;
+  workspace_free(&workspace);
+  cr_assert(eq(int, unsetenv(variable), 0));
+  return bytes;
+}
+
+/* An algorithm that does not repeat its bits is always offered first: rather much scratch memory, or one that was not
+ * offered, is taken. */
+Test(device_ops, convolutions_repeat_their_bits_whatever_is_offered) {
+  static float usual[CONVOLVED], other[CONVOLVED];
+  struct device *device;
+  if (getenv("CONR_TEST_DEVICE") != NULL || !emulated_use())
+    cr_skip("only the emulated cuDNN can be told what to offer");
+  MUST(device_open(0, &device));
+  for (enum precision precision = PRECISION_F32; precision <= PRECISION_BF16; precision++) {
+    size_t bytes = convolve(device, precision, "EMULATED_CUDNN_SCRATCH", "0", usual);
+    convolve(device, precision, "EMULATED_CUDNN_UNLISTED", "1", other);
+    cr_assert(eq(int, memcmp(usual, other, sizeof usual), 0), "unlisted in %s", precision_name(precision));
+    if (precision != PRECISION_F32)
+      continue;
+    size_t more = convolve(device, precision, "EMULATED_CUDNN_SCRATCH", "1073741824", other);
+    cr_assert(eq(int, memcmp(usual, other, sizeof usual), 0), "with much scratch");
+    cr_assert(eq(sz, more, bytes + 1073741824));
+  }
+  device_close(&device);
+}
+
 /* --- a step as a graph --------------------------------------------------------------------------------------- */
 
 /* A convolution, batch norm, a pool and two linear layers, forward and backward, and an update. */

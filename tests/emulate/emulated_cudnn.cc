@@ -3,13 +3,18 @@
  *
  * It is stricter than the library, so that what a GPU would forgive shows: only dense channels-last tensors, operands in
  * device memory and on 16 bytes, algorithms that were offered for the math at hand, scratch memory as large as was asked
- * for (it is overwritten).  The offers begin with one that would not repeat its bits and one that does not work. */
+ * for (it is overwritten).  The offers begin with one that would not repeat its bits and one that does not work; in float32
+ * one by a transform follows.
+ *
+ *   EMULATED_CUDNN_SCRATCH   bytes of scratch that an algorithm takes beside what it needs
+ *   EMULATED_CUDNN_UNLISTED  1 = the algorithm that works is not among the offers */
 #include "emulated_cuda.h"
 
 #include <cudnn.h>
 #include <oneapi/dnnl/dnnl.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -155,7 +160,9 @@ struct problem {
   }
   /* Of an algorithm: the matrix of one image, and 100 more so that a size is never round. */
   size_t scratch() const {
-    return static_cast<size_t>(places() * terms()) * sizeof(float) + 100;
+    const char *more = getenv("EMULATED_CUDNN_SCRATCH");
+    return static_cast<size_t>(places() * terms()) * sizeof(float) + 100 +
+           (more != nullptr ? strtoull(more, nullptr, 10) : 0);
   }
 };
 
@@ -295,21 +302,26 @@ void backward_filter(const problem &p, const void *x, const void *dy, void *dw) 
 
 /* --- algorithms ---------------------------------------------------------------------------------------------- */
 
-/* Of the three offers for each product the last one works; its number differs by product. */
+/* Of the offers for each product the last one works; its number differs by product. */
 constexpr cudnnConvolutionFwdAlgo_t forward_works = CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
 constexpr cudnnConvolutionBwdDataAlgo_t data_works = CUDNN_CONVOLUTION_BWD_DATA_ALGO_1;
 constexpr cudnnConvolutionBwdFilterAlgo_t filter_works = CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
 
 template <class Offer, class Algorithm>
-cudnnStatus_t offer(const problem &problem, Algorithm loose, Algorithm broken, Algorithm works, int requested,
-                    int *returned, Offer *offers) {
+cudnnStatus_t offer(const problem &problem, Algorithm loose, Algorithm broken, Algorithm transform, Algorithm works,
+                    int requested, int *returned, Offer *offers) {
   cudnnMathType_t math = problem.tensor_cores() ? CUDNN_TENSOR_OP_MATH : CUDNN_FMA_MATH;
-  if (requested < 3)
+  const char *unlisted = getenv("EMULATED_CUDNN_UNLISTED");
+  int count = 0;
+  if (requested < 4)
     return CUDNN_STATUS_BAD_PARAM;
-  offers[0] = {loose, CUDNN_STATUS_SUCCESS, -1, 0, CUDNN_NON_DETERMINISTIC, math, {}};
-  offers[1] = {broken, CUDNN_STATUS_NOT_SUPPORTED, -1, 0, CUDNN_DETERMINISTIC, math, {}};
-  offers[2] = {works, CUDNN_STATUS_SUCCESS, -1, problem.scratch(), CUDNN_DETERMINISTIC, math, {}};
-  *returned = 3;
+  offers[count++] = {loose, CUDNN_STATUS_SUCCESS, -1, 0, CUDNN_NON_DETERMINISTIC, math, {}};
+  offers[count++] = {broken, CUDNN_STATUS_NOT_SUPPORTED, -1, 0, CUDNN_DETERMINISTIC, math, {}};
+  if (!problem.tensor_cores())
+    offers[count++] = {transform, CUDNN_STATUS_SUCCESS, -1, 0, CUDNN_DETERMINISTIC, math, {}};
+  if (unlisted == nullptr || strcmp(unlisted, "1") != 0)
+    offers[count++] = {works, CUDNN_STATUS_SUCCESS, -1, problem.scratch(), CUDNN_DETERMINISTIC, math, {}};
+  *returned = count;
   return CUDNN_STATUS_SUCCESS;
 }
 
@@ -351,8 +363,8 @@ extern "C" cudnnStatus_t cudnnGetConvolutionForwardAlgorithm_v7(cudnnHandle_t, c
   problem problem;
   cudnnStatus_t code = understand(x, w, conv, y, &problem);
   return code ? code
-              : offer(problem, CUDNN_CONVOLUTION_FWD_ALGO_FFT, CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD, forward_works,
-                      requested, returned, offers);
+              : offer(problem, CUDNN_CONVOLUTION_FWD_ALGO_GEMM, CUDNN_CONVOLUTION_FWD_ALGO_DIRECT,
+                      CUDNN_CONVOLUTION_FWD_ALGO_WINOGRAD, forward_works, requested, returned, offers);
 }
 
 extern "C" cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle_t, const cudnnFilterDescriptor_t w,
@@ -364,8 +376,8 @@ extern "C" cudnnStatus_t cudnnGetConvolutionBackwardDataAlgorithm_v7(cudnnHandle
   problem problem;
   cudnnStatus_t code = understand(dx, w, conv, dy, &problem);
   return code ? code
-              : offer(problem, CUDNN_CONVOLUTION_BWD_DATA_ALGO_0, CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD, data_works,
-                      requested, returned, offers);
+              : offer(problem, CUDNN_CONVOLUTION_BWD_DATA_ALGO_0, CUDNN_CONVOLUTION_BWD_DATA_ALGO_FFT,
+                      CUDNN_CONVOLUTION_BWD_DATA_ALGO_WINOGRAD, data_works, requested, returned, offers);
 }
 
 extern "C" cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnnHandle_t, const cudnnTensorDescriptor_t x,
@@ -377,8 +389,8 @@ extern "C" cudnnStatus_t cudnnGetConvolutionBackwardFilterAlgorithm_v7(cudnnHand
   problem problem;
   cudnnStatus_t code = understand(x, dw, conv, dy, &problem);
   return code ? code
-              : offer(problem, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT, filter_works,
-                      requested, returned, offers);
+              : offer(problem, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_0, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT,
+                      CUDNN_CONVOLUTION_BWD_FILTER_ALGO_FFT_TILING, filter_works, requested, returned, offers);
 }
 
 extern "C" cudnnStatus_t cudnnGetConvolutionForwardWorkspaceSize(cudnnHandle_t, const cudnnTensorDescriptor_t x,
