@@ -100,21 +100,31 @@ extern "C" enum status linear_backward_data_launch(struct stream *stream, enum d
 
 /* --- grad_weight = grad_y^T x -------------------------------------------------------------------------------- */
 
+/* Rows that a thread sums in float; their sums are added in double.  LEAST_DOWN threads of a block at least are rows. */
+enum { CHUNK = 64, LEAST_DOWN = THREADS / 32 };
+
+/* A part of the weights that is summed at once: `outputs` rows of them from `output` on, and as many inputs as the sweep has
+ * channels, from `input` on.  Weights are [out, in]. */
+struct slice {
+  int64_t in, out, input, output, outputs;
+};
+
 /* Sums over rows as those of kernels_sums.cu, for OUTPUTS outputs at a time: block b of the grid's x is block b %
- * sweep.blocks of the columns, and outputs from b / sweep.blocks * OUTPUTS on.  partials [parts, out, in]. */
+ * sweep.blocks of the columns, and outputs of the slice from b / sweep.blocks * OUTPUTS on.
+ * partials [parts, outputs, channels of the sweep] */
 template <typename X, typename Y, int N>
 static __global__ void __launch_bounds__(THREADS)
-    weights_kernel(struct sweep sweep, int64_t out, const X *x, const Y *grad_y, double *partials) {
+    weights_kernel(struct sweep sweep, struct slice slice, const X *x, const Y *grad_y, double *partials) {
   __shared__ double shared[N][THREADS];
   struct sweep_place place = sweep_place(sweep, (int)blockIdx.x % sweep.blocks);
-  int64_t first = (int64_t)((int)blockIdx.x / sweep.blocks) * OUTPUTS, in = sweep.channels;
+  int64_t first = (int64_t)((int)blockIdx.x / sweep.blocks) * OUTPUTS, column = (int64_t)place.group * N;
   bool works = place.group < sweep.groups;
   float sum[OUTPUTS][N] = {}, v[N];
   for (int64_t row = place.first; works && row < place.end; row += place.step) {
-    load(x + row * in + (int64_t)place.group * N, v);
+    load(x + row * slice.in + slice.input + column, v);
     UNROLL
     for (int o = 0; o < OUTPUTS; o++) {
-      float g = first + o < out ? to_float(grad_y[row * out + first + o]) : 0;
+      float g = first + o < slice.outputs ? to_float(grad_y[row * slice.out + slice.output + first + o]) : 0;
       UNROLL
       for (int k = 0; k < N; k++)
         sum[o][k] += g * v[k];
@@ -130,25 +140,49 @@ static __global__ void __launch_bounds__(THREADS)
       for (int k = 0; k < N && place.down < half; k++)
         shared[k][threadIdx.x] += shared[k][threadIdx.x + half * sweep.across];
     }
-    if (place.down == 0 && works && first + o < out)
+    if (place.down == 0 && works && first + o < slice.outputs)
       for (int k = 0; k < N; k++)
-        partials[((int64_t)blockIdx.y * out + first + o) * in + (int64_t)place.group * N + k] = shared[k][threadIdx.x];
+        partials[((int64_t)blockIdx.y * slice.outputs + first + o) * sweep.channels + column + k] =
+            shared[k][threadIdx.x];
     __syncthreads(); /* before the next output's sums take their place */
   }
 }
 
+/* parts: so many at least. */
 template <typename X, typename Y, int N>
-static enum status weights(struct stream *stream, int64_t rows, int64_t in, int64_t out, const X *x, const Y *grad_y,
-                           double *partials, float *grad_weight) {
-  int pieces = (int)((out + OUTPUTS - 1) / OUTPUTS);
-  struct sweep sweep = sweep_cut(rows, in, N, BLOCKS_SUMS / pieces, 8, PARTIALS / (in * out));
+static enum status weights_slice(struct stream *stream, int64_t rows, int64_t parts, int64_t inputs,
+                                 const struct slice &slice, const X *x, const Y *grad_y, double *partials,
+                                 float *grad_weight) {
+  int pieces = (int)((slice.outputs + OUTPUTS - 1) / OUTPUTS);
+  int64_t least = parts * ((inputs / N + 31) / 32), most = BLOCKS_SUMS / pieces > least ? BLOCKS_SUMS / pieces : least;
+  struct sweep sweep = sweep_cut(rows, inputs, N, most, 8, PARTIALS / (inputs * slice.outputs));
   auto kernel = weights_kernel<X, Y, N>;
   if (sweep.parts > 0) {
     LAUNCH_BLOCKS(kernel, dim3((unsigned)(sweep.blocks * pieces), (unsigned)sweep.parts), THREADS, cuda_stream(stream),
-                  sweep, out, x, grad_y, partials);
+                  sweep, slice, x, grad_y, partials);
     TRY(cuda_launched("linear backward for weights"));
   }
-  return finish_sums_launch(stream, sweep.parts, in * out, partials, grad_weight);
+  return finish_sums_launch(stream, sweep.parts, inputs * slice.outputs, partials,
+                            grad_weight + slice.output * slice.in + slice.input);
+}
+
+/* In slices that `partials` has room for, in as many parts as keep a thread's rows below CHUNK: slices of whole rows of the
+ * weights, or else of one row.  Nearly always there is one. */
+template <typename X, typename Y, int N>
+static enum status weights(struct stream *stream, int64_t rows, int64_t in, int64_t out, const X *x, const Y *grad_y,
+                           double *partials, float *grad_weight) {
+  int64_t parts = rows > 0 ? (rows + LEAST_DOWN * CHUNK - 1) / (LEAST_DOWN * CHUNK) : 1;
+  REQUIRE(parts <= UINT16_MAX, ERR_BUG, "%lld rows are too many to sum", (long long)rows); /* of a grid */
+  int64_t most_inputs = PARTIALS / parts / VECTOR * VECTOR;
+  int64_t inputs = in < most_inputs ? in : most_inputs, most_outputs = PARTIALS / parts / inputs;
+  int64_t outputs = most_outputs < out ? most_outputs : out;
+  for (int64_t o = 0; o < out; o += outputs)
+    for (int64_t i = 0; i < in; i += inputs) {
+      struct slice slice = {in, out, i, o, outputs < out - o ? outputs : out - o};
+      TRY((weights_slice<X, Y, N>(stream, rows, parts, inputs < in - i ? inputs : in - i, slice, x, grad_y, partials,
+                                  grad_weight)));
+    }
+  return STATUS_OK;
 }
 
 template <typename X, typename Y>
@@ -162,8 +196,6 @@ static enum status weights_of(struct stream *stream, int64_t rows, int64_t in, i
 extern "C" enum status linear_backward_weights_launch(struct stream *stream, enum dtype dtype, enum dtype dtype_y,
                                                       int64_t rows, int64_t in, int64_t out, const void *x,
                                                       const void *grad_y, double *partials, float *grad_weight) {
-  REQUIRE(in * out <= PARTIALS, ERR_BUG, "a layer of %lld by %lld is too large for this kernel", (long long)in,
-          (long long)out);
   if (dtype == F32)
     return weights_of<float, float>(stream, rows, in, out, x, grad_y, partials, grad_weight);
   return dtype_y == F32 ? weights_of<bf16, float>(stream, rows, in, out, x, grad_y, partials, grad_weight)

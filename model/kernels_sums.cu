@@ -26,8 +26,25 @@ static __global__ void __launch_bounds__(THREADS)
     sums[column] = (float)shared[threadIdx.x];
 }
 
+/* One part or two, or none: nothing to spread. */
+static __global__ void __launch_bounds__(THREADS)
+    finish_few_kernel(int parts, int64_t columns, const double *partials, float *sums) {
+  int64_t step = (int64_t)gridDim.x * THREADS;
+  for (int64_t column = (int64_t)blockIdx.x * THREADS + threadIdx.x; column < columns; column += step) {
+    double sum = 0;
+    for (int part = 0; part < parts; part++)
+      sum += partials[part * columns + column];
+    sums[column] = (float)sum;
+  }
+}
+
 extern "C" enum status finish_sums_launch(struct stream *stream, int parts, int64_t columns, const double *partials,
                                           float *sums) {
+  if (parts <= 2) {
+    LAUNCH(finish_few_kernel, blocks_for((size_t)columns), THREADS, cuda_stream(stream), parts, columns, partials,
+           sums);
+    return cuda_launched("sums of parts");
+  }
   LAUNCH_BLOCKS(finish_kernel, (int)((columns + COLUMNS - 1) / COLUMNS), THREADS, cuda_stream(stream), parts, columns,
                 partials, sums);
   return cuda_launched("sums of parts");

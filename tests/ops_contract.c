@@ -223,6 +223,9 @@ void ops_contract_linear(const struct ops_contract *contract) {
                      forms[f].biased, forms[f].offset);
   check_linear(contract, 2000, &(struct linear_shape){256, 96, false}, true, 0);
   check_linear(contract, 3000, &(struct linear_shape){264, 1, true}, true, 0);
+  check_linear(contract, 2, &(struct linear_shape){524296, 4, true}, false, 0); /* more weights than sums are kept of */
+  if (contract->ops->device != NULL && contract->ops->precision == PRECISION_F32) /* it takes seconds */
+    check_linear(contract, 2, &(struct linear_shape){2097160, 1, true}, false, 0);
 }
 
 /* --- activations --------------------------------------------------------------------------------------------- */

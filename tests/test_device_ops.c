@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +66,45 @@ Test(device_ops, a_precision_that_the_device_does_not_have_is_refused) {
   MUST(device_open(0, &device));
   cr_assert(eq(int, ops_open(device, PRECISION_F64, &ops), ERR_ARGUMENT));
   device_close(&device);
+}
+
+/* --- sums over many rows -------------------------------------------------------------------------------------- */
+
+/* So many outputs that rows are not cut into parts, in a shape that the emulated cuBLASLt refuses: one thread sums 2000
+ * rows.  Sums of 64 are float32, so they are off by 63 roundings at most; in float32 throughout it would be 500. */
+Test(device_ops, gradients_of_weights_over_many_rows_lose_no_more_than_sums_of_64) {
+  enum { ROWS = 16000, IN_WIDTH = 33, OUT_WIDTH = 532 };
+  const struct linear_shape shape = {IN_WIDTH, OUT_WIDTH, true};
+  const struct ops *ops;
+  struct device *device;
+  float *given = malloc(sizeof(float) * ROWS * OUT_WIDTH), *x, *grad_y, *grad_weight;
+  uint16_t *ones = malloc(sizeof(uint16_t) * ROWS * IN_WIDTH);
+  if (getenv("CONR_TEST_DEVICE") != NULL || !emulated_use())
+    cr_skip("only the emulated cuBLASLt is known to refuse");
+  for (int i = 0; i < ROWS * OUT_WIDTH; i++)
+    given[i] = 1 / 3.0f;
+  for (int i = 0; i < ROWS * IN_WIDTH; i++)
+    ones[i] = 0x3f80;
+  MUST(device_open(0, &device));
+  MUST(ops_open(device, PRECISION_BF16, &ops));
+  MUST(device_alloc(device, sizeof(uint16_t) * ROWS * IN_WIDTH, (void **)&x));
+  MUST(device_alloc(device, sizeof(float) * ROWS * OUT_WIDTH, (void **)&grad_y));
+  MUST(device_alloc(device, sizeof(float) * IN_WIDTH * OUT_WIDTH, (void **)&grad_weight));
+  MUST(device_copy(device, x, ones, sizeof(uint16_t) * ROWS * IN_WIDTH));
+  MUST(device_copy(device, grad_y, given, sizeof(float) * ROWS * OUT_WIDTH));
+  MUST(ops->linear_backward_weights(ROWS, &shape, x, grad_y, grad_weight, NULL));
+  MUST(device_copy(device, given, grad_weight, sizeof(float) * IN_WIDTH * OUT_WIDTH));
+  MUST(device_wait(device));
+  double wanted = ROWS * (double)(1 / 3.0f);
+  for (int i = 0; i < IN_WIDTH * OUT_WIDTH; i++)
+    cr_assert(fabs((double)given[i] - wanted) <= 64 * 0x1p-24 * wanted, "%d: %.9g, not %.9g", i, (double)given[i],
+              wanted);
+  device_free(device, (void **)&x);
+  device_free(device, (void **)&grad_y);
+  device_free(device, (void **)&grad_weight);
+  device_close(&device);
+  free(given);
+  free(ones);
 }
 
 /* --- which convolution cuDNN is asked for -------------------------------------------------------------------- */
