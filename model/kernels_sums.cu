@@ -124,7 +124,7 @@ static __device__ __forceinline__ double block_sum(double own) {
     if ((int)threadIdx.x < half)
       shared[threadIdx.x] += shared[threadIdx.x + half];
   }
-  return shared[0]; /* thread 0 wrote it last */
+  return threadIdx.x == 0 ? shared[0] : 0;
 }
 
 static __global__ void __launch_bounds__(THREADS)
