@@ -470,5 +470,5 @@ double net_flops_per_row(const struct net *net, bool training) {
 }
 
 size_t net_bytes(const struct net *net) {
-  return net->bytes + net->workspace.bytes;
+  return net->bytes + workspace_bytes(&net->workspace);
 }

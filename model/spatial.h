@@ -34,14 +34,19 @@ static inline int64_t spatial_out(int64_t size, int kernel, int stride, int padd
 struct conv;
 
 /* Scratch memory that the layers of a net share, one after the other.  It only grows, so that after the first step of
- * each row count nothing is allocated.  Zeroed = empty, of the host. */
+ * each row count nothing is allocated.  Earlier blocks of a device are kept until the end, since graphs may have been
+ * recorded with them.  Zeroed = empty, of the host. */
 struct workspace {
   struct device *device; /* borrowed: whose memory it is */
   void *data;
   size_t bytes;
+  struct workspace *earlier; /* what it was before it grew */
 };
 
 enum status workspace_reserve(struct workspace *workspace, size_t bytes); /* contents are lost */
 void workspace_free(struct workspace *workspace);
+
+/* Of all its blocks. */
+size_t workspace_bytes(const struct workspace *workspace);
 
 #endif

@@ -68,6 +68,26 @@ Test(device_ops, a_precision_that_the_device_does_not_have_is_refused) {
   device_close(&device);
 }
 
+/* Graphs may have been recorded with an earlier block. */
+Test(device_ops, a_workspace_of_a_device_keeps_its_blocks_until_it_is_freed) {
+  struct workspace workspace = {0};
+  struct device *device;
+  if (!gpu_use())
+    cr_skip("there is no emulated CUDA library");
+  MUST(device_open(0, &device));
+  workspace.device = device;
+  size_t before = device_bytes(device);
+  static const size_t sizes[] = {1000, 500, 3000, 70000};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    MUST(workspace_reserve(&workspace, sizes[i]));
+  cr_assert(device_bytes(device) >= before + 1000 + 3000 + 70000);
+  cr_assert(eq(sz, workspace_bytes(&workspace), 1000 + 3000 + 70000));
+  workspace_free(&workspace);
+  cr_assert(eq(sz, device_bytes(device), before));
+  device_close(&device);
+  cr_assert(eq(sz, memory_in_use(), 0));
+}
+
 /* --- sums over many rows -------------------------------------------------------------------------------------- */
 
 /* So many outputs that rows are not cut into parts, in a shape that the emulated cuBLASLt refuses: one thread sums 2000
