@@ -57,6 +57,7 @@ struct operation_kind {
   bool gradient_over_input;   /* grad_input may be the memory of the input                                        */
   bool gradient_over_output;  /* grad_input may be grad_output                                                    */
   bool gradient_for_shortcut; /* it leaves the gradient of the shortcut where its output's was                    */
+  bool can_be_wide;           /* it heeds operation->wide                                                         */
 };
 
 struct operation {

@@ -27,8 +27,11 @@ static enum status backward_data(struct net *net, struct operation *linear, cons
   return net->ops->linear_backward_data(net->rows, &shape, grad_output, net_parameter_data(net, linear, 0), grad_input);
 }
 
-static const struct operation_kind linear_kind = {
-    .name = "linear", .forward = forward, .backward_parameters = backward_parameters, .backward_data = backward_data};
+static const struct operation_kind linear_kind = {.name = "linear",
+                                                  .forward = forward,
+                                                  .backward_parameters = backward_parameters,
+                                                  .backward_data = backward_data,
+                                                  .can_be_wide = true};
 
 enum status net_add_linear(struct net *net, const char *name, int64_t units) {
   const struct value *read = net_last_value(net);

@@ -245,13 +245,23 @@ static enum status plan_norms(struct net *net) {
   return STATUS_OK;
 }
 
+/* Predictions are of the parameters' type, whatever values are. */
+static enum status widen_last(struct net *net) {
+  struct operation *last = &net->operations[net->operation_count - 1];
+  REQUIRE(last->kind->can_be_wide || net->ops->dtype == net->ops->parameter_dtype, ERR_BUG,
+          "the network ends in \"%s\", whose results are %s alone and predictions are %s", last->kind->name,
+          dtype_name(net->ops->dtype), dtype_name(net->ops->parameter_dtype));
+  last->wide = true;
+  return STATUS_OK;
+}
+
 enum status net_plan(struct net *net) {
   REQUIRE(net->head >= 0 && net->head < net->operation_count, ERR_BUG, "the network was built without a head");
   size_t real = dtype_size(net->ops->parameter_dtype);
   TRY(take(net, net->parameters.elements * real, &net->data));
   TRY(take(net, net->parameters.elements * real, &net->gradients));
   TRY(take(net, net->buffers.elements * real, &net->buffer_data));
-  net->operations[net->operation_count - 1].wide = true;
+  TRY(widen_last(net));
   count_readers(net);
   TRY(plan_values(net));
   TRY(plan_masks(net));

@@ -1,6 +1,7 @@
 /* The contract of operations (ops_contract.h), kept by every table: the host's in float32, and a GPU's in all its
  * precisions - emulated (tests/emulate), or a real one when CONR_TEST_DEVICE=cuda is in the environment. */
 #include "dist/memory.h"
+#include "model/layer.h"
 #include "tests/emulated.h"
 #include "tests/ops_contract.h"
 
@@ -183,6 +184,31 @@ Test(device_ops, convolutions_repeat_their_bits_whatever_is_offered) {
     cr_assert(eq(sz, more, bytes + 1073741824));
   }
   device_close(&device);
+}
+
+/* --- the last layer ------------------------------------------------------------------------------------------ */
+
+/* A linear layer writes predictions in float32 where values have 16 bits; an activation behind it could not. */
+Test(device_ops, predictions_of_16_bits_are_refused) {
+  const struct net_input input = {.height = 1, .width = 1, .channels = 3};
+  struct device *device;
+  if (!gpu_use())
+    cr_skip("there is no emulated CUDA library");
+  MUST(device_open(0, &device));
+  for (enum precision precision = PRECISION_F32; precision <= PRECISION_BF16; precision++) {
+    const struct ops *ops;
+    struct net *net;
+    MUST(ops_open(device, precision, &ops));
+    MUST(net_begin(ops, &input, 4, &net));
+    MUST(net_begin_head(net));
+    MUST(net_add_linear(net, "fc", 2));
+    MUST(net_add_activation(net, ACTIVATION_RELU));
+    cr_assert(eq(int, net_plan(net), precision == PRECISION_BF16 ? ERR_BUG : STATUS_OK), "%s", status_message());
+    net_destroy(&net);
+  }
+  cr_assert(strstr(status_message(), "ends in \"activation\"") != NULL, "%s", status_message());
+  device_close(&device);
+  cr_assert(eq(sz, memory_in_use(), 0));
 }
 
 /* --- a step as a graph --------------------------------------------------------------------------------------- */
