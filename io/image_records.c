@@ -98,19 +98,25 @@ static enum status agree_on_names(struct image_records *images, const struct hos
   return comm_agree(share->comm, status);
 }
 
+/* Of this rank alone, which may lack memory: agreed. */
+static enum status allocate_verified(struct image_records *images, const struct host_share *share) {
+  enum status status = STATUS_OK;
+  if (images->has_checksum)
+    status = memory_alloc_zero((size_t)images->rows, (void **)&images->verified);
+  return share->comm == NULL ? status : comm_agree(share->comm, status);
+}
+
 enum status image_records_allocate(struct image_records *images, const struct host_share *share) {
   size_t rows = (size_t)images->rows;
   TRY(agree_on_names(images, share));
-  if (images->has_checksum)
-    TRY(memory_alloc_zero(rows, (void **)&images->verified));
   if (images->layout == IMAGE_LAYOUT_ENCODED)
     TRY(host_share_alloc(share, rows * sizeof *images->places, (void **)&images->places));
   else if (images->file < 0)
     TRY(host_share_alloc(share, rows * record_bytes(images), (void **)&images->pixels));
-  if (images->names_bytes == 0)
-    return STATUS_OK;
-  return host_share_alloc(share, rows * sizeof *images->name_place + (size_t)images->names_bytes,
-                          (void **)&images->name_place);
+  if (images->names_bytes > 0)
+    TRY(host_share_alloc(share, rows * sizeof *images->name_place + (size_t)images->names_bytes,
+                         (void **)&images->name_place));
+  return allocate_verified(images, share);
 }
 
 /* ---- reading what the host shares ---------------------------------------------------------- */

@@ -3,6 +3,7 @@
 
 #include "dist/memory.h"
 
+#include <float.h>
 #include <math.h>
 
 #define PANEL_BYTES ((int64_t)256 << 20) /* of similarities, about                                         */
@@ -20,13 +21,11 @@ static enum status set_up(struct conr_device *conr, enum precision precision) {
   return product_create(conr->device, precision, &conr->product);
 }
 
-enum status conr_device_create(struct device *device, struct comm *comm, enum precision precision, int features,
-                               int targets, const struct conr_options *options, struct conr_device **out) {
-  *out = NULL;
-  TRY(check_conr_options(features, targets, options));
-  REQUIRE(precision != PRECISION_F64, ERR_ARGUMENT, "ConR on a GPU computes in f32, tf32 or bf16, not in f64");
-  struct conr_device *conr;
-  TRY(memory_alloc_zero(sizeof *conr, (void **)&conr));
+/* Local; destroy what it leaves, also where it fails. */
+static enum status create(struct device *device, struct comm *comm, enum precision precision, int features, int targets,
+                          const struct conr_options *options, struct conr_device **out) {
+  TRY(memory_alloc_zero(sizeof **out, (void **)out));
+  struct conr_device *conr = *out;
   conr->device = device;
   conr->stream = device_main(device);
   conr->comm = comm;
@@ -37,10 +36,20 @@ enum status conr_device_create(struct device *device, struct comm *comm, enum pr
   conr->targets = targets;
   conr->stride = (int)conr_rounded(features, CONR_ALIGN);
   conr->capacity_rows = conr->capacity_own = -1;
-  enum status status = comm_agree(comm, set_up(conr, precision));
+  return set_up(conr, precision);
+}
+
+enum status conr_device_create(struct device *device, struct comm *comm, enum precision precision, int features,
+                               int targets, const struct conr_options *options, struct conr_device **out) {
+  *out = NULL;
+  TRY(check_conr_options(features, targets, options));
+  REQUIRE(precision != PRECISION_F64, ERR_ARGUMENT, "ConR on a GPU computes in f32, tf32 or bf16, not in f64");
+  /* Else columns that only fill up, infinitely far away, would lie within it. */
+  REQUIRE(options->w <= FLT_MAX, ERR_ARGUMENT, "w is %g, and labels on a GPU are float32; give at most %g", options->w,
+          (double)FLT_MAX);
+  enum status status = comm_agree(comm, create(device, comm, precision, features, targets, options, out));
   if (status != STATUS_OK)
-    conr_device_destroy(&conr);
-  *out = conr;
+    conr_device_destroy(out);
   return status;
 }
 
@@ -197,9 +206,9 @@ void conr_device_destroy(struct conr_device **out) {
 
 /* --- the batch ------------------------------------------------------------------------------------------------ */
 
-static enum status check_batch(struct conr_device *conr, const struct conr_batch *batch) {
-  REQUIRE(batch->rows_of_rank != NULL, ERR_BUG, "ConR on a GPU is to be told the rows of every rank");
-  int64_t own = batch->rows_of_rank[comm_rank(conr->comm)];
+/* What only this rank can see of its batch. */
+static enum status check_batch(const struct conr_device *conr, const struct conr_batch *batch) {
+  int64_t own = conr->rows_of_rank[comm_rank(conr->comm)];
   bool there = batch->rows == 0 || (batch->features && batch->labels && batch->predictions);
   REQUIRE(batch->rows == own && there, ERR_ARGUMENT,
           "rank %d brought NULL arrays, or other rows (%lld) than rows_of_rank gives it (%lld)", comm_rank(conr->comm),
@@ -225,19 +234,28 @@ static void set_orders(struct conr_device *conr) {
   }
 }
 
-static enum status size_batch(struct conr_device *conr, const struct conr_batch *batch) {
-  int64_t most_own = 0;
-  TRY(check_batch(conr, batch));
-  conr->rows = conr->own_first = 0;
+/* What every rank is told of all. */
+static enum status count_rows(struct conr_device *conr, const int64_t *rows_of_rank, int64_t *most_own) {
+  *most_own = conr->rows = conr->own_first = 0;
   for (int r = 0; r < comm_size(conr->comm); r++) {
-    int64_t rows = conr->rows_of_rank[r] = batch->rows_of_rank[r];
+    int64_t rows = conr->rows_of_rank[r] = rows_of_rank[r];
+    if (rows < 0)
+      return agreed(fail(ERR_ARGUMENT, "rank %d gives %lld rows; 0 is the least", r, (long long)rows));
     conr->own_first += r < comm_rank(conr->comm) ? rows : 0;
-    most_own = rows > most_own ? rows : most_own;
+    *most_own = rows > *most_own ? rows : *most_own;
     conr->rows += rows;
   }
-  REQUIRE(conr->rows < INT32_MAX - CONR_ALIGN, ERR_ARGUMENT,
-          "a global batch of %lld rows is too large; the limit is %d", (long long)conr->rows,
-          INT32_MAX - CONR_ALIGN - 1);
+  if (conr->rows >= INT32_MAX - CONR_ALIGN)
+    return agreed(fail(ERR_ARGUMENT, "a global batch of %lld rows is too large; the limit is %d", (long long)conr->rows,
+                       INT32_MAX - CONR_ALIGN - 1));
+  return STATUS_OK;
+}
+
+static enum status size_batch(struct conr_device *conr, const struct conr_batch *batch) {
+  int64_t most_own;
+  REQUIRE(batch->rows_of_rank != NULL, ERR_BUG, "ConR on a GPU is to be told the rows of every rank");
+  TRY(count_rows(conr, batch->rows_of_rank, &most_own));
+  TRY(check_batch(conr, batch));
   conr->own_rows = batch->rows;
   conr->multiplied = 0;
   conr->pitch = padded(conr->rows);

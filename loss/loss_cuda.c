@@ -42,5 +42,8 @@ enum status conr_cuda_loss_ops_open(struct device *device, const struct loss_ops
   REQUIRE(opened.device == NULL, ERR_BUG, "the losses are open on another GPU: one a process");
   TRY(device_alloc(device, pointwise_bytes(), (void **)&opened.partial));
   opened.device = device;
-  return device_attach(device, device, close_losses);
+  enum status status = device_attach(device, device, close_losses);
+  if (status != STATUS_OK)
+    close_losses(device);
+  return status;
 }

@@ -27,27 +27,32 @@ static enum status create_conr(struct objective *objective, MPI_Comm mpi, struct
                                   options, &objective->conr);
 }
 
-enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *ops,
-                             const struct objective_options *options, int features, int targets,
-                             struct objective **out) {
-  *out = NULL;
-  TRY(regression_check(&options->regression));
-  struct objective *objective = NULL;
-  enum status status;
-  TRY(memory_alloc_zero(sizeof *objective, (void **)&objective));
+/* What needs no other rank.  Local; destroy what it leaves, also where it fails. */
+static enum status create_own(MPI_Comm mpi, const struct ops *ops, const struct objective_options *options,
+                              int features, int targets, struct objective **out) {
+  TRY(memory_alloc_zero(sizeof **out, (void **)out));
+  struct objective *objective = *out;
   objective->ops = ops;
   objective->options = *options;
   objective->features = features;
   objective->targets = targets;
   MPI_Comm_size(mpi, &objective->ranks);
-  TRY_GOTO(memory_alloc((size_t)objective->ranks * sizeof(int64_t), (void **)&objective->rows_of_rank), failed);
-  if (ops->device != NULL) /* one rank alone may have another library */
-    TRY_GOTO(comm_agree(data, loss_ops_open(ops->device, &objective->losses)), failed);
-  TRY_GOTO(create_conr(objective, mpi, data), failed);
-  *out = objective;
-  return STATUS_OK;
-failed:
-  objective_destroy(&objective);
+  TRY(memory_alloc((size_t)objective->ranks * sizeof(int64_t), (void **)&objective->rows_of_rank));
+  return ops->device == NULL ? STATUS_OK : loss_ops_open(ops->device, &objective->losses);
+}
+
+enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *ops,
+                             const struct objective_options *options, int features, int targets,
+                             struct objective **out) {
+  *out = NULL;
+  TRY(regression_check(&options->regression));
+  /* One rank alone may lack memory, or have another library. */
+  enum status status = create_own(mpi, ops, options, features, targets, out);
+  status = data != NULL ? comm_agree(data, status) : status;
+  if (status == STATUS_OK)
+    status = create_conr(*out, mpi, data);
+  if (status != STATUS_OK)
+    objective_destroy(out);
   return status;
 }
 

@@ -64,6 +64,10 @@ Test(device_loss, a_bad_value_on_one_rank_is_a_sentence_on_all, .timeout = 730) 
   holds_on(1, 4, "nonfinite", NULL);
 }
 
+Test(device_loss, what_cannot_be_computed_is_refused_on_all_ranks, .timeout = 730) {
+  holds_on(1, 3, "refused", NULL);
+}
+
 Test(device_loss, memory_is_the_gathered_batch_and_one_panel, .timeout = 730) {
   holds_on(1, 3, "memory", NULL);
 }

@@ -4,6 +4,7 @@
  *   rank_device_conr equal            random batches: all variants, distances and forms against the host
  *   rank_device_conr edges            no rows, one row, rows of norm 0, weights of 0, calls of changing size
  *   rank_device_conr nonfinite        a bad value on one rank is one sentence on all
+ *   rank_device_conr refused          rows that no batch can have, and a window that float32 does not hold
  *   rank_device_conr memory           N x D and one panel; a call of a size seen before takes nothing
  *   rank_device_conr paths            which path is taken, and what it evaluates
  *   rank_device_conr pointwise        regression losses and counts of values that are not finite; one rank is enough
@@ -338,6 +339,29 @@ static void nonfinite(void) {
   conr_case_free(&given);
 }
 
+/* Rows that no batch can have are the same sentence on all ranks; a window beyond float32 is refused before. */
+static void refused(void) {
+  static const int64_t counts[] = {-1, INT32_MAX};
+  static const char *const parts[] = {"gives -1 rows", "too large"};
+  struct conr_options options;
+  struct conr_device *conr;
+  conr_options_default(&options);
+  MUST(losses->conr_create(device, data, PRECISION_F32, 8, 1, &options, &conr));
+  for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+    int64_t rows_of_rank[64] = {0};
+    rows_of_rank[record.size - 1] = counts[i];
+    struct conr_batch batch = {.rows = rows_of_rank[record.rank], .rows_of_rank = rows_of_rank};
+    enum status status = losses->conr_loss(conr, &batch, 1, NULL);
+    EXPECT(status == ERR_ARGUMENT && strstr(status_message(), parts[i]) != NULL && status_agreed(),
+           "wanted \"%s\", status %d: %s", parts[i], (int)status, status_message());
+  }
+  losses->conr_destroy(&conr);
+  options.w = 1e39;
+  enum status status = losses->conr_create(device, data, PRECISION_F32, 8, 1, &options, &conr);
+  EXPECT(status == ERR_ARGUMENT && strstr(status_message(), "w is 1e+39") != NULL && conr == NULL, "status %d: %s",
+         (int)status, status_message());
+}
+
 /* ---- memory and paths ------------------------------------------------------------------------------------------ */
 
 static void memory(void) {
@@ -509,7 +533,7 @@ int main(int argc, char **argv) {
   static const struct {
     const char *name;
     void (*run)(void);
-  } properties[] = {{"equal", equal},   {"edges", edges}, {"nonfinite", nonfinite},
+  } properties[] = {{"equal", equal},   {"edges", edges}, {"nonfinite", nonfinite}, {"refused", refused},
                     {"memory", memory}, {"paths", paths}, {"pointwise", pointwise}};
   const char *what = argc > 1 ? argv[1] : "";
   bool found = argc > 2 && strcmp(what, "golden") == 0;
