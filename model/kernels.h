@@ -46,6 +46,9 @@ enum status filters_launch(struct stream *stream, enum dtype dtype, int64_t out,
 enum status filter_gradients_launch(struct stream *stream, enum dtype dtype, int64_t out, int64_t in, int64_t area,
                                     const void *filters, float *weights);
 
+/* Ten times the compute capabilities that kernels were compiled for, ascending; the last also for those that come after. */
+const int *cuda_archs(int *count);
+
 /* --- kernels_sums.cu: sums over rows, in two levels ---------------------------------------------------------- */
 
 /* Doubles in the scratch memory `partials` of these and of the norm's sums. */

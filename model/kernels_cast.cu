@@ -62,3 +62,15 @@ extern "C" enum status filter_gradients_launch(struct stream *stream, enum dtype
            (const float *)filters, weights);
   return cuda_launched("gradients of filters");
 }
+
+/* --- what this library was built for ------------------------------------------------------------------------- */
+
+#ifndef __CUDA_ARCH_LIST__ /* nvcc's; else the emulation */
+#define __CUDA_ARCH_LIST__ 800, 900
+#endif
+
+extern "C" const int *cuda_archs(int *count) {
+  static const int archs[] = {__CUDA_ARCH_LIST__};
+  *count = (int)(sizeof archs / sizeof *archs);
+  return archs;
+}

@@ -4,6 +4,9 @@
 #include "dist/memory.h"
 #include "model/kernels.h"
 
+#include <stdio.h>
+#include <string.h>
+
 ops_open_function conr_cuda_ops_open;
 
 /* Of the process's one open device (ops_cuda.h says why); NULL = no table is open. */
@@ -64,11 +67,30 @@ out:
   return status;
 }
 
+/* Has this library code that the device can run?  Compiled code runs where the first figure is the same and the second not
+ * smaller; of the last one there is also what the driver compiles for later devices. */
+static enum status check_code(const struct device_facts *facts) {
+  char list[128] = "";
+  int count, capability = facts->capability;
+  const int *archs = cuda_archs(&count);
+  for (int i = 0; i < count; i++) {
+    int arch = archs[i] / 10;
+    if (arch <= capability && (arch / 10 == capability / 10 || i == count - 1))
+      return STATUS_OK;
+    snprintf(list + strlen(list), sizeof list - strlen(list), "%s%d", i > 0 ? " " : "", arch);
+  }
+  return fail(ERR_DEVICE,
+              "%s is of compute capability %d, and the CUDA backend was built for CUDA_ARCHS=\"%s\"; build it with "
+              "CUDA_ARCHS=%d, or use --device cpu",
+              facts->name, capability, list, capability);
+}
+
 enum status conr_cuda_ops_open(struct device *device, enum precision precision, const struct ops **out) {
   const struct device_facts *facts = &device->facts;
   *out = NULL;
   REQUIRE(precision >= PRECISION_F32 && precision <= PRECISION_BF16, ERR_ARGUMENT, "a GPU has no precision %d",
           (int)precision);
+  TRY(check_code(facts));
   REQUIRE(precision == PRECISION_F32 || facts->capability >= 80, ERR_ARGUMENT,
           "%s is of compute capability %d, and tf32 and bf16 take 80; use --precision f32", facts->name,
           facts->capability);

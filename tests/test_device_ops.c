@@ -186,6 +186,29 @@ Test(device_ops, convolutions_repeat_their_bits_whatever_is_offered) {
   device_close(&device);
 }
 
+/* The emulated library is built for 80 and 90. */
+Test(device_ops, a_gpu_that_the_library_has_no_code_for_is_refused) {
+  static const struct {
+    const char *capability;
+    enum status status;
+  } cases[] = {{"75", ERR_DEVICE}, {"80", STATUS_OK}, {"89", STATUS_OK}, {"90", STATUS_OK}, {"120", STATUS_OK}};
+  if (getenv("CONR_TEST_DEVICE") != NULL || !emulated_use())
+    cr_skip("only the emulated GPU can be of any kind");
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct device *device;
+    const struct ops *ops;
+    cr_assert(eq(int, setenv("EMULATED_CUDA_CAPABILITY", cases[i].capability, 1), 0));
+    MUST(device_open(0, &device));
+    cr_assert(eq(int, ops_open(device, PRECISION_F32, &ops), cases[i].status), "%s", cases[i].capability);
+    if (cases[i].status != STATUS_OK)
+      cr_assert(strstr(status_message(), "of compute capability 75") != NULL &&
+                    strstr(status_message(), "CUDA_ARCHS=\"80 90\"") != NULL &&
+                    strstr(status_message(), "CUDA_ARCHS=75") != NULL,
+                "%s", status_message());
+    device_close(&device);
+  }
+}
+
 /* --- the last layer ------------------------------------------------------------------------------------------ */
 
 /* A linear layer writes predictions in float32 where values have 16 bits; an activation behind it could not. */

@@ -4,6 +4,7 @@
  *
  *   EMULATED_CUDA_DEVICES  how many GPUs there are (1); 0 = none, "nodriver" = no driver, "olddriver" = one that is too old
  *   EMULATED_CUDA_MEMORY   bytes of each (8 GiB)
+ *   EMULATED_CUDA_CAPABILITY  of each, ten times (90)
  *   EMULATED_CUDA_EAGER    1 = all is done when it is queued
  *   EMULATED_CUDA_OPEN     1 = the host may touch device memory, which otherwise ends the program
  *   EMULATED_CUDA_FAULT    the number of the kernel launch that fails when it is done, and all after it */

@@ -66,7 +66,9 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int index) {
   memset(properties, 0, sizeof *properties);
   snprintf(properties->name, sizeof properties->name, "Emulated GPU");
   properties->totalGlobalMem = emulated::memory_total();
-  properties->major = 9;
+  const char *capability = getenv("EMULATED_CUDA_CAPABILITY");
+  properties->major = capability != nullptr ? atoi(capability) / 10 : 9;
+  properties->minor = capability != nullptr ? atoi(capability) % 10 : 0;
   properties->multiProcessorCount = 4;
   properties->warpSize = 32;
   properties->maxThreadsPerBlock = 1024;
