@@ -72,6 +72,12 @@ static int64_t most_panel_rows(int64_t own_rows) {
   return rows < PANEL_MOST ? rows : PANEL_MOST;
 }
 
+/* Rows that the largest panel really has: products take no more. */
+static size_t most_product_rows(int64_t own_rows) {
+  int64_t rows = most_panel_rows(own_rows);
+  return (size_t)(own_rows < rows ? own_rows : rows);
+}
+
 int conr_panel_rows(const struct conr_device *conr, int64_t pitch, int64_t own_rows) {
   int64_t fit = conr->capacity_panel / (pitch > 0 ? pitch : 1) / PANEL_STEP * PANEL_STEP;
   int64_t rows = most_panel_rows(own_rows);
@@ -99,7 +105,7 @@ static int columns_blocks(struct conr_columns *columns, int targets, int64_t row
 /* What a batch takes, in a list; returns its length. */
 static int dense_blocks(struct conr_device *conr, int64_t rows, int64_t own, struct block *out) {
   size_t row = (size_t)conr->stride * dtype_size(conr->dtype), panel = (size_t)panel_capacity(rows, own);
-  size_t tile_rows = (size_t)most_panel_rows(own);
+  size_t tile_rows = most_product_rows(own);
   const struct block blocks[] = {
       {&conr->q, (size_t)padded(rows) * row},
       {(void **)&conr->scalars, (size_t)rows * (size_t)(2 * conr->targets + 1) * sizeof(float)},
@@ -118,7 +124,7 @@ static int dense_blocks(struct conr_device *conr, int64_t rows, int64_t own, str
 static int bands_blocks(struct conr_device *conr, int64_t rows, int64_t own, struct block *out) {
   struct conr_bands *bands = &conr->bands;
   size_t n = (size_t)rows, row = (size_t)conr->stride * dtype_size(conr->dtype), keys = 2 * (size_t)conr->targets;
-  size_t tile_rows = (size_t)most_panel_rows(own);
+  size_t tile_rows = most_product_rows(own);
   bands->scratch_bytes = sort_bytes(rows);
   const struct block blocks[] = {
       {(void **)&bands->indices, keys * (n + 2 * (size_t)own) * sizeof(int32_t)},

@@ -379,12 +379,13 @@ static void memory(void) {
       struct outcome outcome = run_device(conr, precision, &given, rows_of_rank, first, true, 1);
       EXPECT_OK(outcome.status);
       size_t used = device_bytes(device) - before - products, own = (size_t)rows_of_rank[record.rank];
-      size_t panel_rows = (own + 127) / 128 * 128;
+      size_t most_own = ((size_t)rows + (size_t)record.size - 1) / (size_t)record.size;
+      size_t panel_rows = (most_own + 127) / 128 * 128;
       size_t matrix = (size_t)rows * (size_t)features * element, row = (size_t)features * 4;
-      size_t panel = panel_rows * (size_t)rows * (element == 2 ? 6 : 4) + panel_rows * row;
+      size_t panel = panel_rows * (size_t)rows * (element == 2 ? 6 : 4) + most_own * row;
       size_t limit = matrix + panel + 128 * (size_t)rows;
       if (path == CONR_BANDED) /* sorted rows, the rows of a panel, float32 sums of the own gradient; orders */
-        limit += matrix + panel_rows * row + own * row + 128 * (size_t)rows + 65536;
+        limit += matrix + most_own * (size_t)features * element + most_own * row + 128 * (size_t)rows + 65536;
       EXPECT(used <= limit, "%s: %zu bytes beside a limit of %zu", path_names[path], used, limit);
       double product = 2.0 * (double)own * (double)(rows * features); /* the gradient finds its similarities there */
       EXPECT(path == CONR_BANDED || outcome.result.gemm_flops == 2 * product, "%g operations, wanted %g",
