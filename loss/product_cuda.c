@@ -7,7 +7,8 @@
 
 #define SCRATCH_BYTES ((size_t)32 << 20) /* as NVIDIA recommends for Hopper           */
 #define ALIGNMENT 16                     /* bytes, of all arrays                       */
-#define PLANS 1024                       /* a power of 2; banded panels have many shapes */
+#define SETS 256                         /* a power of 2; banded panels have many shapes */
+#define WAYS 4                           /* plans of shapes that fall on the same set    */
 
 enum kind { SIMILARITIES, GRADIENTS, KINDS };
 
@@ -17,6 +18,7 @@ struct plan {
   int64_t m, n, k;
   cublasLtMatrixLayout_t x, y, out; /* NULL: the place is free */
   cublasLtMatmulAlgo_t algorithm;
+  uint64_t last_use;
 };
 
 struct product {
@@ -26,7 +28,8 @@ struct product {
   cublasLtMatmulPreference_t preference;
   cudaDataType_t values;
   void *scratch; /* [SCRATCH_BYTES] */
-  struct plan plans[PLANS];
+  struct plan plans[SETS][WAYS];
+  uint64_t uses;
 };
 
 static enum status check(cublasStatus_t code, const char *call) {
@@ -82,8 +85,9 @@ void product_destroy(struct product **product) {
   struct product *own = *product;
   if (own == NULL)
     return;
-  for (int i = 0; i < PLANS; i++)
-    clear_plan(&own->plans[i]);
+  for (int set = 0; set < SETS; set++)
+    for (int way = 0; way < WAYS; way++)
+      clear_plan(&own->plans[set][way]);
   device_free(own->device, &own->scratch);
   if (own->preference != NULL)
     cublasLtMatmulPreferenceDestroy(own->preference);
@@ -101,10 +105,26 @@ size_t product_bytes(const struct product *product) {
 
 /* --- plans -------------------------------------------------------------------------------------------------- */
 
-static struct plan *plan_place(struct product *product, enum kind kind, int64_t m, int64_t n, int64_t k) {
+static struct plan *plan_set(struct product *product, enum kind kind, int64_t m, int64_t n, int64_t k) {
   uint64_t mixed = ((uint64_t)m * 0x9E3779B97F4A7C15u ^ (uint64_t)n) * 0xBF58476D1CE4E5B9u ^ (uint64_t)k;
   mixed = (mixed * 2 + (uint64_t)kind) * 0x94D049BB133111EBu;
-  return &product->plans[mixed >> 54 & (PLANS - 1)];
+  return product->plans[mixed >> 54 & (SETS - 1)];
+}
+
+static bool is_for(const struct plan *plan, enum kind kind, int64_t m, int64_t n, int64_t k) {
+  return plan->out != NULL && plan->kind == kind && plan->m == m && plan->n == n && plan->k == k;
+}
+
+/* Of a set the plan for a shape, else a free place, else the one that was not used for longest. */
+static struct plan *plan_place(struct plan *set, enum kind kind, int64_t m, int64_t n, int64_t k) {
+  struct plan *oldest = &set[0];
+  for (int way = 0; way < WAYS; way++) {
+    if (is_for(&set[way], kind, m, n, k))
+      return &set[way];
+    if (set[way].last_use < oldest->last_use)
+      oldest = &set[way];
+  }
+  return oldest;
 }
 
 /* Layouts and algorithm for a shape; what had the place gives way. */
@@ -132,13 +152,12 @@ static enum status make_plan(struct product *product, struct plan *plan, enum ki
 
 static enum status find_plan(struct product *product, enum kind kind, int64_t m, int64_t n, int64_t k,
                              struct plan **out) {
-  struct plan *plan = plan_place(product, kind, m, n, k);
-  *out = plan;
-  if (plan->out != NULL && plan->kind == kind && plan->m == m && plan->n == n && plan->k == k)
-    return STATUS_OK;
-  enum status status = make_plan(product, plan, kind, m, n, k);
+  struct plan *plan = plan_place(plan_set(product, kind, m, n, k), kind, m, n, k);
+  enum status status = is_for(plan, kind, m, n, k) ? STATUS_OK : make_plan(product, plan, kind, m, n, k);
   if (status != STATUS_OK)
     clear_plan(plan);
+  plan->last_use = status == STATUS_OK ? ++product->uses : 0;
+  *out = plan;
   return status;
 }
 
