@@ -119,8 +119,8 @@ enum status check_label_span(const struct pair_rule *rule, enum dtype dtype, dou
 
 /* ---- conr_exchange.c ------------------------------------------------------------------------ */
 
-/* The sentence for a scalar of a batch row that is not finite, or for a negative weight; scalars are numbered as in a record:
- * labels, predictions, weight.  All ranks have found it.  Also for devices. */
+/* The sentence for a scalar of a batch row that is not finite, or for a negative weight; scalars are numbered as in a
+ * record: labels, predictions, weight.  All ranks have found it.  Also for devices. */
 enum status name_bad_scalar(const int64_t *rows_of_rank, int targets, int64_t row, int scalar, double value);
 
 /* The first exchange: normalise and pack the own rows, gather all records, check their scalars.  Collective. */
@@ -142,7 +142,8 @@ enum conr_path plan_sweeps(struct conr *conr, double *computed_share);
 /* Sums of every own row.  Local.  ERR_MEMORY. */
 enum status forward_sweeps(struct conr *conr, enum conr_path path);
 
-/* grad [own rows, features]: the complete gradient of the own rows' features, after exchange_scalars.  Local.  ERR_MEMORY. */
+/* grad [own rows, features]: the complete gradient of the own rows' features, after exchange_scalars.  Local.
+ * ERR_MEMORY. */
 enum status backward_sweeps(struct conr *conr, enum conr_path path, const void *features, void *grad);
 
 #endif

@@ -2,8 +2,8 @@
 #include "loss/conr_cuda.h"
 #include "loss/pointwise.h"
 
-/* The table's functions are not told the device, so there is one a process: that which was opened last.  Its scratch
- * is freed with it. */
+/* The table's functions are not told the device, so there is one a process: another is refused while it is open.  Its
+ * scratch is freed with it. */
 static struct {
   struct device *device;
   double *partial; /* [pointwise_bytes()] */

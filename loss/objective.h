@@ -71,8 +71,8 @@ enum status objective_count_nonfinite(const struct objective *objective, enum dt
 
 /* ConR over the rows of all ranks: the gradient of conr_beta times it.
  * grad_features  [views * samples, features], overwritten
- * Collective.  ERR_NUMERIC on all ranks alike when it meets a value that is not finite, here or in the next function; ERR_BUG
- * when there is no ConR. */
+ * Collective.  ERR_NUMERIC on all ranks alike when it meets a value that is not finite, here or in the next function;
+ * ERR_BUG when there is no ConR. */
 enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features);
 
 /* The last value of ConR, without its coefficient; the same on all ranks.  Host waits on a device. */

@@ -198,7 +198,7 @@ CONR_PAIR_INLINE struct pair_scales pair_scales_of(const struct pair_rule *rule,
 
 /* ---- pairs --------------------------------------------------------------------------------- */
 
-/* exp in float32 for x <= 88; exactly 0 below -87 (on a GPU: below 1e-38).  On the host a degree-6 polynomial on
+/* exp in float32 for x <= 88; exactly 0 below -87 (on a GPU below -104: smaller numbers lose digits first).  On the host a degree-6 polynomial on
  * |r| <= ln2/2, error below 2 ulp, in plain arithmetic, so that a compiler can put it in vector lanes. */
 CONR_PAIR_INLINE float pair_exp_f32(float x) {
 #ifdef __CUDA_ARCH__

@@ -6,8 +6,8 @@
  *     product_destroy(&product);
  *
  * Row-major arrays in the device's memory, dense, on addresses of 16 bytes; columns and stride are multiples of 8.  Work is
- * queued on the main stream.  How a shape is best computed is asked once and kept: calls of shapes seen before allocate
- * nothing. */
+ * queued on the main stream.  How a shape is best computed is asked and kept, for about a thousand shapes: calls of shapes
+ * seen lately allocate nothing. */
 #ifndef CONR_LOSS_PRODUCT_H
 #define CONR_LOSS_PRODUCT_H
 

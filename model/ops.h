@@ -9,18 +9,19 @@
  *
  *   Pointers     dense, row-major buffers in the memory of ops->device.  Work is queued on its main stream; on the host an
  *                entry is done when it returns.
- *   Types        values (x, y and their gradients) are of ops->dtype; parameters (weights, biases, gamma, beta), their gradients
- *                and the states of optimisers of ops->parameter_dtype.  The two differ where values have 16 bits.  What
- *                is double is double everywhere.
+ *   Types        values (x, y and their gradients) are of ops->dtype; parameters (weights, biases, gamma, beta), their
+ *                gradients and the states of optimisers of ops->parameter_dtype.  The two differ where values have 16
+ *                bits.  What is double is double everywhere.
  *   Sizes        rows and count may be 0 (what is documented as overwritten still is); in, out and width are >= 1.
  *   Aliasing     arguments must not overlap, except where "may be" says that two may be the same pointer.
- *   Errors       ERR_BUG for what the backend does not know, ERR_MEMORY where it needs memory of its own (cpu products); sizes and values are the caller's to check.
+ *   Errors       ERR_BUG for what the backend does not know, ERR_MEMORY where it needs memory of its own, ERR_DEVICE where
+ *                a device fails; sizes and values are the caller's to check.
  *   NaN          goes through (relu(NaN) is NaN): a fault upstream stays visible.
  *   Determinism  Exact    = same bits for any number of threads.
  *                Repeated = same bits when shapes and the number of threads are the same.
  *
- * All entries are local, allocate nothing (but for what the convolutions say), do not make the host wait, and may be
- * called from one thread at a time. */
+ * All entries are local, do not make the host wait, and may be called from one thread at a time.  They allocate nothing,
+ * but for convolutions and products of matrices: when they meet a shape for the first time, and after many others. */
 #ifndef CONR_MODEL_OPS_H
 #define CONR_MODEL_OPS_H
 

@@ -57,8 +57,8 @@ enum status optim_step(struct optim *optim, void *parameters, const void *gradie
 
 #define OPTIM_MAX_ARRAYS 2
 
-/* A state of the optimiser: `count` elements in the memory of its ops, laid out like the parameters; borrowed from the optimiser, which goes
- * on from whatever is written there. */
+/* A state of the optimiser: `count` elements in the memory of its ops, laid out like the parameters; borrowed from the
+ * optimiser, which goes on from whatever is written there. */
 struct optim_array {
   const char *name; /* "moment1", "moment2" (Adam, AdamW) or "velocity" (SGD with momentum) */
   void *data;
