@@ -1,18 +1,9 @@
-/* What the kernels of the losses share: values of either type, and sums over the threads of a block. */
+/* What the kernels of the losses share beside those of networks: four values at once, and sums over the threads of a
+ * block. */
 #ifndef CONR_LOSS_KERNELS_CUH
 #define CONR_LOSS_KERNELS_CUH
 
-#include <cuda_bf16.h>
-
-#include "dist/cuda_launch.h"
-
-#ifdef __CUDACC__
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL
-#endif
-
-enum { THREADS = 256 }; /* of every block */
+#include "model/kernels.cuh"
 
 static inline unsigned blocks_of(int64_t items, int64_t each) {
   return (unsigned)((items + each - 1) / each);
@@ -24,22 +15,6 @@ static __device__ __forceinline__ int64_t thread_number() {
 }
 
 /* --- values -------------------------------------------------------------------------------------------------- */
-
-static __device__ __forceinline__ float to_float(float x) {
-  return x;
-}
-
-static __device__ __forceinline__ float to_float(__nv_bfloat16 x) {
-  return __bfloat162float(x);
-}
-
-static __device__ __forceinline__ void from_float(float x, float *to) {
-  *to = x;
-}
-
-static __device__ __forceinline__ void from_float(float x, __nv_bfloat16 *to) {
-  *to = __float2bfloat16_rn(x);
-}
 
 /* Four neighbours at once: 16 bytes. */
 static __device__ __forceinline__ void load4(const float *from, float (&to)[4]) {

@@ -64,6 +64,9 @@ enum status sum_squares_launch(struct stream *stream, size_t count, const float 
 
 /* --- kernels_linear.cu: products with few outputs, and those that cuBLASLt does not take ---------------------- */
 
+/* Up to this many outputs they move x once and no more could be had; more are made so many at a time. */
+enum { FEW_OUTPUTS = 4 };
+
 /* dtype_y is that of y and grad_y.  Weights are float and are not rounded first. */
 enum status linear_forward_launch(struct stream *stream, enum dtype dtype, enum dtype dtype_y, int64_t rows, int64_t in,
                                   int64_t out, const void *x, const float *weight, const float *bias, void *y);

@@ -2,7 +2,7 @@
  * outputs or fewer they are bound by memory: x, or its gradient, is moved once. */
 #include "model/kernels.cuh"
 
-enum { OUTPUTS = 4, WARP = 32 };
+enum { OUTPUTS = FEW_OUTPUTS, WARP = 32 };
 
 /* --- y = x W^T + b ------------------------------------------------------------------------------------------- */
 

@@ -18,9 +18,6 @@
 
 enum product_kind { FORWARD, BACKWARD_DATA, BACKWARD_WEIGHTS };
 
-/* Up to this many outputs, own kernels: they move x once and no more could be had. */
-enum { FEW_OUTPUTS = 4 };
-
 /* What a product was chosen for.  Compared as bytes: zeroed first. */
 struct product_key {
   enum product_kind kind;
