@@ -172,13 +172,9 @@ static enum status allocate(struct conr_device *conr, int64_t rows, int64_t own,
   return conr_numbers_launch(rows, conr->bands.numbers, conr->stream);
 }
 
-static bool wants_bands(const struct conr_device *conr, int64_t rows) {
-  return conr->options.path == CONR_BANDED || (conr->options.path == CONR_AUTO && rows >= CONR_PLAN_ROWS);
-}
-
 /* Make room.  The decision depends on counts every rank knows, so all ranks come here together. */
 static enum status grow(struct conr_device *conr, int64_t rows, int64_t most_own) {
-  bool bands = conr->capacity_bands || wants_bands(conr, rows);
+  bool bands = conr->capacity_bands || conr_wants_bands(conr, rows);
   if (rows <= conr->capacity_rows && most_own <= conr->capacity_own && bands == conr->capacity_bands)
     return STATUS_OK;
   rows = rows > conr->capacity_rows ? rows : conr->capacity_rows;

@@ -90,6 +90,11 @@ struct conr_device {
 /* Rows of a batch from which CONR_AUTO plans: below, a dense batch takes less time than the wait for the plan. */
 #define CONR_PLAN_ROWS 4096
 
+/* Is a batch of so many rows to be planned, and is there to be room for bands? */
+static inline bool conr_wants_bands(const struct conr_device *conr, int64_t rows) {
+  return conr->options.path == CONR_BANDED || (conr->options.path == CONR_AUTO && rows >= CONR_PLAN_ROWS);
+}
+
 static inline int64_t conr_rounded(int64_t count, int64_t step) {
   return (count + step - 1) / step * step;
 }

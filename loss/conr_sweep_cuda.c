@@ -96,16 +96,11 @@ static struct conr_device_sweep best_band(struct conr_device *conr, int first, e
   return best;
 }
 
-static bool plans(const struct conr_device *conr) {
-  enum conr_path path = conr->options.path;
-  return conr->own_rows > 0 && (path == CONR_BANDED || (path == CONR_AUTO && conr->rows >= CONR_PLAN_ROWS));
-}
-
 enum status conr_plan_device(struct conr_device *conr, struct conr_device_sweep sweeps[2], int *count,
                              double *computed_share) {
   double all = (double)conr->own_rows * (double)conr->rows;
   int dense_rows = conr_panel_rows(conr, conr->pitch, conr->own_rows);
-  if (plans(conr)) {
+  if (conr->own_rows > 0 && conr_wants_bands(conr, conr->rows)) {
     int64_t wanted = band_rows(conr->own_rows), pairs = 0;
     int panel_rows = (int)(wanted < dense_rows ? wanted : dense_rows);
     TRY(sort_rows(conr, panel_rows));
