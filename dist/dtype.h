@@ -34,4 +34,16 @@ static inline uint16_t bf16_round(float value) {
   return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+/* Element i of an array of F32 or F64. */
+static inline double dtype_get(enum dtype dtype, const void *array, int64_t i) {
+  return dtype == F32 ? (double)((const float *)array)[i] : ((const double *)array)[i];
+}
+
+static inline void dtype_put(enum dtype dtype, void *array, int64_t i, double value) {
+  if (dtype == F32)
+    ((float *)array)[i] = (float)value;
+  else
+    ((double *)array)[i] = value;
+}
+
 #endif

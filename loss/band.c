@@ -13,7 +13,7 @@ static int compare_keys(const void *left, const void *right) {
 
 void band_sort(enum dtype dtype, const void *values, int32_t rows, struct band_key *keys, int32_t *order) {
   for (int32_t i = 0; i < rows; i++)
-    keys[i] = (struct band_key){band_value(dtype, values, i), i};
+    keys[i] = (struct band_key){dtype_get(dtype, values, i), i};
   qsort(keys, (size_t)rows, sizeof *keys, compare_keys);
   for (int32_t i = 0; i < rows; i++)
     order[i] = keys[i].row;
@@ -29,14 +29,14 @@ struct band_range band_range(enum dtype dtype, const void *values, const int32_t
   struct band_range range = {0, rows};
   for (int64_t high = rows; range.first < high;) { /* first place not too far below */
     int64_t middle = range.first + (high - range.first) / 2;
-    if (apart(dtype, lowest, band_value(dtype, values, order[middle]), w))
+    if (apart(dtype, lowest, dtype_get(dtype, values, order[middle]), w))
       range.first = middle + 1;
     else
       high = middle;
   }
   for (int64_t low = range.first; low < range.last;) { /* first place too far above */
     int64_t middle = low + (range.last - low) / 2;
-    if (apart(dtype, band_value(dtype, values, order[middle]), highest, w))
+    if (apart(dtype, dtype_get(dtype, values, order[middle]), highest, w))
       range.last = middle;
     else
       low = middle + 1;

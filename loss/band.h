@@ -31,9 +31,4 @@ struct band_range {
 struct band_range band_range(enum dtype dtype, const void *values, const int32_t *order, int64_t rows, double w,
                              double lowest, double highest);
 
-/* Element i of a dtype array, as double. */
-static inline double band_value(enum dtype dtype, const void *values, int64_t i) {
-  return dtype == F32 ? (double)((const float *)values)[i] : ((const double *)values)[i];
-}
-
 #endif

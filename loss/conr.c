@@ -229,7 +229,7 @@ static double label_diameter(const struct conr *conr) {
   for (int k = 0; k < conr->targets; k++) {
     double low = INFINITY, high = -INFINITY;
     for (int64_t i = 0; i < conr->rows; i++) {
-      double label = get(conr->dtype, conr->labels, k * conr->rows + i);
+      double label = dtype_get(conr->dtype, conr->labels, k * conr->rows + i);
       low = label < low ? label : low;
       high = label > high ? label : high;
     }

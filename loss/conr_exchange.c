@@ -19,15 +19,15 @@ static void pack_records(struct conr *conr, const struct conr_batch *batch) {
 #pragma omp parallel for schedule(static) if (conr->own_rows * features > 16384)
   for (int64_t i = 0; i < conr->own_rows; i++) {
     void *record = at(dtype, conr->records, (conr->own_first + i) * conr->stride);
-    double weight = batch->weights ? get(dtype, batch->weights, i) : 1.0;
+    double weight = batch->weights ? dtype_get(dtype, batch->weights, i) : 1.0;
     bool finite;
-    put(dtype, conr->inverse, i,
-        row_normalise(dtype, features, element(dtype, batch->features, i * features), record, &finite));
+    dtype_put(dtype, conr->inverse, i,
+              row_normalise(dtype, features, element(dtype, batch->features, i * features), record, &finite));
     for (int k = 0; k < targets; k++) {
-      put(dtype, record, features + k, get(dtype, batch->labels, i * targets + k));
-      put(dtype, record, features + targets + k, get(dtype, batch->predictions, i * targets + k));
+      dtype_put(dtype, record, features + k, dtype_get(dtype, batch->labels, i * targets + k));
+      dtype_put(dtype, record, features + targets + k, dtype_get(dtype, batch->predictions, i * targets + k));
     }
-    put(dtype, record, features + 2 * targets, finite ? weight : NAN);
+    dtype_put(dtype, record, features + 2 * targets, finite ? weight : NAN);
   }
 }
 
@@ -50,7 +50,7 @@ enum status name_bad_scalar(const int64_t *rows_of_rank, int targets, int64_t ro
 static enum status check_records(const struct conr *conr) {
   for (int64_t row = 0; row < conr->rows; row++)
     for (int k = 0; k <= 2 * conr->targets; k++) {
-      double value = get(conr->dtype, conr->records, row * conr->stride + conr->features + k);
+      double value = dtype_get(conr->dtype, conr->records, row * conr->stride + conr->features + k);
       if (!isfinite(value) || (k == 2 * conr->targets && value < 0))
         return name_bad_scalar(conr->rows_of_rank, conr->targets, row, k, value);
     }
@@ -61,8 +61,8 @@ void spread_records(struct conr *conr) {
   for (int64_t slot = 0; slot < conr->rows; slot++)
     for (int k = 0; k < conr->targets; k++) {
       const char *tail = at(conr->dtype, conr->records, slot * conr->stride + conr->features);
-      put(conr->dtype, conr->labels, k * conr->rows + slot, get(conr->dtype, tail, k));
-      put(conr->dtype, conr->predictions, k * conr->rows + slot, get(conr->dtype, tail, conr->targets + k));
+      dtype_put(conr->dtype, conr->labels, k * conr->rows + slot, dtype_get(conr->dtype, tail, k));
+      dtype_put(conr->dtype, conr->predictions, k * conr->rows + slot, dtype_get(conr->dtype, tail, conr->targets + k));
     }
 }
 
@@ -109,9 +109,9 @@ enum status exchange_scalars(struct conr *conr, struct trailer *total) {
     trailer.negatives += sums->negatives;
     trailer.active += row.active;
     trailer.loss += row.loss;
-    trailer.zero_rows += get(conr->dtype, conr->inverse, i) == 0;
-    put(dtype, next, 2 * i, row.u);
-    put(dtype, next, 2 * i + 1, row.second);
+    trailer.zero_rows += dtype_get(conr->dtype, conr->inverse, i) == 0;
+    dtype_put(dtype, next, 2 * i, row.u);
+    dtype_put(dtype, next, 2 * i + 1, row.second);
   }
   memcpy(next + conr->own_rows * units_per_row * 8, &trailer, sizeof trailer);
   TRY(comm_gather_rows(conr->comm, NULL, units, 8, conr->exchange));

@@ -71,17 +71,6 @@ struct conr {
 
 /* ---- REAL arrays of either type ---------------------------------------------------------- */
 
-static inline void put(enum dtype dtype, void *array, int64_t i, double value) {
-  if (dtype == F32)
-    ((float *)array)[i] = (float)value;
-  else
-    ((double *)array)[i] = value;
-}
-
-static inline double get(enum dtype dtype, const void *array, int64_t i) {
-  return band_value(dtype, array, i);
-}
-
 static inline void *at(enum dtype dtype, void *array, int64_t i) {
   return (char *)array + (size_t)i * dtype_size(dtype);
 }
@@ -103,7 +92,7 @@ static inline enum status agreed(enum status status) {
 
 /* Own weight of an own row, from its record. */
 static inline double weight_at(const struct conr *conr, int64_t slot) {
-  return get(conr->dtype, conr->records, slot * conr->stride + conr->features + 2 * conr->targets);
+  return dtype_get(conr->dtype, conr->records, slot * conr->stride + conr->features + 2 * conr->targets);
 }
 
 /* ---- conr.c: also for devices ---------------------------------------------------------------- */

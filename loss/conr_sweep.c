@@ -64,8 +64,8 @@ static int64_t plan_band(struct conr *conr, const void *values, struct sweep *sw
     const int32_t *places = sweep->own + p * conr->panel_rows;
     int count = panel_size(conr, p);
     struct band_range within = band_range(conr->dtype, values, sweep->order, conr->rows, conr->rule.w,
-                                          get(conr->dtype, values, sweep->order[places[0]]),
-                                          get(conr->dtype, values, sweep->order[places[count - 1]]));
+                                          dtype_get(conr->dtype, values, sweep->order[places[0]]),
+                                          dtype_get(conr->dtype, values, sweep->order[places[count - 1]]));
     sweep->range[p] = widen(within, conr->rows);
     pairs += count * (sweep->range[p].last - sweep->range[p].first);
   }
@@ -259,13 +259,13 @@ static void spread_scalars(struct conr *conr) {
   enum dtype dtype = scalar_dtype(conr);
   for (int64_t row = 0; row < conr->rows; row++) {
     int64_t slot = conr->slot_of[row];
-    struct pair_scales scales = pair_scales_of(&conr->rule, get(dtype, conr->exchange, 2 * row),
-                                               get(dtype, conr->exchange, 2 * row + 1), weight_at(conr, slot));
-    put(dtype, scale_of(conr, SCALE_POSITIVE), slot, scales.positive);
-    put(dtype, scale_of(conr, SCALE_NEGATIVE), slot, scales.negative);
-    put(dtype, scale_of(conr, SUBTRACT), slot, scales.subtract);
+    struct pair_scales scales = pair_scales_of(&conr->rule, dtype_get(dtype, conr->exchange, 2 * row),
+                                               dtype_get(dtype, conr->exchange, 2 * row + 1), weight_at(conr, slot));
+    dtype_put(dtype, scale_of(conr, SCALE_POSITIVE), slot, scales.positive);
+    dtype_put(dtype, scale_of(conr, SCALE_NEGATIVE), slot, scales.negative);
+    dtype_put(dtype, scale_of(conr, SUBTRACT), slot, scales.subtract);
     if (conr->rule.wide)
-      put(dtype, scale_of(conr, SCALE_MEAN), slot, scales.mean);
+      dtype_put(dtype, scale_of(conr, SCALE_MEAN), slot, scales.mean);
   }
 }
 
@@ -292,7 +292,7 @@ static void through_norm(const struct conr *conr, const void *features, void *gr
 #pragma omp parallel for schedule(static) if (conr->own_rows * conr->features > 16384)
   for (int64_t i = 0; i < conr->own_rows; i++)
     row_through_norm(conr->dtype, conr->features, element(conr->dtype, features, i * conr->features),
-                     get(conr->dtype, conr->inverse, i), at(conr->dtype, grad, i * conr->features));
+                     dtype_get(conr->dtype, conr->inverse, i), at(conr->dtype, grad, i * conr->features));
 }
 
 enum status backward_sweeps(struct conr *conr, enum conr_path path, const void *features, void *grad) {

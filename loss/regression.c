@@ -48,27 +48,16 @@ enum status regression_check(const struct regression *loss) {
   return STATUS_OK;
 }
 
-static double load(enum dtype dtype, const void *data, int64_t i) {
-  return dtype == F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
-}
-
-static void store(enum dtype dtype, void *data, int64_t i, double value) {
-  if (dtype == F32)
-    ((float *)data)[i] = (float)value;
-  else
-    ((double *)data)[i] = value;
-}
-
 void regression_loss(const struct regression *loss, enum dtype dtype, int64_t rows, int targets, const void *pred,
                      const void *target, const void *weight, int64_t rows_global, void *grad, double *loss_local) {
   double sum = 0, count = (double)rows_global * targets;
   for (int64_t row = 0; row < rows; row++) {
-    double row_weight = weight == NULL ? 1 : load(dtype, weight, row);
+    double row_weight = weight == NULL ? 1 : dtype_get(dtype, weight, row);
     for (int64_t i = row * targets; i < (row + 1) * targets; i++) {
-      struct element element = element_of(loss, load(dtype, pred, i) - load(dtype, target, i));
+      struct element element = element_of(loss, dtype_get(dtype, pred, i) - dtype_get(dtype, target, i));
       sum += row_weight * element.value;
       if (grad != NULL)
-        store(dtype, grad, i, row_weight * element.slope / count);
+        dtype_put(dtype, grad, i, row_weight * element.slope / count);
     }
   }
   *loss_local = count > 0 ? sum / count : 0;
@@ -76,7 +65,7 @@ void regression_loss(const struct regression *loss, enum dtype dtype, int64_t ro
 
 int64_t regression_first_nonfinite(enum dtype dtype, int64_t count, const void *pred) {
   for (int64_t i = 0; i < count; i++)
-    if (!isfinite(load(dtype, pred, i)))
+    if (!isfinite(dtype_get(dtype, pred, i)))
       return i;
   return -1;
 }
