@@ -270,42 +270,44 @@ extern "C" enum status conr_scales_launch(const struct pair_rule *rule, const st
 
 /* --- rows by index -------------------------------------------------------------------------------------------- */
 
-/* One block a row, 16 bytes a thread. */
+/* 16 bytes a thread: a row takes a few of them, seldom a whole block. */
 static __global__ void __launch_bounds__(THREADS)
-    take_rows_kernel(int64_t units, const int32_t *index, int64_t offset, const uint4 *from, uint4 *to) {
-  int64_t row = blockIdx.x, source = index[row] + offset;
-  for (int64_t k = threadIdx.x; k < units; k += THREADS)
-    to[row * units + k] = from[source * units + k];
+    take_rows_kernel(int64_t count, int64_t units, const int32_t *index, int64_t offset, const uint4 *from, uint4 *to) {
+  int64_t at = thread_number(), row = at / units;
+  if (at < count)
+    to[at] = from[(index[row] + offset) * units + at - row * units];
 }
 
 extern "C" enum status conr_take_rows_launch(int64_t rows, size_t row_bytes, const int32_t *index, int64_t offset,
                                              const void *from, void *to, struct stream *stream) {
   if (rows == 0)
     return STATUS_OK;
-  LAUNCH(take_rows_kernel, (unsigned)rows, THREADS, cuda_stream(stream), (int64_t)(row_bytes / 16), index, offset,
+  int64_t units = (int64_t)(row_bytes / 16), count = rows * units;
+  LAUNCH(take_rows_kernel, blocks_of(count, THREADS), THREADS, cuda_stream(stream), count, units, index, offset,
          (const uint4 *)from, (uint4 *)to);
   return cuda_launched("ordering the rows of ConR");
 }
 
 static __global__ void __launch_bounds__(THREADS)
-    add_rows_kernel(int stride, const int32_t *own, const float *tile, float *sum) {
-  int64_t from = (int64_t)blockIdx.x * stride, to = (int64_t)own[blockIdx.x] * stride;
-  for (int k = 4 * threadIdx.x; k < stride; k += 4 * THREADS) {
-    float more[4], values[4];
-    load4(tile + from + k, more);
-    load4(sum + to + k, values);
-    UNROLL
-    for (int j = 0; j < 4; j++)
-      values[j] += more[j];
-    store4(values, sum + to + k);
-  }
+    add_rows_kernel(int64_t count, int stride, const int32_t *own, const float *tile, float *sum) {
+  int64_t at = 4 * thread_number(), row = at / stride;
+  if (at >= count)
+    return;
+  float *to = sum + own[row] * (int64_t)stride + (at - row * stride), more[4], values[4];
+  load4(tile + at, more);
+  load4(to, values);
+  UNROLL
+  for (int j = 0; j < 4; j++)
+    values[j] += more[j];
+  store4(values, to);
 }
 
 extern "C" enum status conr_add_rows_launch(int rows, int stride, const int32_t *own, const float *tile, float *sum,
                                             struct stream *stream) {
   if (rows == 0)
     return STATUS_OK;
-  LAUNCH(add_rows_kernel, rows, THREADS, cuda_stream(stream), stride, own, tile, sum);
+  int64_t count = (int64_t)rows * stride;
+  LAUNCH(add_rows_kernel, blocks_of(count, 4 * THREADS), THREADS, cuda_stream(stream), count, stride, own, tile, sum);
   return cuda_launched("adding gradients of ConR");
 }
 
