@@ -1,9 +1,9 @@
 /* Convolutions on a GPU: cuDNN, with images channels-last and filters [out, kernel, kernel, in].
  *
  * Our weights are [out, in, kernel, kernel] in float32: a kernel turns them into filters of the values' type in the
- * workspace before each use, and gradients of filters into those of weights after it.  In bfloat16 cuDNN gives the gradient
- * of filters in bfloat16: it is summed in float32 and rounded once.  Images of three channels stay so: to pad them for
- * kernels that take eight is left to cuDNN, for one layer of many.
+ * workspace before each use, and gradients of filters into those of weights after it; a kernel of 1 x 1 in float32 is its
+ * own filter.  In bfloat16 cuDNN gives the gradient of filters in bfloat16: it is summed in float32 and rounded once.
+ * Images of three channels stay so: to pad them for kernels that take eight is left to cuDNN, for one layer of many.
  *
  * Algorithms are cuDNN's advice, not measured: the advice depends on the shape alone, so all ranks, and a run that is
  * resumed, compute the same bits.  Of what it offers the first that repeats its bits is taken; where it offers none, one
@@ -319,33 +319,42 @@ static enum status plan_for(struct conv *conv, enum product_kind kind, int64_t r
 
 /* --- running ------------------------------------------------------------------------------------------------- */
 
-/* The workspace of one product: its filters, then cuDNN's scratch. */
+/* What one product takes beside its arguments, from the workspace: its filters, then cuDNN's scratch. */
 struct room {
-  void *filters, *scratch;
+  void *filters; /* NULL: the weights are the filters */
+  void *scratch;
 };
 
 static int64_t area_of(const struct conv *conv) {
   return (int64_t)conv->shape.kernel * conv->shape.kernel;
 }
 
+/* Weights, or their gradient, that cuDNN takes as they are: it wants them on 16 bytes. */
+static bool are_filters(const struct conv *conv, const void *weight) {
+  return area_of(conv) == 1 && precision_dtype(conv->precision) == F32 && (uintptr_t)weight % 16 == 0;
+}
+
 static enum status reserve(const struct conv *conv, struct workspace *workspace, const struct algorithm *algorithm,
-                           struct room *room) {
+                           const void *weight, struct room *room) {
+  bool apart = !are_filters(conv, weight);
   size_t count = (size_t)(conv->shape.out * conv->shape.in * area_of(conv));
-  size_t bytes = (count * dtype_size(precision_dtype(conv->precision)) + 255) / 256 * 256;
+  size_t bytes = apart ? (count * dtype_size(precision_dtype(conv->precision)) + 255) / 256 * 256 : 0;
   TRY(workspace_reserve(workspace, bytes + algorithm->scratch_bytes));
-  room->filters = workspace->data;
+  room->filters = apart ? workspace->data : NULL;
   room->scratch = algorithm->scratch_bytes > 0 ? (char *)workspace->data + bytes : NULL;
   return STATUS_OK;
 }
 
 /* Plan, workspace and filters for one of the two products that read weights. */
 static enum status prepare(struct conv *conv, enum product_kind kind, struct workspace *workspace, int64_t rows,
-                           const void *weight, struct plan **plan, struct room *room) {
+                           const void *weight, struct plan **plan, struct room *room, const void **filters) {
   const struct conv_shape *s = &conv->shape;
   TRY(plan_for(conv, kind, rows, plan));
-  TRY(reserve(conv, workspace, &(*plan)->algorithms[kind], room));
-  TRY(filters_launch(conv->context->stream, precision_dtype(conv->precision), s->out, s->in, area_of(conv), weight,
-                     room->filters));
+  TRY(reserve(conv, workspace, &(*plan)->algorithms[kind], weight, room));
+  *filters = room->filters != NULL ? room->filters : weight;
+  if (room->filters != NULL)
+    TRY(filters_launch(conv->context->stream, precision_dtype(conv->precision), s->out, s->in, area_of(conv), weight,
+                       room->filters));
   return check(conv, rows, product_names[kind],
                cudnnSetConvolutionMathType(conv->desc, (*plan)->algorithms[kind].math));
 }
@@ -355,12 +364,13 @@ enum status conv_cuda_forward(struct conv *conv, struct workspace *workspace, in
   const float one = 1, zero = 0;
   struct plan *plan;
   struct room room;
+  const void *filters;
   if (rows == 0)
     return STATUS_OK;
-  TRY(prepare(conv, FORWARD, workspace, rows, weight, &plan, &room));
+  TRY(prepare(conv, FORWARD, workspace, rows, weight, &plan, &room, &filters));
   const struct algorithm *algorithm = &plan->algorithms[FORWARD];
   TRY(check(conv, rows, product_names[FORWARD],
-            cudnnConvolutionForward(conv->context->dnn, &one, plan->x, x, conv->filter, room.filters, conv->desc,
+            cudnnConvolutionForward(conv->context->dnn, &one, plan->x, x, conv->filter, filters, conv->desc,
                                     (cudnnConvolutionFwdAlgo_t)algorithm->number, room.scratch,
                                     algorithm->scratch_bytes, &zero, plan->y, y)));
   if (!conv->shape.bias)
@@ -374,12 +384,13 @@ enum status conv_cuda_backward_data(struct conv *conv, struct workspace *workspa
   const float one = 1, zero = 0;
   struct plan *plan;
   struct room room;
+  const void *filters;
   if (rows == 0)
     return STATUS_OK;
-  TRY(prepare(conv, BACKWARD_DATA, workspace, rows, weight, &plan, &room));
+  TRY(prepare(conv, BACKWARD_DATA, workspace, rows, weight, &plan, &room, &filters));
   const struct algorithm *algorithm = &plan->algorithms[BACKWARD_DATA];
   return check(conv, rows, product_names[BACKWARD_DATA],
-               cudnnConvolutionBackwardData(conv->context->dnn, &one, conv->filter, room.filters, plan->y, grad_y,
+               cudnnConvolutionBackwardData(conv->context->dnn, &one, conv->filter, filters, plan->y, grad_y,
                                             conv->desc, (cudnnConvolutionBwdDataAlgo_t)algorithm->number, room.scratch,
                                             algorithm->scratch_bytes, &zero, plan->x, grad_x));
 }
@@ -392,13 +403,16 @@ static enum status weight_gradient(struct conv *conv, struct workspace *workspac
   struct room room;
   TRY(plan_for(conv, BACKWARD_WEIGHTS, rows, &plan));
   const struct algorithm *algorithm = &plan->algorithms[BACKWARD_WEIGHTS];
-  TRY(reserve(conv, workspace, algorithm, &room));
+  TRY(reserve(conv, workspace, algorithm, grad_weight, &room));
+  void *filters = room.filters != NULL ? room.filters : grad_weight;
   cudnnStatus_t code = cudnnSetConvolutionMathType(conv->desc, algorithm->math);
   code = code ? code
               : cudnnConvolutionBackwardFilter(conv->context->dnn, &one, plan->x, x, plan->y, grad_y, conv->desc,
                                                (cudnnConvolutionBwdFilterAlgo_t)algorithm->number, room.scratch,
-                                               algorithm->scratch_bytes, &zero, conv->filter, room.filters);
+                                               algorithm->scratch_bytes, &zero, conv->filter, filters);
   TRY(check(conv, rows, product_names[BACKWARD_WEIGHTS], code));
+  if (room.filters == NULL)
+    return STATUS_OK;
   return filter_gradients_launch(conv->context->stream, precision_dtype(conv->precision), s->out, s->in, area_of(conv),
                                  room.filters, grad_weight);
 }
