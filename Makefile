@@ -250,9 +250,8 @@ $(BUILD)/emulated/%.o: % $(BUILD)/flags $(BUILD)/cuda-flags | $(BUILD)/dependenc
 	@mkdir -p $(@D)
 	$(say)CXX $<
 	$(Q)$(CXX) -x c++ -I. $(EMULATED) $(FOUND_CFLAGS) $(CXX_FLAGS) $(EXTRA_CFLAGS) -MMD -MP -c $< -o $@
-# These two are the slow parts, and multiply matrices.
-$(BUILD)/emulated/tests/emulate/emulated_cublaslt.cc.o $(BUILD)/emulated/tests/emulate/emulated_cudnn.cc.o: \
-  EXTRA_CFLAGS = -fopenmp
+# Two of these are the slow parts, and multiply matrices; the third says by how many threads.
+$(addprefix $(BUILD)/emulated/tests/emulate/emulated_,cublaslt.cc.o cudnn.cc.o cuda.cc.o): EXTRA_CFLAGS = -fopenmp
 $(BUILD)/libconr-cuda-emulated.so: $(CUDA_SOURCES:%.c=$(BUILD)/%.o) $(EMULATED_OBJECTS)
 	$(say)LINK $@
 	$(Q)$(CXX) -shared $(ALL_LDFLAGS) -Wl,-soname,libconr-cuda-emulated.so $^ $(DNNL_LIBS) -lpthread -lm -ldl -o $@

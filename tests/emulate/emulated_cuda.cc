@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <omp.h>
 
 using emulated::capture;
 using emulated::guard;
@@ -94,9 +95,10 @@ bool emulated::run_all() {
 namespace {
 
 /* What waits for another process goes on by itself after a while: that process may wait for this one, whose host is
- * elsewhere. */
-void engine() {
+ * elsewhere.  As many threads for products as the others take: or the bits would depend on who does the work. */
+void engine(int threads) {
   const double patience = 0.02;
+  omp_set_num_threads(threads);
   for (;;) {
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
     guard hold(the().lock);
@@ -141,7 +143,7 @@ cudaError_t emulated::queue(cudaStream_t stream, attempt_function attempt, bool 
   stream->queries = 0;
   if (outside && !the().engine) {
     the().engine = true;
-    std::thread(engine).detach();
+    std::thread(engine, omp_get_max_threads()).detach();
   }
   if (the().eager)
     run_to(stream, stream->queued);
