@@ -1,5 +1,6 @@
 /* Collectives on host memory through MPI. */
 #include "dist/comm_ops.h"
+#include "dist/log.h"
 #include "dist/memory.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@ struct mpi_transport {
   MPI_Comm world;           /* owned duplicate                         */
   MPI_Comm node;            /* owned: the ranks that share this host   */
   MPI_Datatype bf16;        /* owned: bf16, which MPI does not know, ... */
-  MPI_Op bf16_sum;         /* owned: ... and its sum                    */
+  MPI_Op bf16_sum;          /* owned: ... and its sum                    */
   void *block[MOST_BLOCKS]; /* host-shared memory, mapped */
   size_t length[MOST_BLOCKS];
   int block_count;
@@ -133,9 +134,11 @@ static enum status gather_rows(struct comm *comm, const void *own, const int64_t
   MPI_Datatype row;
   TRY_GOTO(check(MPI_Type_contiguous((int)row_bytes, MPI_BYTE, &row), "MPI_Type_contiguous"), out);
   MPI_Type_commit(&row);
+  double begin = log_seconds();
   status = check(MPI_Allgatherv(own ? own : MPI_IN_PLACE, counts[comm->rank], row, all, counts, offsets, row,
                                 transport_of(comm)->world),
                  "MPI_Allgatherv");
+  comm->traffic.gather_seconds += log_seconds() - begin;
   MPI_Type_free(&row);
 out:
   memory_free((void **)&counts);

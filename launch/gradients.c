@@ -24,6 +24,7 @@ struct gradients {
   int64_t input_bytes, feature_bytes, element_bytes; /* of a row's input and features, of a parameter        */
   struct upload *upload;
   struct step_clock *clock;
+  double gather_seconds;        /* since they were asked for last                                          */
   double *numbers;              /* [NUMBERS] in the memory of the net                                      */
   double *numbers_here;         /* the same, pinned, once the host has waited                              */
   struct gradients_value value; /* of the step at hand, so far                                             */
@@ -409,10 +410,17 @@ enum status gradients_finish(struct gradients *own, struct gradients_value *valu
   own->value.squares = own->numbers_here[NUMBER_SQUARES];
   own->value.bad = own->numbers_here[NUMBER_BAD] > 0;
   *value = own->value;
-  return objective_has_conr(own->parts.objective) ? objective_conr_value(own->parts.objective, &value->conr)
-                                                  : STATUS_OK;
+  if (!objective_has_conr(own->parts.objective))
+    return STATUS_OK;
+  double gather_seconds;
+  TRY(objective_conr_value(own->parts.objective, &value->conr, &gather_seconds));
+  own->gather_seconds += gather_seconds;
+  return STATUS_OK;
 }
 
-void gradients_seconds(struct gradients *own, bool reset, double seconds[STEP_PHASES]) {
+void gradients_seconds(struct gradients *own, bool reset, double seconds[STEP_PHASES], double *gather) {
   step_clock_seconds(own->clock, reset, seconds);
+  *gather = own->gather_seconds;
+  if (reset)
+    own->gather_seconds = 0;
 }

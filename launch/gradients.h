@@ -85,7 +85,8 @@ enum status gradients_ahead(struct gradients *gradients, const struct batch *nex
 /* Wait for the step.  Local; ERR_NUMERIC as above, with *value filled; ERR_COMM when another rank is lost. */
 enum status gradients_finish(struct gradients *gradients, struct gradients_value *value);
 
-/* Where the time of the steps went on this rank, since the last call with `reset`.  Local. */
-void gradients_seconds(struct gradients *gradients, bool reset, double seconds[STEP_PHASES]);
+/* Where the time of the steps went on this rank, since the last call with `reset`; gather: in ConR's exchanges of rows,
+ * which lie in PHASE_LOSS.  Local. */
+void gradients_seconds(struct gradients *gradients, bool reset, double seconds[STEP_PHASES], double *gather);
 
 #endif

@@ -412,8 +412,8 @@ static enum status validate(struct loop *loop, struct validation *figures) {
 static enum status log_epoch(const struct loop *loop, const struct validation *figures) {
   const struct trainer *trainer = loop->trainer;
   const struct progress *progress = &trainer->progress;
-  double seconds = log_seconds() - loop->epoch_began, rows = (double)progress->rows_sum, phase[STEP_PHASES];
-  gradients_seconds(trainer->gradients, true, phase);
+  double seconds = log_seconds() - loop->epoch_began, rows = (double)progress->rows_sum, phase[STEP_PHASES], gather;
+  gradients_seconds(trainer->gradients, true, phase, &gather);
   return metrics_log_write(
       loop->metrics, metric_text("event", "epoch"), metric_integer("epoch", progress->epoch),
       metric_integer("step", progress->step - 1), metric_real("train_loss", progress->loss_sum / rows),
@@ -421,8 +421,8 @@ static enum status log_epoch(const struct loop *loop, const struct validation *f
       metric_real("val_mse", figures->mse), metric_real("lr", schedule_lr(&trainer->schedule, progress->step - 1)),
       metric_real("seconds", seconds), metric_real("data_wait", loop->data_wait),
       metric_real("time_forward", phase[PHASE_FORWARD]), metric_real("time_loss", phase[PHASE_LOSS]),
-      metric_real("time_backward", phase[PHASE_BACKWARD]), metric_real("time_reduce", phase[PHASE_REDUCE]),
-      metric_real("time_update", phase[PHASE_UPDATE]),
+      metric_real("time_gather", gather), metric_real("time_backward", phase[PHASE_BACKWARD]),
+      metric_real("time_reduce", phase[PHASE_REDUCE]), metric_real("time_update", phase[PHASE_UPDATE]),
       metric_real("samples_per_second", (double)loop->samples / seconds));
 }
 

@@ -288,7 +288,7 @@ static enum fault find_fault(const struct conr *conr, const struct conr_batch *b
 int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_features, struct conr_result *result) {
   struct trailer total;
   double computed_share;
-  int64_t received = comm_traffic(conr->comm).gather_bytes;
+  struct comm_traffic before = comm_traffic(conr->comm);
   TRY(size_batch(conr, batch));
   conr->fault = find_fault(conr, batch);
   TRY(exchange_records(conr, batch));
@@ -309,7 +309,8 @@ int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_feat
                                  .path = path,
                                  .computed_share = computed_share,
                                  .gemm_flops = sweep_flops(conr, computed_share, grad_features != NULL),
-                                 .bytes_received = comm_traffic(conr->comm).gather_bytes - received,
-                                 .workspace_bytes = conr->workspace_bytes};
+                                 .bytes_received = comm_traffic(conr->comm).gather_bytes - before.gather_bytes,
+                                 .workspace_bytes = conr->workspace_bytes,
+                                 .gather_seconds = comm_traffic(conr->comm).gather_seconds - before.gather_seconds};
   return STATUS_OK;
 }

@@ -298,7 +298,7 @@ enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *
   struct conr_device_sweep sweeps[2];
   int count;
   double computed_share;
-  int64_t received = comm_traffic(conr->comm).gather_bytes;
+  struct comm_traffic before = comm_traffic(conr->comm);
   TRY(size_batch(conr, batch));
   TRY(exchange_rows(conr, batch));
   TRY(conr_plan_device(conr, sweeps, &count, &computed_share));
@@ -310,14 +310,16 @@ enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *
                                       .path = count == 1 ? CONR_DENSE : CONR_BANDED,
                                       .computed_share = computed_share,
                                       .gemm_flops = 2.0 * conr->multiplied * conr->features,
-                                      .bytes_received = comm_traffic(conr->comm).gather_bytes - received,
-                                      .workspace_bytes = conr->bytes + product_bytes(conr->product)};
+                                      .bytes_received = comm_traffic(conr->comm).gather_bytes - before.gather_bytes,
+                                      .workspace_bytes = conr->bytes + product_bytes(conr->product),
+                                      .gather_seconds = -before.gather_seconds}; /* the end is not known yet */
   return device_copy(conr->device, conr->report, conr->found, sizeof *conr->report);
 }
 
 enum status conr_device_result(struct conr_device *conr, struct conr_result *result) {
   const struct conr_found *found = conr->report;
   TRY(comm_device_wait(conr->comm));
+  TRY(comm_device_check(conr->comm)); /* which counts the time of the gathers that are over */
   if (found->bad < INFINITY) {
     int64_t index = (int64_t)found->bad, width = 2 * conr->targets + 1;
     return name_bad_scalar(conr->rows_of_rank, conr->targets, index / width, (int)(index % width), found->bad_value);
@@ -325,6 +327,7 @@ enum status conr_device_result(struct conr_device *conr, struct conr_result *res
   TRY(check_label_span(&conr->rule, F32, found->diameter));
   *result = conr->result;
   result->loss = found->totals[TOTAL_LOSS];
+  result->gather_seconds += comm_traffic(conr->comm).gather_seconds;
   result->active_anchors = (int64_t)found->totals[TOTAL_ACTIVE];
   result->positive_pairs = (int64_t)found->totals[TOTAL_POSITIVES];
   result->negative_pairs = (int64_t)found->totals[TOTAL_NEGATIVES];

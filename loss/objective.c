@@ -11,7 +11,7 @@ struct objective {
   int features, targets, ranks;
   struct conr *conr;               /* on the host; NULL when off                  */
   struct conr_device *conr_device; /* on a device; likewise                       */
-  double conr_value;               /* of the last batch, on the host              */
+  struct conr_result conr_result;  /* of the last batch, on the host              */
   int64_t *rows_of_rank;           /* [ranks] rows that ConR sees, by rank        */
 };
 
@@ -106,21 +106,20 @@ static struct conr_batch share_of(struct objective *objective, const struct obje
 }
 
 enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features) {
-  struct conr_result result;
   double beta = objective->options.conr_beta;
   REQUIRE(objective_has_conr(objective), ERR_BUG, "this objective has no ConR");
   struct conr_batch share = share_of(objective, batch);
   if (objective->losses != NULL)
     return objective->losses->conr_loss(objective->conr_device, &share, beta, grad_features);
-  TRY((enum status)conr_loss(objective->conr, &share, grad_features, &result));
-  objective->conr_value = result.loss;
+  TRY((enum status)conr_loss(objective->conr, &share, grad_features, &objective->conr_result));
   return objective->ops->scale((size_t)(share.rows * objective->features), beta, grad_features);
 }
 
-enum status objective_conr_value(struct objective *objective, double *conr) {
-  struct conr_result result = {.loss = objective->conr_value};
+enum status objective_conr_value(struct objective *objective, double *conr, double *gather_seconds) {
+  struct conr_result result = objective->conr_result;
   if (objective->conr_device != NULL)
     TRY(objective->losses->conr_result(objective->conr_device, &result));
   *conr = result.loss;
+  *gather_seconds = result.gather_seconds;
   return STATUS_OK;
 }

@@ -75,7 +75,8 @@ enum status objective_count_nonfinite(const struct objective *objective, enum dt
  * ERR_BUG when there is no ConR. */
 enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features);
 
-/* The last value of ConR, without its coefficient; the same on all ranks.  Host waits on a device. */
-enum status objective_conr_value(struct objective *objective, double *conr);
+/* The last value of ConR, without its coefficient; the same on all ranks.  gather_seconds: of this rank in its exchanges of
+ * rows.  Host waits on a device. */
+enum status objective_conr_value(struct objective *objective, double *conr, double *gather_seconds);
 
 #endif

@@ -27,6 +27,7 @@ module conr
     real(c_double) :: computed_share, gemm_flops
     integer(c_int64_t) :: bytes_received
     integer(c_size_t) :: workspace_bytes
+    real(c_double) :: gather_seconds
   end type
 
   interface

@@ -408,6 +408,9 @@ Test(cli_train, the_log_tells_where_the_time_went) {
       cr_expect(known, "time_%s of %s", phases[i], line);
       sum += json_real_value(seconds);
     }
+    double gather = json_real_value(json_object_get(event, "time_gather"));
+    bool within = gather > 0 && gather <= json_real_value(json_object_get(event, "time_loss"));
+    cr_expect(within, "time_gather %g of %s", gather, line);
     bool fits = sum > 0 && sum <= json_real_value(json_object_get(event, "seconds"));
     cr_expect(fits, "%g of %s", sum, line);
     json_decref(event);

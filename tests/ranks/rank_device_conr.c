@@ -390,6 +390,8 @@ static void memory(void) {
       double product = 2.0 * (double)own * (double)(rows * features); /* the gradient finds its similarities there */
       EXPECT(path == CONR_BANDED || outcome.result.gemm_flops == 2 * product, "%g operations, wanted %g",
              outcome.result.gemm_flops, 2 * product);
+      EXPECT(outcome.result.gather_seconds > 0 && outcome.result.gather_seconds < 60, "%g s in gathers",
+             outcome.result.gather_seconds);
       EXPECT(outcome.result.workspace_bytes <= used + products, "it says %zu of %zu bytes",
              outcome.result.workspace_bytes, used + products);
       free(outcome.grad);
