@@ -42,9 +42,13 @@ static enum status host_gemm(double *gflops) {
   return status;
 }
 
-void bench_shorten(float *values, size_t count) {
-  for (size_t i = 0; i < count; i++)
-    ((uint16_t *)values)[i] = bf16_round(values[i]);
+void bench_shorten(void *values, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    float value;
+    memcpy(&value, (char *)values + i * sizeof value, sizeof value);
+    uint16_t rounded = bf16_round(value);
+    memcpy((char *)values + i * sizeof rounded, &rounded, sizeof rounded);
+  }
 }
 
 /* Products of zeros run at a higher clock: the numbers are drawn. */

@@ -17,7 +17,7 @@ enum status bench_comm(struct session *session, const struct config *config);   
 enum status bench_gemm(const struct ops *ops, double *gflops);
 
 /* Float32 to bfloat16, in place. */
-void bench_shorten(float *values, size_t count);
+void bench_shorten(void *values, size_t count);
 
 /* --precision, with auto's choice for what is measured: f32 on the host, bf16 on a GPU. */
 enum status bench_ops(const struct session *session, const struct config *config, const struct ops **out);

@@ -139,7 +139,7 @@ struct net {
 
 /* --- passes that are kept (net_graph.c) ------------------------------------------------------------------------- */
 
-/* What makes two passes the same; zeroed first, compared as bytes. */
+/* What makes two passes the same. */
 struct graph_key {
   int64_t rows;
   const void *inputs, *from, *also; /* what the pass reads of its caller's; backward reads the inputs again */

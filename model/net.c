@@ -262,18 +262,16 @@ static enum status check_pass(const struct net *net, int64_t rows, const struct 
 /* Operations first .. end-1; `input` stands for value `from`. */
 static enum status run_forward(struct net *net, int first, int end, int from, const void *input,
                                const struct pass *pass) {
-  struct graph_key key;
+  struct graph_key key = {.rows = net->rows,
+                          .inputs = net->inputs,
+                          .from = input,
+                          .first = first,
+                          .end = end,
+                          .training = pass->training,
+                          .accumulate = pass->accumulate,
+                          .keep_statistics = pass->keep_statistics};
   enum graph_mode mode;
   enum status status = STATUS_OK;
-  memset(&key, 0, sizeof key);
-  key.rows = net->rows;
-  key.inputs = net->inputs;
-  key.from = input;
-  key.first = first;
-  key.end = end;
-  key.training = pass->training;
-  key.accumulate = pass->accumulate;
-  key.keep_statistics = pass->keep_statistics;
   for (int i = first; i < end; i++) {
     struct operation *operation = &net->operations[i];
     if (operation->reads == from)
@@ -369,19 +367,17 @@ static enum status add_feature_gradient(struct net *net, const void *grad_featur
 /* Operations end-1 .. first. */
 static enum status run_backward(struct net *net, int first, int end, const void *last, const void *grad_features,
                                 const struct net_hooks *hooks) {
-  struct graph_key key;
+  struct graph_key key = {.rows = net->rows,
+                          .inputs = net->inputs,
+                          .from = last,
+                          .also = grad_features,
+                          .first = first,
+                          .end = end,
+                          .backward = true,
+                          .training = net->pass.training,
+                          .accumulate = net->pass.accumulate,
+                          .hooks = hooks != NULL};
   enum graph_mode mode;
-  memset(&key, 0, sizeof key);
-  key.rows = net->rows;
-  key.inputs = net->inputs;
-  key.from = last;
-  key.also = grad_features;
-  key.first = first;
-  key.end = end;
-  key.backward = true;
-  key.training = net->pass.training;
-  key.accumulate = net->pass.accumulate;
-  key.hooks = hooks != NULL;
   TRY(graphs_enter(net, &key, &mode));
   if (mode == GRAPH_LAUNCHES)
     return graphs_launch(net, hooks);

@@ -146,9 +146,15 @@ enum status graphs_progress(struct net *net, const struct net_hooks *hooks) {
 
 /* --- passes --------------------------------------------------------------------------------------------------- */
 
+static bool same(const struct graph_key *a, const struct graph_key *b) {
+  return a->rows == b->rows && a->inputs == b->inputs && a->from == b->from && a->also == b->also &&
+         a->first == b->first && a->end == b->end && a->backward == b->backward && a->training == b->training &&
+         a->accumulate == b->accumulate && a->keep_statistics == b->keep_statistics && a->hooks == b->hooks;
+}
+
 static struct kept_pass *find(struct net_graphs *graphs, const struct graph_key *key) {
   for (int i = 0; i < graphs->count; i++)
-    if (memcmp(&graphs->kept[i].key, key, sizeof *key) == 0)
+    if (same(&graphs->kept[i].key, key))
       return &graphs->kept[i];
   if (graphs->count == MOST_KEPT)
     return NULL;
