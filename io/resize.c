@@ -11,10 +11,10 @@
 struct resizer {
   const struct triangle_filters *filters;
   struct triangle down, right;
-  uint8_t *ring; /* [slots, slot_bytes]: row y of the source, filtered, lies in slot y % slots */
+  int16_t *ring; /* [slots, slot_values]: rows 2p and 2p + 1 of the source, filtered, lie in slot p % slots */
   int slots;
-  size_t slot_bytes;
-  const uint8_t **rows; /* [slots]: those that a result is made of         */
+  size_t slot_values;
+  const int16_t **rows; /* [slots]: those that a result is made of         */
   uint8_t *last_rows;   /* a source's last rows, with slack                */
   size_t ring_room, rows_room, last_room;
 };
@@ -32,9 +32,9 @@ enum status resizer_create(int height, int width, struct resizer **out) {
   struct resizer *resizer;
   TRY(memory_alloc_zero(sizeof *resizer, (void **)&resizer));
   resizer->filters = triangle_filters();
-  resizer->slot_bytes = (3 * (size_t)width + 2 * TRIANGLE_SLACK - 1) / TRIANGLE_SLACK * TRIANGLE_SLACK;
-  TRY_GOTO(triangle_create(height, &resizer->down), failed);
-  TRY_GOTO(triangle_create(width, &resizer->right), failed);
+  resizer->slot_values = (6 * (size_t)width + TRIANGLE_PAIR_SLACK / 2 + 31) / 32 * 32; /* whole cache lines */
+  TRY_GOTO(triangle_create(height, 2, &resizer->down), failed);
+  TRY_GOTO(triangle_create(width, 1, &resizer->right), failed);
   *out = resizer;
   return STATUS_OK;
 failed:
@@ -68,15 +68,16 @@ static enum status make_room(void **block, size_t *room, size_t bytes) {
 static enum status prepare(struct resizer *resizer, int height, int width) {
   TRY(triangle_weigh(&resizer->right, width));
   TRY(triangle_weigh(&resizer->down, height));
-  resizer->slots = 2 * resizer->down.most_pairs + TRIANGLE_ROWS;
-  TRY(make_room((void **)&resizer->ring, &resizer->ring_room, (size_t)resizer->slots * resizer->slot_bytes));
+  resizer->slots = resizer->down.most_pairs + TRIANGLE_ROWS / 2;
+  TRY(make_room((void **)&resizer->ring, &resizer->ring_room,
+                (size_t)resizer->slots * resizer->slot_values * sizeof *resizer->ring));
   TRY(make_room((void **)&resizer->rows, &resizer->rows_room, (size_t)resizer->slots * sizeof *resizer->rows));
   return make_room((void **)&resizer->last_rows, &resizer->last_room,
                    TRIANGLE_ROWS * (3 * (size_t)width + TRIANGLE_SLACK));
 }
 
-static uint8_t *slot(const struct resizer *resizer, int y) {
-  return resizer->ring + (size_t)(y % resizer->slots) * resizer->slot_bytes;
+static int16_t *slot(const struct resizer *resizer, int pair) {
+  return resizer->ring + (size_t)(pair % resizer->slots) * resizer->slot_values;
 }
 
 /* Row y, or the last one: a copy, if so near the end of the image that it has no slack. */
@@ -101,11 +102,9 @@ static void prefetch_rows(const struct strip *strip, int y) {
 static void filter_rows(const struct resizer *resizer, struct strip *strip, int end) {
   for (; strip->filtered < end; strip->filtered += TRIANGLE_ROWS) {
     const uint8_t *rows[TRIANGLE_ROWS];
-    uint8_t *out[TRIANGLE_ROWS];
-    for (int k = 0; k < TRIANGLE_ROWS; k++) {
+    int16_t *const out[] = {slot(resizer, strip->filtered / 2), slot(resizer, strip->filtered / 2 + 1)};
+    for (int k = 0; k < TRIANGLE_ROWS; k++)
       rows[k] = source_row(resizer, strip, strip->filtered + k);
-      out[k] = slot(resizer, strip->filtered + k);
-    }
     prefetch_rows(strip, strip->filtered + TRIANGLE_ROWS);
     resizer->filters->right(&resizer->right, strip->first, strip->step, strip->count, rows, out);
   }
@@ -118,10 +117,9 @@ static void make_row(const struct resizer *resizer, struct strip *strip, int i, 
   if (strip->filtered < first)
     strip->filtered = first;
   filter_rows(resizer, strip, end < strip->height ? end : strip->height);
-  for (int k = 0; k < 2 * pairs; k++)
-    resizer->rows[k] = slot(resizer, first + k);
-  resizer->filters->down(down->weights + (size_t)i * (size_t)down->most_pairs, pairs, resizer->rows,
-                         3 * (size_t)strip->count, out);
+  for (int k = 0; k < pairs; k++)
+    resizer->rows[k] = slot(resizer, first / 2 + k);
+  resizer->filters->down(down, i, resizer->rows, 3 * (size_t)strip->count, out);
 }
 
 enum status resizer_apply(struct resizer *resizer, const uint8_t *pixels, int height, int width, size_t stride,

@@ -1,4 +1,4 @@
-/* Weights in double, rounded once; sums in plain C and with AVX2. */
+/* Weights in double, rounded once; sums in vectors of any machine and with AVX2. */
 #include "io/triangle.h"
 
 #include "dist/memory.h"
@@ -7,175 +7,273 @@
 #include <stdbool.h>
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef __SSE2__ /* all of x86-64 */
 #include <immintrin.h>
-#define HAVE_AVX2
 #endif
 
-#define WEIGHT_BITS 22
-#define LOW_BITS 11
-#define HALF (1 << (WEIGHT_BITS - 1))
+/* 255 * 2^23 and a half are the most that a sum of 32 bits holds. */
+#define MOST_BITS 23
 
 /* ---------------------------------------------------------------- weights */
 
-enum status triangle_create(int to, struct triangle *out) {
-  *out = (struct triangle){.to = to};
+enum status triangle_create(int to, int grid, struct triangle *out) {
+  *out = (struct triangle){.to = to, .grid = grid};
   TRY(memory_alloc((size_t)to * sizeof *out->first, (void **)&out->first));
   return memory_alloc((size_t)to * sizeof *out->pairs, (void **)&out->pairs);
 }
 
 void triangle_destroy(struct triangle *triangle) {
+  memory_free((void **)&triangle->shares);
   memory_free((void **)&triangle->weights);
   memory_free((void **)&triangle->pairs);
   memory_free((void **)&triangle->first);
 }
 
-static double height_at(int pixel, double center, double half_width) {
-  return fmax(0, 1 - fabs(pixel - center + 0.5) / half_width);
+/* The triangle over result i. */
+struct tent {
+  double center, half_width, slope; /* slope: height lost with each pixel */
+};
+
+static struct tent pitch(int from, int to, int i) {
+  double scale = (double)from / to, half_width = scale > 1 ? scale : 1;
+  return (struct tent){(i + 0.5) * scale, half_width, 1 / half_width};
 }
 
-/* Result i from the pixels first to last - 1; each weight is rounded on its own.  What has no weight at either end is
- * left out. */
-static void weigh_result(struct triangle *triangle, int i, double center, double half_width, int first, int last) {
-  double sum = 0;
-  for (int pixel = first; pixel < last; pixel++)
-    sum += height_at(pixel, center, half_width);
-#define WEIGHT(pixel) ((int32_t)(0.5 + height_at(pixel, center, half_width) / sum * (1 << WEIGHT_BITS)))
-  while (first + 1 < last && WEIGHT(first) == 0)
+static double height_at(const struct tent *tent, int pixel) {
+  double height = 1 - fabs(pixel - tent->center + 0.5) * tent->slope;
+  return height > 0 ? height : 0;
+}
+
+/* Where result i begins and how many pairs it has: what rounds to no weight at either end is left out. */
+static void place_result(struct triangle *triangle, int from, int i) {
+  const double nothing = 0.25 / (1 << MOST_BITS);
+  struct tent tent = pitch(from, triangle->to, i);
+  int first = (int)(tent.center - tent.half_width + 0.5), end = (int)(tent.center + tent.half_width + 0.5);
+  first = first > 0 ? first : 0;
+  end = end < from ? end : from;
+  while (first + 1 < end && height_at(&tent, first) < nothing)
     first++;
-  while (first + 1 < last && WEIGHT(last - 1) == 0)
-    last--;
-  struct triangle_pair *weights = triangle->weights + (size_t)i * (size_t)triangle->most_pairs;
-  triangle->first[i] = first;
-  triangle->pairs[i] = (last - first + 1) / 2;
-  memset(weights, 0, (size_t)triangle->pairs[i] * sizeof *weights);
-  for (int pixel = first; pixel < last; pixel++) {
-    int k = pixel - first;
-    int32_t weight = WEIGHT(pixel);
-    weights[k / 2].high[k % 2] = (int16_t)(weight >> LOW_BITS);
-    weights[k / 2].low[k % 2] = (int16_t)(weight & ((1 << LOW_BITS) - 1));
+  while (first + 1 < end && height_at(&tent, end - 1) < nothing)
+    end--;
+  triangle->first[i] = first / triangle->grid * triangle->grid;
+  triangle->pairs[i] = (end - triangle->first[i] + 1) / 2;
+}
+
+static void place_results(struct triangle *triangle, int from) {
+  triangle->most_pairs = 2;
+  for (int i = 0; i < triangle->to; i++) {
+    place_result(triangle, from, i);
+    if (triangle->pairs[i] > triangle->most_pairs)
+      triangle->most_pairs = triangle->pairs[i];
   }
-#undef WEIGHT
 }
 
 static enum status make_room(struct triangle *triangle) {
-  size_t bytes = (size_t)triangle->to * (size_t)triangle->most_pairs * sizeof *triangle->weights;
-  if (triangle->room >= bytes)
+  size_t pairs = (size_t)triangle->to * (size_t)triangle->most_pairs;
+  if (triangle->room >= pairs)
     return STATUS_OK;
   memory_free((void **)&triangle->weights);
+  memory_free((void **)&triangle->shares);
   triangle->room = 0;
-  TRY(memory_alloc(bytes, (void **)&triangle->weights));
-  triangle->room = bytes;
+  TRY(memory_alloc(pairs * sizeof *triangle->weights, (void **)&triangle->weights));
+  TRY(memory_alloc(pairs * 2 * sizeof *triangle->shares, (void **)&triangle->shares));
+  triangle->room = pairs;
   return STATUS_OK;
 }
 
+/* The weights of result i in real numbers, [2 * most_pairs]; gives the largest. */
+static double weigh_result(const struct triangle *triangle, int from, int i, double *shares) {
+  struct tent tent = pitch(from, triangle->to, i);
+  int count = 2 * triangle->most_pairs, used = 2 * triangle->pairs[i], present = from - triangle->first[i];
+  double sum = 0, largest = 0;
+  for (int k = 0; k < count; k++)
+    sum += shares[k] = k < used && k < present ? height_at(&tent, triangle->first[i] + k) : 0;
+  for (int k = 0; k < used; k++) {
+    shares[k] /= sum;
+    largest = shares[k] > largest ? shares[k] : largest;
+  }
+  return largest;
+}
+
+static double weigh_results(struct triangle *triangle, int from) {
+  double largest = 0;
+  for (int i = 0; i < triangle->to; i++) {
+    double most = weigh_result(triangle, from, i, triangle->shares + 2 * (ptrdiff_t)i * triangle->most_pairs);
+    largest = most > largest ? most : largest;
+  }
+  return largest;
+}
+
+/* Rounds the weights of a result; the largest takes what is missing to 1.  False = it does not fit. */
+static bool round_result(const double *shares, int count, int bits, int16_t *weights) {
+  int32_t unit = 1 << bits, missing = unit, largest = 0;
+  for (int k = 0; k < count; k++) {
+    int32_t weight = (int32_t)(0.5 + shares[k] * unit);
+    if (weight > INT16_MAX)
+      return false;
+    weights[k] = (int16_t)weight;
+    missing -= weight;
+    largest = weight > weights[largest] ? k : largest;
+  }
+  if (weights[largest] + missing > INT16_MAX)
+    return false;
+  weights[largest] = (int16_t)(weights[largest] + missing);
+  return true;
+}
+
+static bool round_results(const struct triangle *triangle, int bits) {
+  int count = 2 * triangle->most_pairs;
+  for (int i = 0; i < triangle->to; i++)
+    if (!round_result(triangle->shares + (ptrdiff_t)i * count, count, bits,
+                      triangle->weights[(ptrdiff_t)i * triangle->most_pairs].weight))
+      return false;
+  return true;
+}
+
 enum status triangle_weigh(struct triangle *triangle, int from) {
-  double scale = (double)from / triangle->to, half_width = fmax(scale, 1);
   if (triangle->from == from)
     return STATUS_OK;
   triangle->from = 0;
-  triangle->most_pairs = (int)ceil(half_width) + 1;
-  if (triangle->most_pairs > (from + 1) / 2)
-    triangle->most_pairs = (from + 1) / 2;
+  place_results(triangle, from);
   TRY(make_room(triangle));
-  for (int i = 0; i < triangle->to; i++) {
-    double center = (i + 0.5) * scale;
-    int first = (int)fmax(0, center - half_width + 0.5), last = (int)fmin(from, center + half_width + 0.5);
-    weigh_result(triangle, i, center, half_width, first, last);
-  }
+  double largest = weigh_results(triangle, from);
+  triangle->bits = MOST_BITS;
+  while (ldexp(largest, triangle->bits) >= INT16_MAX + 0.5 || !round_results(triangle, triangle->bits))
+    triangle->bits--;
   triangle->from = from;
   return STATUS_OK;
 }
 
-/* ---------------------------------------------------------------- sums, plain */
+/* ---------------------------------------------------------------- sums, on any machine */
 
-static int32_t weight_of(const struct triangle_pair *weights, int k) {
-  return weights[k / 2].high[k % 2] * (1 << LOW_BITS) + weights[k / 2].low[k % 2];
+#define INLINE static inline __attribute__((always_inline))
+
+/* Where the machine's own instructions are not named, a pair of words is taken for one number, the first of them lowest
+ * (little-endian). */
+typedef uint8_t bytes4 __attribute__((vector_size(4)));
+typedef int16_t words __attribute__((vector_size(16)));
+typedef int32_t sums __attribute__((vector_size(16)));
+
+/* Both weights of a pair, four times. */
+INLINE words spread(const struct triangle_pair *pair) {
+  int32_t both;
+  memcpy(&both, pair, sizeof both);
+  return (words)(sums){both, both, both, both};
 }
 
-/* The rounded weights may sum to a little more than 1: 256 becomes 255. */
-static uint8_t round_sum(int32_t sum) {
-  int32_t rounded = (sum + HALF) >> WEIGHT_BITS;
-  return (uint8_t)(rounded - (rounded >> 8));
+/* Red, green, blue of a pixel and of the next one, side by side; then two words of no use.  Reads 11 bytes at most. */
+INLINE words neighbours(const uint8_t *pixel) {
+#ifdef __SSE2__
+  __m128i left = _mm_loadl_epi64((const __m128i *)pixel), right = _mm_loadl_epi64((const __m128i *)(pixel + 3));
+  return (words)_mm_unpacklo_epi8(_mm_unpacklo_epi8(left, right), _mm_setzero_si128());
+#else
+  bytes4 left, right;
+  memcpy(&left, pixel, sizeof left);
+  memcpy(&right, pixel + 3, sizeof right);
+  return (words)(__builtin_convertvector(left, sums) | __builtin_convertvector(right, sums) << 16);
+#endif
+}
+
+/* Of each pair: the sum of its two products.  No number is negative. */
+INLINE sums multiply_pairs(words a, words b) {
+#ifdef __SSE2__
+  return (sums)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+  sums first = ((sums)a & 0xffff) * ((sums)b & 0xffff);
+  return first + ((sums)a >> 16) * ((sums)b >> 16);
+#endif
+}
+
+/* Sixteen sums as bytes. */
+INLINE void store_sums(const sums sum[4], int bits, uint8_t *out) {
+#ifdef __SSE2__
+  __m128i low = _mm_packs_epi32((__m128i)(sum[0] >> bits), (__m128i)(sum[1] >> bits));
+  __m128i high = _mm_packs_epi32((__m128i)(sum[2] >> bits), (__m128i)(sum[3] >> bits));
+  _mm_storeu_si128((__m128i *)out, _mm_packus_epi16(low, high));
+#else
+  for (int k = 0; k < 4; k++) {
+    bytes4 bytes = __builtin_convertvector(sum[k] >> bits, bytes4);
+    memcpy(out + 4 * k, &bytes, sizeof bytes);
+  }
+#endif
+}
+
+INLINE sums half_of(int bits) {
+  int32_t half = 1 << (bits - 1);
+  return (sums){half, half, half, half};
+}
+
+/* One result of one row: with a half, to be shifted. */
+INLINE sums sum_neighbours(const struct triangle_pair *weights, int pairs, int bits, const uint8_t *pixel) {
+  sums sum = half_of(bits);
+  for (int pair = 0; pair < pairs; pair++)
+    sum += multiply_pairs(neighbours(pixel + 6 * (ptrdiff_t)pair), spread(&weights[pair]));
+  return sum;
 }
 
 static void right_plain(const struct triangle *triangle, int first, int step, int count,
-                        const uint8_t *const rows[TRIANGLE_ROWS], uint8_t *const out[TRIANGLE_ROWS]) {
+                        const uint8_t *const rows[TRIANGLE_ROWS], int16_t *const out[TRIANGLE_ROWS / 2]) {
+  int bits = triangle->bits;
   for (int x = 0, i = first; x < count; x++, i += step) {
-    const struct triangle_pair *weights = triangle->weights + (size_t)i * (size_t)triangle->most_pairs;
-    int32_t sum[TRIANGLE_ROWS][3] = {{0}};
+    const struct triangle_pair *weights = triangle->weights + (ptrdiff_t)i * triangle->most_pairs;
     ptrdiff_t at = 3 * (ptrdiff_t)triangle->first[i];
-    for (int k = 0; k < 2 * triangle->pairs[i]; k++, at += 3)
-      for (int row = 0; row < TRIANGLE_ROWS; row++)
-        for (int channel = 0; channel < 3; channel++)
-          sum[row][channel] += weight_of(weights, k) * rows[row][at + channel];
-    for (int row = 0; row < TRIANGLE_ROWS; row++)
-      for (int channel = 0; channel < 3; channel++)
-        out[row][3 * x + channel] = round_sum(sum[row][channel]);
+    int pairs = triangle->pairs[i];
+    for (int k = 0; k < TRIANGLE_ROWS / 2; k++) {
+      sums upper = sum_neighbours(weights, pairs, bits, rows[2 * k] + at) >> bits;
+      sums lower = sum_neighbours(weights, pairs, bits, rows[2 * k + 1] + at) >> bits;
+      sums both = upper | lower << 16;
+      memcpy(out[k] + 6 * (ptrdiff_t)x, &both, sizeof both);
+    }
   }
 }
 
-#define BLOCK 64 /* sums that are kept in registers */
-static inline __attribute__((always_inline)) void sum_block(const struct triangle_pair *weights, int count,
-                                                            const uint8_t *const *rows, size_t from, size_t length,
-                                                            uint8_t *restrict out) {
-  int32_t sum[BLOCK] = {0};
-  for (int k = 0; k < count; k++) {
-    const uint8_t *restrict row = rows[k] + from;
-    int32_t weight = weight_of(weights, k);
-    for (size_t j = 0; j < length; j++)
-      sum[j] += weight * row[j];
+/* Sixteen columns from `j` on. */
+INLINE void sum_columns(const struct triangle_pair *weights, int pairs, int bits, const int16_t *const *rows, size_t j,
+                        uint8_t *out) {
+  sums sum[4] = {half_of(bits), half_of(bits), half_of(bits), half_of(bits)};
+  for (int pair = 0; pair < pairs; pair++) {
+    words weight = spread(&weights[pair]), values[4];
+    memcpy(values, rows[pair] + 2 * j, sizeof values);
+    for (int k = 0; k < 4; k++)
+      sum[k] += multiply_pairs(values[k], weight);
   }
-  for (size_t j = 0; j < length; j++)
-    out[from + j] = round_sum(sum[j]);
+  store_sums(sum, bits, out);
 }
 
-static void down_plain(const struct triangle_pair *weights, int pairs, const uint8_t *const *rows, size_t bytes,
+static void down_plain(const struct triangle *triangle, int i, const int16_t *const *rows, size_t values,
                        uint8_t *out) {
+  const struct triangle_pair *weights = triangle->weights + (ptrdiff_t)i * triangle->most_pairs;
+  int pairs = triangle->pairs[i], bits = triangle->bits;
+  uint8_t last[16];
   size_t j = 0;
-  for (; j + BLOCK <= bytes; j += BLOCK)
-    sum_block(weights, 2 * pairs, rows, j, BLOCK, out);
-  if (j < bytes)
-    sum_block(weights, 2 * pairs, rows, j, bytes - j, out);
+  for (; j + sizeof last <= values; j += sizeof last)
+    sum_columns(weights, pairs, bits, rows, j, out + j);
+  if (j < values) {
+    sum_columns(weights, pairs, bits, rows, j, last);
+    memcpy(out + j, last, values - j);
+  }
 }
 
 const struct triangle_filters triangle_filters_plain = {right_plain, down_plain};
 
 /* ---------------------------------------------------------------- sums, AVX2 */
 
-#ifdef HAVE_AVX2
+#ifdef __SSE2__
 #define AVX2 __attribute__((target("avx2")))
 #define AVX2_INLINE static inline __attribute__((always_inline, target("avx2")))
 
-/* Eight sums of products with high and with low halves of weights. */
-struct sums {
-  __m256i high, low;
-};
-
-AVX2_INLINE void add_products(struct sums *sums, __m256i pixels, __m256i high, __m256i low) {
-  sums->high = _mm256_add_epi32(sums->high, _mm256_madd_epi16(pixels, high));
-  sums->low = _mm256_add_epi32(sums->low, _mm256_madd_epi16(pixels, low));
-}
-
-AVX2_INLINE struct sums no_sums(void) {
-  return (struct sums){_mm256_setzero_si256(), _mm256_set1_epi32(HALF)};
-}
-
-/* Rounded: 0 to 256. */
-AVX2_INLINE __m256i total(const struct sums *sums) {
-  return _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(sums->high, LOW_BITS), sums->low), WEIGHT_BITS);
+/* A sum is cut to FRACTION bits behind the point, which makes it a number of 15 bits; the instruction that multiplies
+ * such numbers by 2^-FRACTION rounds.  Halves go up, as in the plain sums: what was cut off does not matter. */
+#define FRACTION 7
+AVX2_INLINE __m256i rounded(__m256i numbers) {
+  return _mm256_mulhrs_epi16(numbers, _mm256_set1_epi16(1 << (15 - FRACTION)));
 }
 
 /* Two neighbours' weights in all lanes. */
-AVX2_INLINE __m256i spread(const int16_t weights[2]) {
+AVX2_INLINE __m256i spread_wide(const struct triangle_pair *pair) {
   int32_t both;
-  memcpy(&both, weights, sizeof both);
+  memcpy(&both, pair, sizeof both);
   return _mm256_set1_epi32(both);
-}
-
-/* Four numbers a lane become bytes; 256 becomes 255. */
-AVX2_INLINE __m256i narrow(const __m256i wide[4]) {
-  return _mm256_packus_epi16(_mm256_packs_epi32(wide[0], wide[1]), _mm256_packs_epi32(wide[2], wide[3]));
 }
 
 /* Five pixels of two rows, one row in each half. */
@@ -185,93 +283,118 @@ AVX2_INLINE __m256i load_two(const uint8_t *upper, const uint8_t *lower) {
 }
 
 /* The first two pixels of each half, or the next two, side by side: red, green, blue, nothing. */
-AVX2_INLINE __m256i neighbours(__m256i pixels, bool next) {
+AVX2_INLINE __m256i pair_pixels(__m256i pixels, bool next) {
   const __m128i first = _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);
   const __m128i second = _mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
   return _mm256_shuffle_epi8(pixels, _mm256_broadcastsi128_si256(next ? second : first));
 }
 
-/* Four pixels of each row leave their gaps. */
-AVX2_INLINE void store_pixels(const __m256i wide[4], uint8_t *upper, uint8_t *lower) {
-  const __m128i dense = _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1);
-  __m256i bytes = _mm256_shuffle_epi8(narrow(wide), _mm256_broadcastsi128_si256(dense));
-  _mm_storeu_si128((__m128i *)upper, _mm256_castsi256_si128(bytes));
-  _mm_storeu_si128((__m128i *)lower, _mm256_extracti128_si256(bytes, 1));
+/* A result of rows 0 and 2, and of rows 1 and 3. */
+struct four_sums {
+  __m256i even, odd;
+};
+
+/* Two pairs of weights, which one load of each row serves. */
+AVX2_INLINE struct four_sums sum_two_pairs(const struct triangle_pair *weights,
+                                           const uint8_t *const rows[TRIANGLE_ROWS], ptrdiff_t at) {
+  __m256i even = load_two(rows[0] + at, rows[2] + at), odd = load_two(rows[1] + at, rows[3] + at);
+  __m256i first = spread_wide(&weights[0]), second = spread_wide(&weights[1]);
+  return (struct four_sums){_mm256_add_epi32(_mm256_madd_epi16(pair_pixels(even, false), first),
+                                             _mm256_madd_epi16(pair_pixels(even, true), second)),
+                            _mm256_add_epi32(_mm256_madd_epi16(pair_pixels(odd, false), first),
+                                             _mm256_madd_epi16(pair_pixels(odd, true), second))};
 }
 
-/* The pair of weights at `pair`, for pixels of four rows. */
-AVX2_INLINE void add_pair(struct sums sums[2], const __m256i pixels[2], const struct triangle_pair *pair, bool next) {
-  __m256i high = spread(pair->high), low = spread(pair->low);
-  add_products(&sums[0], neighbours(pixels[0], next), high, low);
-  add_products(&sums[1], neighbours(pixels[1], next), high, low);
-}
-
-/* Result i of four rows.  One load of each row serves four weights; a moderate reduction has not more. */
-AVX2_INLINE void sum_neighbours(const struct triangle *triangle, int i, const uint8_t *const rows[TRIANGLE_ROWS],
-                                __m256i *upper, __m256i *lower) {
-  const struct triangle_pair *weights = triangle->weights + (ptrdiff_t)i * triangle->most_pairs;
-  ptrdiff_t at = 3 * (ptrdiff_t)triangle->first[i];
-  int pairs = triangle->pairs[i];
-  struct sums sums[2] = {no_sums(), no_sums()};
-  __m256i pixels[2] = {load_two(rows[0] + at, rows[1] + at), load_two(rows[2] + at, rows[3] + at)};
-  add_pair(sums, pixels, &weights[0], false);
-  if (pairs > 1)
-    add_pair(sums, pixels, &weights[1], true);
-  for (int pair = 2; pair < pairs; pair++) {
-    ptrdiff_t from = at + 6 * (ptrdiff_t)pair;
-    pixels[0] = load_two(rows[0] + from, rows[1] + from);
-    pixels[1] = load_two(rows[2] + from, rows[3] + from);
-    add_pair(sums, pixels, &weights[pair], false);
+/* All pairs of weights; the last may be alone. */
+AVX2_INLINE struct four_sums sum_pairs(const struct triangle_pair *weights, int pairs,
+                                       const uint8_t *const rows[TRIANGLE_ROWS], ptrdiff_t at) {
+  struct four_sums sum = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+  int pair = 0;
+  for (; pair + 2 <= pairs; pair += 2, at += 12) {
+    struct four_sums two = sum_two_pairs(&weights[pair], rows, at);
+    sum.even = _mm256_add_epi32(sum.even, two.even);
+    sum.odd = _mm256_add_epi32(sum.odd, two.odd);
   }
-  *upper = total(&sums[0]);
-  *lower = total(&sums[1]);
+  if (pair < pairs) {
+    __m256i weight = spread_wide(&weights[pair]);
+    __m256i even = pair_pixels(load_two(rows[0] + at, rows[2] + at), false);
+    __m256i odd = pair_pixels(load_two(rows[1] + at, rows[3] + at), false);
+    sum.even = _mm256_add_epi32(sum.even, _mm256_madd_epi16(even, weight));
+    sum.odd = _mm256_add_epi32(sum.odd, _mm256_madd_epi16(odd, weight));
+  }
+  return sum;
+}
+
+/* Even and odd rows beside each other. */
+AVX2_INLINE void store_pixel(struct four_sums sum, int bits, int16_t *upper, int16_t *lower) {
+  __m256i even = _mm256_srl_epi32(sum.even, _mm_cvtsi32_si128(bits - FRACTION));
+  __m256i odd = _mm256_sll_epi32(sum.odd, _mm_cvtsi32_si128(16 + FRACTION - bits));
+  __m256i both = rounded(_mm256_blend_epi16(even, odd, 0xaa));
+  _mm_storeu_si128((__m128i *)upper, _mm256_castsi256_si128(both));
+  _mm_storeu_si128((__m128i *)lower, _mm256_extracti128_si256(both, 1));
+}
+
+/* So many pairs of each result, of which the last may weigh nothing; 0 = as many as it has. */
+AVX2_INLINE void filter_right(const struct triangle *triangle, int pairs, int first, int step, int count,
+                              const uint8_t *const rows[TRIANGLE_ROWS], int16_t *upper, int16_t *lower) {
+  for (int x = 0, i = first; x < count; x++, i += step, upper += 6, lower += 6) {
+    const struct triangle_pair *weights = triangle->weights + (ptrdiff_t)i * triangle->most_pairs;
+    int own_pairs = pairs > 0 ? pairs : triangle->pairs[i];
+    struct four_sums sum = sum_pairs(weights, own_pairs, rows, 3 * (ptrdiff_t)triangle->first[i]);
+    store_pixel(sum, triangle->bits, upper, lower);
+  }
 }
 
 AVX2 static void right_avx2(const struct triangle *triangle, int first, int step, int count,
-                            const uint8_t *const rows[TRIANGLE_ROWS], uint8_t *const out[TRIANGLE_ROWS]) {
-  const struct triangle own = *triangle; /* copies, which no store through a byte pointer can change */
+                            const uint8_t *const rows[TRIANGLE_ROWS], int16_t *const out[TRIANGLE_ROWS / 2]) {
+  const struct triangle own = *triangle; /* copies, which no store can change */
   const uint8_t *const from[TRIANGLE_ROWS] = {rows[0], rows[1], rows[2], rows[3]};
-  uint8_t *const to[TRIANGLE_ROWS] = {out[0], out[1], out[2], out[3]};
-  if (count < 4) {
-    right_plain(triangle, first, step, count, rows, out);
-    return;
-  }
-  for (int next = 0; next < count; next += 4) {
-    int x = next + 4 <= count ? next : count - 4;
-    ptrdiff_t place = 3 * (ptrdiff_t)x;
-    __m256i upper[4], lower[4];
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; k++)
-      sum_neighbours(&own, first + step * (x + k), from, &upper[k], &lower[k]);
-    store_pixels(upper, to[0] + place, to[1] + place);
-    store_pixels(lower, to[2] + place, to[3] + place);
-  }
+  if (own.most_pairs == 2) /* known numbers: no loop */
+    filter_right(&own, 2, first, step, count, from, out[0], out[1]);
+  else if (own.most_pairs == 3)
+    filter_right(&own, 3, first, step, count, from, out[0], out[1]);
+  else
+    filter_right(&own, 0, first, step, count, from, out[0], out[1]);
 }
 
-AVX2_INLINE __m256i sum_columns(const struct triangle_pair *weights, int pairs, const uint8_t *const *rows, size_t j) {
-  struct sums sums[4] = {no_sums(), no_sums(), no_sums(), no_sums()};
-  const __m256i zero = _mm256_setzero_si256();
+/* 32 columns from `j` on. */
+AVX2_INLINE __m256i sum_columns_wide(const struct triangle_pair *weights, int pairs, int bits,
+                                     const int16_t *const *rows, size_t j) {
+  __m256i sum[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
   for (int pair = 0; pair < pairs; pair++) {
-    __m256i high = spread(weights[pair].high), low = spread(weights[pair].low);
-    __m256i upper = _mm256_loadu_si256((const __m256i *)(rows[2 * pair] + j));
-    __m256i lower = _mm256_loadu_si256((const __m256i *)(rows[2 * pair + 1] + j));
-    __m256i first = _mm256_unpacklo_epi8(upper, lower), last = _mm256_unpackhi_epi8(upper, lower);
-    add_products(&sums[0], _mm256_unpacklo_epi8(first, zero), high, low);
-    add_products(&sums[1], _mm256_unpackhi_epi8(first, zero), high, low);
-    add_products(&sums[2], _mm256_unpacklo_epi8(last, zero), high, low);
-    add_products(&sums[3], _mm256_unpackhi_epi8(last, zero), high, low);
+    __m256i weight = spread_wide(&weights[pair]);
+    const __m256i *values = (const __m256i *)(rows[pair] + 2 * j);
+    for (int k = 0; k < 4; k++)
+      sum[k] = _mm256_add_epi32(sum[k], _mm256_madd_epi16(_mm256_loadu_si256(values + k), weight));
   }
-  return narrow((__m256i[]){total(&sums[0]), total(&sums[1]), total(&sums[2]), total(&sums[3])});
+  for (int k = 0; k < 4; k++)
+    sum[k] = _mm256_srl_epi32(sum[k], _mm_cvtsi32_si128(bits - FRACTION));
+  __m256i bytes =
+      _mm256_packus_epi16(rounded(_mm256_packs_epi32(sum[0], sum[1])), rounded(_mm256_packs_epi32(sum[2], sum[3])));
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)); /* packed in halves */
 }
 
-AVX2 static void down_avx2(const struct triangle_pair *weights, int pairs, const uint8_t *const *rows, size_t bytes,
-                           uint8_t *out) {
+AVX2_INLINE void filter_down(const struct triangle_pair *weights, int pairs, int bits, const int16_t *const *rows,
+                             size_t values, uint8_t *out) {
   size_t j = 0;
-  for (; j + 32 <= bytes; j += 32)
-    _mm256_storeu_si256((__m256i *)(out + j), sum_columns(weights, pairs, rows, j));
-  if (j < bytes) {
-    __m256i last = sum_columns(weights, pairs, rows, j);
-    memcpy(out + j, &last, bytes - j);
+  for (; j + 32 <= values; j += 32)
+    _mm256_storeu_si256((__m256i *)(out + j), sum_columns_wide(weights, pairs, bits, rows, j));
+  if (j < values) {
+    __m256i last = sum_columns_wide(weights, pairs, bits, rows, j);
+    memcpy(out + j, &last, values - j);
+  }
+}
+
+AVX2 static void down_avx2(const struct triangle *triangle, int i, const int16_t *const *rows, size_t values,
+                           uint8_t *out) {
+  const struct triangle_pair *weights = triangle->weights + (ptrdiff_t)i * triangle->most_pairs;
+  int pairs = triangle->pairs[i], bits = triangle->bits;
+  if (pairs == 2) { /* a moderate change: known numbers stay in registers */
+    const struct triangle_pair two[] = {weights[0], weights[1]};
+    const int16_t *const both[] = {rows[0], rows[1]};
+    filter_down(two, 2, bits, both, values, out);
+  } else {
+    filter_down(weights, pairs, bits, rows, values, out);
   }
 }
 
@@ -279,7 +402,7 @@ static const struct triangle_filters filters_avx2 = {right_avx2, down_avx2};
 #endif
 
 const struct triangle_filters *triangle_filters(void) {
-#ifdef HAVE_AVX2
+#ifdef __SSE2__
   if (__builtin_cpu_supports("avx2"))
     return &filters_avx2;
 #endif

@@ -94,11 +94,13 @@ Test(transform, resizing_is_the_antialiased_triangle_filter) {
   cr_assert(eq(sz, memory_in_use(), 0));
 }
 
-/* The image library that the published loaders resize with, when there is a Python that has it: to the bit.  One
- * direction after the other: some of its versions begin with the columns where that is less work. */
+/* The image library that the published loaders resize with, when there is a Python that has it.  It has weights of 22
+ * bits: a sum close to the edge between two levels may fall to the other side here.  Seen in up to 0.23 % of an image's
+ * values, never by more than one level; a small image may have a dozen exact halves (1.6 % from 10 x 10 to 33 x 7).
+ * One direction after the other: some of its versions begin with the columns where that is less work. */
 TestSuite(transform_python, .init = io_files_begin, .fini = io_files_end, .timeout = 60);
 
-Test(transform_python, resizing_equals_pillow) {
+Test(transform_python, resizing_is_pillows_but_for_one_level_in_few_values) {
   static const char program[] =
       "import sys, numpy as np\n"
       "from PIL import Image\n"
@@ -108,8 +110,10 @@ Test(transform_python, resizing_equals_pillow) {
       "    a = np.fromfile(f'{folder}/in{n}', np.uint8).reshape(h, w, 3)\n"
       "    b = np.fromfile(f'{folder}/out{n}', np.uint8).reshape(height, width, 3)\n"
       "    c = Image.fromarray(a).resize((width, h), Image.BILINEAR).resize((width, height), Image.BILINEAR)\n"
-      "    off = np.abs(b.astype(int) - np.asarray(c)).max()\n"
-      "    assert off == 0, f'{h}x{w} to {height}x{width}: off by {off}'\n";
+      "    off = np.abs(b.astype(int) - np.asarray(c))\n"
+      "    count = np.count_nonzero(off)\n"
+      "    assert off.max() <= 1 and count <= 0.005 * off.size + 12, \\\n"
+      "        f'{h}x{w} to {height}x{width}: {count} of {off.size} values off, by {off.max()} at most'\n";
   static const int sizes[][4] = {{256, 256, 224, 224}, {160, 320, 64, 64}, {37, 53, 20, 64},
                                  {10, 10, 33, 7},      {3, 200, 64, 64},   {512, 512, 224, 224},
                                  {700, 5, 3, 9},       {1, 1, 5, 4},       {2000, 31, 1, 30}};
