@@ -1,15 +1,16 @@
 /* Collectives on device memory by NCCL, one GPU a rank: queued on a stream of their own; the host waits for nothing.
  *
- * Which stream waits for which: before a collective the stream `stream` waits for the main stream, which computes what is
- * to be sent; whoever needs the result lets the main stream wait for the collective's end.  All collectives are on one
- * stream, so that they run in the order of the calls, which is the same on all ranks.
+ * Which stream waits for which: before a collective the stream `stream` waits for the main stream, which computes what
+ * is to be sent; whoever needs the result lets the main stream wait for the collective's end.  All collectives are on
+ * one stream, so that they run in the order of the calls, which is the same on all ranks.
  *
  * The communicator is of NCCL's non-blocking kind, the only one that can be given up at any time.  Its calls may return
  * before anything is queued; settle() waits until it is, as NCCL demands before its stream is touched again.
  *
  * A lost rank leaves its collective unfinished for ever.  So each has an event at its begin and one at its end, and
- * check(), which is called wherever the host waits, gives the communicator up when NCCL reports an error, or when the time
- * between the two, as the host sees it, is over the limit.  Work that the main stream still has to do does not count. */
+ * check(), which is called wherever the host waits, gives the communicator up when NCCL reports an error, or when the
+ * time between the two, as the host sees it, is over the limit.  Work that the main stream still has to do does not
+ * count. */
 #include "dist/comm_ops.h"
 #include "dist/cuda.h"
 #include "dist/log.h"
@@ -69,8 +70,8 @@ static void *run_abort(void *argument) {
   return NULL;
 }
 
-/* Take NCCL's kernels off the device, so that its streams come free.  In a thread: an abort that hangs itself, as some do
- * when the network is gone, must not keep the reason from being told. */
+/* Take NCCL's kernels off the device, so that its streams come free.  In a thread: an abort that hangs itself, as some
+ * do when the network is gone, must not keep the reason from being told. */
 static void abort_nccl(struct nccl_transport *transport) {
   enum { PATIENCE_SECONDS = 5, SLEEP_MICROSECONDS = 1000 };
   struct abort_job *job = NULL;
@@ -106,8 +107,8 @@ static const char *describe(struct nccl_transport *transport, int64_t number, ch
   return text;
 }
 
-/* NCCL says by itself that something is wrong.  latest: the collective that was queued last, or is being queued; which of
- * those in flight has failed is not known. */
+/* NCCL says by itself that something is wrong.  latest: the collective that was queued last, or is being queued; which
+ * of those in flight has failed is not known. */
 static enum status die_of_error(struct comm *comm, ncclResult_t code, int64_t latest) {
   struct nccl_transport *transport = transport_of(comm);
   char text[100], older[80] = "", last[200];
@@ -187,8 +188,8 @@ static enum status check(struct comm *comm) {
   return check_clock(comm);
 }
 
-/* Wait until NCCL has queued what it was asked for: only then may the stream be touched.  Mostly it has; a first collective
- * connects the ranks, and waits for them. */
+/* Wait until NCCL has queued what it was asked for: only then may the stream be touched.  Mostly it has; a first
+ * collective connects the ranks, and waits for them. */
 static enum status settle(struct comm *comm, ncclResult_t code, int64_t number) {
   enum { SLEEP_MICROSECONDS = 20 };
   double begin = log_seconds();
@@ -344,8 +345,8 @@ static enum status sum_start(struct comm *comm, enum dtype dtype, void *data, si
   return STATUS_OK;
 }
 
-/* Called for every sum in flight between any two operations of backward, where nothing depends on it: NCCL needs no push.
- * So it looks at the device once in a while only. */
+/* Called for every sum in flight between any two operations of backward, where nothing depends on it: NCCL needs no
+ * push.  So it looks at the device once in a while only. */
 static enum status progress(struct comm *comm, struct comm_request *request, bool *done) {
   static const double pause_seconds = 0.5e-3;
   double now = log_seconds();

@@ -51,8 +51,8 @@ enum status comm_create_mpi(MPI_Comm mpi, struct comm **out);
  * mpi  on host memory, made by comm_create_mpi().  Collective. */
 enum status comm_duplicate_mpi(struct comm *mpi, struct comm **out);
 
-/* Fill ops, transport and label of a communicator whose other fields are filled.  Collective; each rank returns how it went
- * for itself.  Through pinned host memory and `control` (comm_staged.c): */
+/* Fill ops, transport and label of a communicator whose other fields are filled.  Collective; each rank returns how it
+ * went for itself.  Through pinned host memory and `control` (comm_staged.c): */
 enum status comm_open_staged(struct comm *comm);
 
 /* By NCCL: a function of this type and name in the library of the device's backend (comm_nccl.c). */

@@ -1,13 +1,14 @@
-/* Collectives on device memory through pinned host memory and MPI: for ranks that share a GPU, and machines without NCCL.
+/* Collectives on device memory through pinned host memory and MPI: for ranks that share a GPU, and machines without
+ * NCCL.
  *
  * Sums are the host communicator's to the bit: the same MPI call on the same numbers, in one piece.
  *
  * A sum in flight goes through three places.  Its numbers are copied out on the stream `out`, once the main stream has
- * come to where the sum was started; MPI sums them in pinned memory; they are copied back on the stream `in`.  Copies out
- * and back have streams of their own because a copy out may have to wait for the main stream, and a copy back behind it
- * would wait along.  When a copy has arrived is a matter of chance on each rank, and MPI matches collectives by their
- * order: so sums are handed to MPI strictly in the order of their starts, over a communicator of their own, where nothing
- * comes between. */
+ * come to where the sum was started; MPI sums them in pinned memory; they are copied back on the stream `in`.  Copies
+ * out and back have streams of their own because a copy out may have to wait for the main stream, and a copy back
+ * behind it would wait along.  When a copy has arrived is a matter of chance on each rank, and MPI matches collectives
+ * by their order: so sums are handed to MPI strictly in the order of their starts, over a communicator of their own,
+ * where nothing comes between. */
 #include "dist/comm_device.h"
 
 #include "dist/comm_ops.h"
@@ -154,8 +155,8 @@ static enum status create_sum(struct comm *comm, struct staged_sum **out) {
   return STATUS_OK;
 }
 
-/* The one that carried these numbers before: so a step finds what the first step left, whatever was in flight when.  Else
- * a new one; or, when there are many, any that is idle. */
+/* The one that carried these numbers before: so a step finds what the first step left, whatever was in flight when.
+ * Else a new one; or, when there are many, any that is idle. */
 static enum status take_sum(struct comm *comm, const void *data, struct staged_sum **out) {
   struct staged_transport *transport = transport_of(comm);
   struct staged_sum *idle = NULL;
@@ -234,8 +235,8 @@ static void forget_arrived(struct staged_transport *transport) {
     }
 }
 
-/* Move all that can move.  MPI gets the sums in the order of their starts: at one whose copy has not arrived, those behind
- * it wait too. */
+/* Move all that can move.  MPI gets the sums in the order of their starts: at one whose copy has not arrived, those
+ * behind it wait too. */
 static enum status push_each(struct comm *comm) {
   for (struct staged_sum *staged = transport_of(comm)->oldest; staged != NULL; staged = staged->later) {
     if (staged->place == COPIES_OUT)

@@ -6,9 +6,9 @@
  *
  * LAUNCH is for kernels whose threads do not know of one another; LAUNCH_BLOCKS for those whose threads meet, by
  * __syncthreads() or warp shuffles.  To nvcc both are the same.  Tests build the same files with a C++ compiler and an
- * emulation of CUDA in which they differ (tests/emulate).  So that both can read them, kernels keep to: blocks and grids of
- * one dimension, or (x, y) grids by dim3; __shared__ arrays of fixed size; full-warp shuffles; no inline assembly outside
- * #ifdef __CUDA_ARCH__. */
+ * emulation of CUDA in which they differ (tests/emulate).  So that both can read them, kernels keep to: blocks and
+ * grids of one dimension, or (x, y) grids by dim3; __shared__ arrays of fixed size; full-warp shuffles; no inline
+ * assembly outside #ifdef __CUDA_ARCH__. */
 #ifndef CONR_DIST_CUDA_LAUNCH_H
 #define CONR_DIST_CUDA_LAUNCH_H
 

@@ -24,8 +24,8 @@ static const char *program_folder(char path[PATH_MAX]) {
   return dirname(path);
 }
 
-/* dlopen gives the same handle again for a library that is open: there is nothing to keep here.  It stays open until the
- * program ends: CUDA's libraries cannot be unloaded. */
+/* dlopen gives the same handle again for a library that is open: there is nothing to keep here.  It stays open until
+ * the program ends: CUDA's libraries cannot be unloaded. */
 static enum status open_library(void **library) {
   static const char *const places[] = {"", "/../lib"};
   const char *wanted = getenv(LIBRARY_VARIABLE);

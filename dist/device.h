@@ -10,14 +10,14 @@
  *     device_free(device, &block);
  *     device_close(&device);
  *
- * NULL, as a device or as one of its streams, is the host: its memory is memory_alloc()'s, and whatever is asked of it is
- * done when the call returns.  So one code serves both.
+ * NULL, as a device or as one of its streams, is the host: its memory is memory_alloc()'s, and whatever is asked of it
+ * is done when the call returns.  So one code serves both.
  *
  * Streams are queues of a device: each runs its work in order, and they run side by side unless an event says which
  * waits for which.  Each device has a main stream, on which ops work; device_copy() and its kin mean that one.
  *
- * Whatever needs CUDA lies in a library of its own, libconr-cuda.so, which is opened by the first call that asks for a GPU:
- * a machine without one does not pay for it.  It is looked for beside the program, in ../lib, and where the system
+ * Whatever needs CUDA lies in a library of its own, libconr-cuda.so, which is opened by the first call that asks for a
+ * GPU: a machine without one does not pay for it.  It is looked for beside the program, in ../lib, and where the system
  * looks; the environment variable CONR_CUDA_LIBRARY names another file.
  *
  * All functions are local and may be used by one thread at a time for each device. */
@@ -48,8 +48,8 @@ struct device_facts {
 
 /* --- finding and opening ------------------------------------------------------------------------------------ */
 
-/* GPUs that can be used: opens the library.  ERR_DEVICE: none, and why (no library, no driver, a driver that is too old, no
- * device). */
+/* GPUs that can be used: opens the library.  ERR_DEVICE: none, and why (no library, no driver, a driver that is too
+ * old, no device). */
 enum status device_count(int *count);
 
 /* ERR_ARGUMENT for an index that is out of range; ERR_DEVICE. */

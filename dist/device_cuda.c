@@ -40,7 +40,8 @@ static enum status no_driver(void) {
   cudaDriverGetVersion(&version);
   cudaGetLastError();
   if (version == 0)
-    return fail(ERR_DEVICE, "there is no NVIDIA driver on this machine; install one for CUDA %d.%d or later, or use the cpu",
+    return fail(ERR_DEVICE,
+                "there is no NVIDIA driver on this machine; install one for CUDA %d.%d or later, or use the cpu",
                 CUDA_MAJOR, CUDA_MINOR);
   return fail(ERR_DEVICE, "the NVIDIA driver knows CUDA up to %d.%d, but CUDA %d.%d is needed; update the driver",
               version / 1000, version % 1000 / 10, CUDA_MAJOR, CUDA_MINOR);

@@ -4,8 +4,8 @@
  *     ... all connect ...
  *     rendezvous_forget(host);
  *
- * By the communicator's own broadcast, or, on clusters where MPI cannot carry it, by what the environment names, the same
- * on all ranks:
+ * By the communicator's own broadcast, or, on clusters where MPI cannot carry it, by what the environment names, the
+ * same on all ranks:
  *
  *   CONR_NCCL_ID_FILE     a file on a file system that all nodes share; rank 0 writes it and removes it in the end
  *   CONR_NCCL_ID_ADDRESS  HOST:PORT, where HOST is rank 0's and PORT is free there; [ADDRESS]:PORT for IPv6.  Whoever
@@ -17,8 +17,8 @@
 
 #include <stddef.h>
 
-/* Collective over a communicator of host memory; all failures are agreed.  ERR_ARGUMENT: the environment differs between
- * ranks, or makes no sense; ERR_FILE; ERR_COMM: a rank does not come within the time. */
+/* Collective over a communicator of host memory; all failures are agreed.  ERR_ARGUMENT: the environment differs
+ * between ranks, or makes no sense; ERR_FILE; ERR_COMM: a rank does not come within the time. */
 enum status rendezvous_share(struct comm *host, void *bytes, size_t count, double timeout_seconds);
 
 /* Remove what is left of it, also after a failure.  Local. */

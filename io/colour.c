@@ -61,8 +61,8 @@ VECTORISED void colour_grey(uint8_t *pixels, size_t count) {
 
 /* ---------------------------------------------------------------- hue */
 
-/* Hue in 0 to 255.  The position on the hexagon, 0 to 6 from red over green and blue, is part / spread; 255 / 6 of it is
- * truncated.  All numbers before the division are whole and small, so that float is exact. */
+/* Hue in 0 to 255.  The position on the hexagon, 0 to 6 from red over green and blue, is part / spread; 255 / 6 of it
+ * is truncated.  All numbers before the division are whole and small, so that float is exact. */
 static inline int hue_of(int red, int green, int blue, int most, int spread) {
   int part = red == most ? green - blue : green == most ? 2 * spread + blue - red : 4 * spread + red - green;
   part += part < 0 ? 6 * spread : 0;

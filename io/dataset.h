@@ -79,8 +79,8 @@ const char *dataset_target_name(const struct dataset *dataset, int target);
 const char *dataset_source(const struct dataset *dataset); /* where the table came from; "" when not said */
 bool dataset_has_weights(const struct dataset *dataset);
 
-/* Of targets, weights, splits, shapes, standardisation, and the places and checksums of images; not of the inputs, which
- * may be terabytes. */
+/* Of targets, weights, splits, shapes, standardisation, and the places and checksums of images; not of the inputs,
+ * which may be terabytes. */
 uint64_t dataset_hash(const struct dataset *dataset);
 
 /* Rows of a split, and their ids in file order. */

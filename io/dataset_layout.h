@@ -26,7 +26,8 @@ struct dataset_layout {
   char *source;                 /* owned; NULL when not said */
 };
 
-/* Open the file and see which kind it is.  On failure of this or the next function dataset_layout_close is still due. */
+/* Open the file and see which kind it is.  On failure of this or the next function dataset_layout_close is still
+ * due. */
 enum status dataset_layout_open(const char *path, struct dataset_layout *out);
 
 /* Labels, names and source; `from` is the dataset that says how many rows there are. */

@@ -188,8 +188,8 @@ static enum status jpeg_failed(struct image_decoder *decoder) {
   return status;
 }
 
-/* A new handle for each picture, which costs a few microseconds: one that failed in a header goes on in the midst of the
- * next picture, and the tables of one picture would serve a damaged one that has lost its own. */
+/* A new handle for each picture, which costs a few microseconds: one that failed in a header goes on in the midst of
+ * the next picture, and the tables of one picture would serve a damaged one that has lost its own. */
 static enum status start_jpeg(struct image_decoder *decoder) {
   if (decoder->jpeg != NULL)
     tjDestroy(decoder->jpeg);

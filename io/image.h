@@ -6,9 +6,9 @@
  *     ... image.pixels stay valid until the decoder's next call ...
  *     image_decoder_destroy(&decoder);
  *
- * Always three channels: grey becomes R = G = B, CMYK and YCCK (Adobe's inverted form too) become RGB, alpha is laid over
- * black, 16-bit PNG samples keep their upper 8 bits.  The orientation that EXIF asks for is applied.  Progressive and
- * arithmetic-coded JPEG work.  The format is known by the first bytes, never by the name of a file.
+ * Always three channels: grey becomes R = G = B, CMYK and YCCK (Adobe's inverted form too) become RGB, alpha is laid
+ * over black, 16-bit PNG samples keep their upper 8 bits.  The orientation that EXIF asks for is applied.  Progressive
+ * and arithmetic-coded JPEG work.  The format is known by the first bytes, never by the name of a file.
  *
  * Bytes may be anything: a damaged, truncated or absurdly large image is ERR_FORMAT with a sentence that says what is
  * wrong ("the JPEG data end early"), without the name of the image: the caller adds it.
@@ -47,8 +47,8 @@ void image_decoder_destroy(struct image_decoder **decoder); /* NULL is fine */
 enum status image_inspect(struct image_decoder *decoder, const uint8_t *bytes, size_t count, struct image_info *out);
 
 /* Decode.  A JPEG much larger than needed is decoded at a reduced scale (1/2, 1/4 or 1/8, which are the quick
- * ones): the smallest that is still at least least_height x least_width; 0, 0 = full size.  The result may thus be larger than
- * asked for, and smaller only when the image itself is.
+ * ones): the smallest that is still at least least_height x least_width; 0, 0 = full size.  The result may thus be
+ * larger than asked for, and smaller only when the image itself is.
  * out->pixels is borrowed from the decoder until its next call.  The memory is kept for the next image. */
 enum status image_decode(struct image_decoder *decoder, const uint8_t *bytes, size_t count, int least_height,
                          int least_width, struct image *out);

@@ -1,5 +1,5 @@
-/* Images decoded and resized, as they are before padding, cropping and mirroring: kept in memory that the ranks of a host
- * share, so that each is decoded once a host and not once an epoch.
+/* Images decoded and resized, as they are before padding, cropping and mirroring: kept in memory that the ranks of a
+ * host share, so that each is decoded once a host and not once an epoch.
  *
  *     struct image_cache *cache;
  *     TRY(image_cache_create(dataset, comm, &transform, no_decode_scaling, IMAGE_CACHE_AUTO, &cache));
@@ -8,8 +8,8 @@
  *     loader_destroy(&loader);
  *     image_cache_destroy(&cache);
  *
- * Filled as images are first used.  A row is empty, being filled, or ready; who finds it being filled decodes for itself
- * and waits for nobody, so that a rank that dies in the middle stops no other. */
+ * Filled as images are first used.  A row is empty, being filled, or ready; who finds it being filled decodes for
+ * itself and waits for nobody, so that a rank that dies in the middle stops no other. */
 #ifndef CONR_IO_IMAGE_CACHE_H
 #define CONR_IO_IMAGE_CACHE_H
 
@@ -18,8 +18,8 @@
 
 struct image_cache;
 
-/* auto: when the images are encoded, the transform can use it, and all rows fit in half of the memory that every host has
- * left; on: as auto, but without asking for the half, and an error where it cannot be had; off: never. */
+/* auto: when the images are encoded, the transform can use it, and all rows fit in half of the memory that every host
+ * has left; on: as auto, but without asking for the half, and an error where it cannot be had; off: never. */
 enum image_cache_mode { IMAGE_CACHE_AUTO, IMAGE_CACHE_ON, IMAGE_CACHE_OFF };
 
 /* *out is NULL when there is to be none: mode off; auto and not enough memory; or pixels that are stored at the size

@@ -1,8 +1,8 @@
 /* The images of a dataset: where each row's record lies, and reading one.  Behind dataset.h; layout: io/README.md.
  *
- * Encoded records (JPEG, PNG) and pixels that lie in the file in one piece are read by pread; pixels stored in chunks are
- * read once into memory of the host.  What is kept of an encoded record is 24 bytes, once a host, and one byte, once a process.  Opening checks every
- * place and length, so that reading needs no check but the record's own. */
+ * Encoded records (JPEG, PNG) and pixels that lie in the file in one piece are read by pread; pixels stored in chunks
+ * are read once into memory of the host.  What is kept of an encoded record is 24 bytes, once a host, and one byte,
+ * once a process.  Opening checks every place and length, so that reading needs no check but the record's own. */
 #ifndef CONR_IO_IMAGE_RECORDS_H
 #define CONR_IO_IMAGE_RECORDS_H
 
@@ -66,8 +66,8 @@ enum status image_records_read(const struct image_records *images, int64_t row, 
 enum status image_records_copy(const struct image_records *images, int64_t row, int64_t first, int64_t end,
                                uint8_t *out);
 
-/* ERR_FORMAT unless these are the bytes that were imported.  A record is checked when this process reads it first: after
- * that it comes from the same file, and a training run reads each of them once an epoch. */
+/* ERR_FORMAT unless these are the bytes that were imported.  A record is checked when this process reads it first:
+ * after that it comes from the same file, and a training run reads each of them once an epoch. */
 enum status image_records_verify(const struct image_records *images, int64_t row, const uint8_t *bytes, size_t count);
 
 #endif

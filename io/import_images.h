@@ -15,11 +15,11 @@
  *             table is the user's own.  A path may stand in one row only.
  * Images      JPEG or PNG by their first bytes, whatever their names.  Each is decoded once before anything is written;
  *             broken and missing ones end the import (IMPORT_STOP) or are left out (IMPORT_SKIP), with a list.
- * Layouts     IMPORT_ENCODED keeps the files' own bytes; IMPORT_PIXELS decodes at full size and resizes.  From pixels to
- *             encoded, images become JPEGs again: not the same pixels.
- * Stopping    OUTPUT.journal notes what is done and OUTPUT.tmp holds what is written.  After a signal, a crash or a full
- *             disk the same call goes on from there; after another change of the table or the options it starts afresh.
- *             Both are gone after success, and after a failure that trying again cannot mend.
+ * Layouts     IMPORT_ENCODED keeps the files' own bytes; IMPORT_PIXELS decodes at full size and resizes.  From pixels
+ *             to encoded, images become JPEGs again: not the same pixels.
+ * Stopping    OUTPUT.journal notes what is done and OUTPUT.tmp holds what is written.  After a signal, a crash or a
+ *             full disk the same call goes on from there; after another change of the table or the options it starts
+ *             afresh.  Both are gone after success, and after a failure that trying again cannot mend.
  *
  * The file does not depend on the number of ranks or threads.  In memory: the table, and per thread one image. */
 #ifndef CONR_IO_IMPORT_IMAGES_H

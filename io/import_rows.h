@@ -35,8 +35,8 @@ void import_rows_destroy(struct import_rows **rows);
 /* Leave out the rows that are not kept; kept [count]. */
 void import_rows_keep(struct import_rows *rows, const bool *kept);
 
-/* Draw the splits of the rows there are, when they are to be drawn.  ERR_FORMAT: no row is for training, or a target has
- * one value in all of them. */
+/* Draw the splits of the rows there are, when they are to be drawn.  ERR_FORMAT: no row is for training, or a target
+ * has one value in all of them. */
 enum status import_rows_settle(struct import_rows *rows, const struct import_images_options *options);
 
 #endif

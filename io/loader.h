@@ -15,7 +15,8 @@
  *
  * Two buffers: while one is used the other is filled, its samples shared by the workers.  A run of batches ends with
  * its epoch.  What a batch holds does not depend on the number of workers.  HDF5 is not called: rows and records are
- * read by pread, or lie in memory.  Several loaders may use one dataset.  All functions are local, called by one thread. */
+ * read by pread, or lie in memory.  Several loaders may use one dataset.  All functions are local, called by one
+ * thread. */
 #ifndef CONR_IO_LOADER_H
 #define CONR_IO_LOADER_H
 

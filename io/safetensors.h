@@ -10,8 +10,8 @@
  *     struct safetensors_text metadata[] = {{"format", "pt"}};           what torch's own writer says
  *     TRY(safetensors_write("model.safetensors", arrays, count, metadata, 1));
  *
- * A file is 8 bytes that hold the header's length, a JSON header that gives each name its dtype, shape and data_offsets,
- * and the values, little-endian and without gaps.  All functions are local. */
+ * A file is 8 bytes that hold the header's length, a JSON header that gives each name its dtype, shape and
+ * data_offsets, and the values, little-endian and without gaps.  All functions are local. */
 #ifndef CONR_IO_SAFETENSORS_H
 #define CONR_IO_SAFETENSORS_H
 

@@ -1,8 +1,8 @@
 /* The inputs of a table: standardised rows by id, from the file or from memory of the host.  Behind dataset.h.
  *
  * Inputs that lie in the file as plain float32 or float64 stay there and are read by pread: the page cache is shared by
- * the ranks of a host.  Others (chunked, compressed, integers) are read once into memory that they share.  Both give the
- * same bits. */
+ * the ranks of a host.  Others (chunked, compressed, integers) are read once into memory that they share.  Both give
+ * the same bits. */
 #ifndef CONR_IO_TABLE_INPUTS_H
 #define CONR_IO_TABLE_INPUTS_H
 

@@ -148,7 +148,8 @@ VECTORISED static void mirror_in_place(uint8_t *row, int width) {
   }
 }
 
-/* One row of the window: `from` [width, 3] moved left by `shift` pixels (right, if negative), black where it has none. */
+/* One row of the window: `from` [width, 3] moved left by `shift` pixels (right, if negative), black where it has
+ * none. */
 static void crop_row(const uint8_t *from, int width, int shift, bool mirrored, uint8_t *to) {
   int seen = width - abs(shift), black = width - seen;
   const uint8_t *first = from + 3 * (ptrdiff_t)(shift > 0 ? shift : 0);

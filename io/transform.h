@@ -18,7 +18,8 @@
  *                        (+-0.1 of the circle) in random order, with probability 0.2 turn grey: RnC's
  *
  * Resizing is the antialiased bilinear (triangle) filter that the field's image library applies: the support grows with
- * the reduction; horizontally first, rounded to 8 bits, then vertically.  An image that has the size already is untouched.
+ * the reduction; horizontally first, rounded to 8 bits, then vertically.  An image that has the size already is
+ * untouched.
  *
  * Every draw is a function of (seed, epoch, sample, view) alone.  All functions are local. */
 #ifndef CONR_IO_TRANSFORM_H
@@ -60,15 +61,15 @@ void transform_destroy(struct transform_worker **worker); /* NULL is fine */
 enum status transform_apply(struct transform_worker *worker, const struct image *image,
                             const struct transform_draw *draw, uint8_t *out);
 
-/* Its two halves, for whoever keeps resized images: PLAIN and CROP only.  resized [height, width, 3] in and out; out may be
- * resized itself for PLAIN. */
+/* Its two halves, for whoever keeps resized images: PLAIN and CROP only.  resized [height, width, 3] in and out; out
+ * may be resized itself for PLAIN. */
 enum status transform_resize(struct transform_worker *worker, const struct image *image, uint8_t *resized);
 void transform_augment(const struct transform *transform, const struct transform_draw *draw, const uint8_t *resized,
                        uint8_t *out);
 
 /* CROP for whoever can lay pixels down where they are wanted, such as from a file: byte i of the result is byte
- * i + transform_window_shift of the resized image, where there is one.  transform_window_finish blackens what lies outside
- * of it and mirrors, in place; then `out` is what transform_augment gives. */
+ * i + transform_window_shift of the resized image, where there is one.  transform_window_finish blackens what lies
+ * outside of it and mirrors, in place; then `out` is what transform_augment gives. */
 void transform_window_draw(const struct transform *transform, const struct transform_draw *draw,
                            struct resize_window *out);
 int64_t transform_window_shift(const struct transform *transform, const struct resize_window *window);

@@ -1,5 +1,5 @@
-/* The subjects of conr bench.  Each prints figures with their ceiling beside them: a table for people, or one JSON object a
- * line with --json (keys: launch/README.md).  All are collective. */
+/* The subjects of conr bench.  Each prints figures with their ceiling beside them: a table for people, or one JSON
+ * object a line with --json (keys: launch/README.md).  All are collective. */
 #ifndef CONR_LAUNCH_BENCH_H
 #define CONR_LAUNCH_BENCH_H
 
@@ -12,8 +12,8 @@ enum status bench_step(struct session *session, const struct config *config);   
 enum status bench_loader(struct session *session, const struct config *config); /* reading and decoding    */
 enum status bench_comm(struct session *session, const struct config *config);   /* sums and gathers        */
 
-/* GFLOP/s of a plain product where the ops are: 2048^3 in float32 on this rank's threads; on a GPU a linear layer of 8192^3
- * in the ops' precision.  The ceiling of what is measured beside it.  Local; the host waits. */
+/* GFLOP/s of a plain product where the ops are: 2048^3 in float32 on this rank's threads; on a GPU a linear layer of
+ * 8192^3 in the ops' precision.  The ceiling of what is measured beside it.  Local; the host waits. */
 enum status bench_gemm(const struct ops *ops, double *gflops);
 
 /* Float32 to bfloat16, in place. */

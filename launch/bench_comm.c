@@ -1,8 +1,9 @@
-/* conr bench comm: time of the two collectives that training lives on, over sizes, on the memory that training uses them on.
+/* conr bench comm: time of the two collectives that training lives on, over sizes, on the memory that training uses
+ * them on.
  *
  * A sum is an in-place all-reduce of float32, as of a gradient bucket; a gather brings every rank's rows to all, as of
- * features.  Bus bandwidth is as nccl-tests defines it: what each link must carry, which makes figures of different numbers of
- * ranks comparable with the link's rate. */
+ * features.  Bus bandwidth is as nccl-tests defines it: what each link must carry, which makes figures of different
+ * numbers of ranks comparable with the link's rate. */
 #include "dist/comm_device.h"
 #include "dist/memory.h"
 #include "launch/bench.h"

@@ -1,9 +1,9 @@
 /* conr bench loader DATA.h5: images a second through the loader, as training uses it, beside the same number of threads
  * that do nothing but read and decode (encoded), or read into two batches (pixels).
  *
- * Both go through the same rows, by turns, --repeat times; the best of each counts, since other work on the machine only
- * takes away.  The share of waiting is measured with a caller that spends on each batch what the bare loop took for it,
- * without using a core, as a step on a GPU does: what it still waits for is what the loader costs it. */
+ * Both go through the same rows, by turns, --repeat times; the best of each counts, since other work on the machine
+ * only takes away.  The share of waiting is measured with a caller that spends on each batch what the bare loop took
+ * for it, without using a core, as a step on a GPU does: what it still waits for is what the loader costs it. */
 #include "dist/memory.h"
 #include "launch/bench.h"
 #include "launch/loading.h"

@@ -2,8 +2,8 @@
  *
  * Labels are drawn from the age counts of the AgeDB-DIR training split; predictions are labels with Gaussian
  * errors of mean size 7 years, as those of a trained model are; features are normal.  Each measurement is the best of
- * --repeat; the matrix product is measured anew beside each.  On a GPU features have the type of a network's values there,
- * and lie where it would have made them. */
+ * --repeat; the matrix product is measured anew beside each.  On a GPU features have the type of a network's values
+ * there, and lie where it would have made them. */
 #include "dist/memory.h"
 #include "dist/random.h"
 #include "launch/bench.h"

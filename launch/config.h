@@ -99,7 +99,8 @@ void config_help(enum command command, FILE *out);
  * they are orders for one invocation. */
 void config_write(const struct config *config, FILE *out);
 
-/* The text of one option's value, as config_write prints it; `buffer` is returned, NULL when there is no such option. */
+/* The text of one option's value, as config_write prints it; `buffer` is returned, NULL when there is no such
+ * option. */
 const char *config_value(const struct config *config, const char *name, char *buffer, size_t bytes);
 
 const char *command_name(enum command command);

@@ -15,13 +15,13 @@
  * recipe of ConR: the first two in one pass, for ConR, then the third in another, for the regression loss; batch norm
  * sees them apart, and its running statistics take a step for each, in this order.
  *
- * Micro-batches.  A rank's samples of a step may be more than its memory holds.  Then a pass goes through the network in
- * pieces.  Without ConR each piece is run forward and backward at once.  With ConR, whose terms are between all rows of
- * all ranks, there are two rounds: forward for all pieces, keeping features and predictions alone; one gather and the
- * loss; then forward again with the same random state, and backward from the stored gradient.  The price is the second
- * forward pass.  Every rank makes equally many pieces, empty ones included.  Without batch norm the gradients are those
- * of the undivided batch; batch norm normalises each piece (of all ranks, when synchronised) by itself, and its running
- * statistics take one step for the whole pass, the same as if the pieces had been one. */
+ * Micro-batches.  A rank's samples of a step may be more than its memory holds.  Then a pass goes through the network
+ * in pieces.  Without ConR each piece is run forward and backward at once.  With ConR, whose terms are between all rows
+ * of all ranks, there are two rounds: forward for all pieces, keeping features and predictions alone; one gather and
+ * the loss; then forward again with the same random state, and backward from the stored gradient.  The price is the
+ * second forward pass.  Every rank makes equally many pieces, empty ones included.  Without batch norm the gradients
+ * are those of the undivided batch; batch norm normalises each piece (of all ranks, when synchronised) by itself, and
+ * its running statistics take one step for the whole pass, the same as if the pieces had been one. */
 #ifndef CONR_LAUNCH_GRADIENTS_H
 #define CONR_LAUNCH_GRADIENTS_H
 
@@ -68,8 +68,8 @@ enum status gradients_create(const struct gradients_parts *parts, struct gradien
 void gradients_destroy(struct gradients **gradients);
 
 /* batch: the loader's, in host memory; it must stay as it is until gradients_release().
- * Collective.  ERR_NUMERIC on all ranks alike when ConR meets a value that is not finite, here or in gradients_finish(),
- * which names this rank's in either case. */
+ * Collective.  ERR_NUMERIC on all ranks alike when ConR meets a value that is not finite, here or in
+ * gradients_finish(), which names this rank's in either case. */
 enum status gradients_compute(struct gradients *gradients, const struct batch *batch);
 
 /* *factor, in the memory of the net: what clipping multiplies the gradients by; NULL when clip_norm is 0 (off).  To be

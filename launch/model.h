@@ -11,11 +11,12 @@
 enum status model_build(struct device *device, const struct model_description *description, double dropout,
                         int64_t capacity, const struct ops **ops, struct net **out);
 
-/* Give all ranks rank 0's parameters and buffers.  data: a communicator of the net's memory.  Collective; the host waits. */
+/* Give all ranks rank 0's parameters and buffers.  data: a communicator of the net's memory.  Collective; the host
+ * waits. */
 enum status model_share(struct comm *data, const struct net *net);
 
-/* The precision that a model of this one is computed in on a device: a network that was trained with 16 bits, or on tensor
- * cores, has float32 parameters, which the host takes as they are. */
+/* The precision that a model of this one is computed in on a device: a network that was trained with 16 bits, or on
+ * tensor cores, has float32 parameters, which the host takes as they are. */
 const char *model_precision(const struct device *device, const char *trained_in);
 
 /* Does the description stand for a network of images? */

@@ -38,8 +38,8 @@ static enum status count_sharers(struct comm *comm, int *sharers, int *cores) {
   return status;
 }
 
-/* --threads, else OMP_NUM_THREADS, else this rank's share of the cores it may use: a launcher that binds has divided them,
- * ranks with the same cores divide them among themselves.  Collective. */
+/* --threads, else OMP_NUM_THREADS, else this rank's share of the cores it may use: a launcher that binds has divided
+ * them, ranks with the same cores divide them among themselves.  Collective. */
 static enum status choose_threads(const struct config *config, struct comm *comm, int *threads) {
   int sharers, cores;
   TRY(count_sharers(comm, &sharers, &cores));

@@ -24,7 +24,8 @@ enum exit_status { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED 
 /* Join the job: duplicate `mpi`, set the number of OpenMP threads.  Collective. */
 enum status session_open(MPI_Comm mpi, const struct config *config, struct session *session);
 
-/* Open the device that --device asks for, and its communicator by --comm; say on rank 0 which GPUs these are.  Collective. */
+/* Open the device that --device asks for, and its communicator by --comm; say on rank 0 which GPUs these are.
+ * Collective. */
 enum status session_open_device(struct session *session, const struct config *config);
 
 /* Collective. */

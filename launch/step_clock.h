@@ -1,5 +1,5 @@
-/* Where the time of a step goes, by the device's own clock: events between its phases, read once the host has waited for
- * the step anyway.
+/* Where the time of a step goes, by the device's own clock: events between its phases, read once the host has waited
+ * for the step anyway.
  *
  *     TRY(step_clock_create(device, &clock));
  *     each step:

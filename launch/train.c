@@ -51,8 +51,8 @@ static enum status report_nonfinite(struct trainer *trainer) {
 /* What a step adds up over ranks beside the gradients. */
 enum step_sum { SUM_REGRESSION, SUM_BAD, SUM_STOP, STEP_SUMS };
 
-/* All that the device does in a step, up to the update.  What is not finite is noticed afterwards: the run ends then, and
- * nothing of it is kept. */
+/* All that the device does in a step, up to the update.  What is not finite is noticed afterwards: the run ends then,
+ * and nothing of it is kept. */
 static enum status queue_step(struct trainer *trainer, const struct batch *batch, struct train_step *step) {
   struct parameters own = net_parameters(trainer->net);
   const double *factor;

@@ -9,9 +9,9 @@
  *       ... the host waits for the step ...
  *     upload_destroy(&upload);
  *
- * Two slots, filled in turn on a stream of their own.  The host must have waited for a step before the batch after the next
- * one is sent: then nothing reads the slot any more.  On the host a batch is where it has to be.  All functions are
- * local. */
+ * Two slots, filled in turn on a stream of their own.  The host must have waited for a step before the batch after the
+ * next one is sent: then nothing reads the slot any more.  On the host a batch is where it has to be.  All functions
+ * are local. */
 #ifndef CONR_LAUNCH_UPLOAD_H
 #define CONR_LAUNCH_UPLOAD_H
 
@@ -29,15 +29,16 @@ struct upload_sizes {
 enum status upload_create(struct device *device, const struct upload_sizes *sizes, struct upload **out);
 void upload_destroy(struct upload **upload); /* NULL is fine */
 
-/* Send a batch of the loader, if there is one (NULL = none).  Its memory must stay as it is until upload_release() in the
- * step that takes it. */
+/* Send a batch of the loader, if there is one (NULL = none).  Its memory must stay as it is until upload_release() in
+ * the step that takes it. */
 enum status upload_ahead(struct upload *upload, const struct batch *batch);
 
 /* The batch, sent ahead or now; work queued on the main stream from now on sees it.  *there is valid until the next but
  * one. */
 enum status upload_take(struct upload *upload, const struct batch *batch, struct batch *there);
 
-/* Wait until the batch last taken has left the host's memory: the host does not wait long, since it was sent a step ago. */
+/* Wait until the batch last taken has left the host's memory: the host does not wait long, since it was sent a step
+ * ago. */
 enum status upload_release(struct upload *upload);
 
 #endif

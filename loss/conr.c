@@ -10,8 +10,8 @@
 #include <math.h>
 #include <omp.h>
 
-/* Largest e times label distance, and largest label distance.  Beyond these limits squares, or exponents, leave the range
- * of their type. */
+/* Largest e times label distance, and largest label distance.  Beyond these limits squares, or exponents, leave the
+ * range of their type. */
 #define LARGEST_PUSH 1e6
 #define LARGEST_SPAN_F32 1e18
 #define LARGEST_SPAN_F64 1e150
@@ -178,7 +178,8 @@ static enum status grow_workspace(struct conr *conr, int64_t rows, int64_t most_
   return STATUS_OK;
 }
 
-/* Room for row scalars in double, the first time a batch is wide.  All ranks see the same labels and come here together. */
+/* Room for row scalars in double, the first time a batch is wide.  All ranks see the same labels and come here
+ * together. */
 static enum status grow_for_wide(struct conr *conr) {
   if (!conr->rule.wide || conr->dtype == F64 || conr->capacity_wide)
     return STATUS_OK;

@@ -124,9 +124,10 @@ int conr_create_fortran(MPI_Fint comm, int features, int targets, int precision,
 
 /* Loss and gradient of the global batch.
  * grad_features  [rows, features], overwritten with d loss / d features; NULL: the loss only
- * Collective.  A value that is not finite, a negative weight, NULL arrays or wrong counts on any rank are an error on all
- * ranks, naming the rank; nothing hangs.  Only a matrix product that finds no memory while the gradient is computed is
- * the failure of its rank alone: abort the job then.  The workspace grows with the largest batch and is then reused. */
+ * Collective.  A value that is not finite, a negative weight, NULL arrays or wrong counts on any rank are an error on
+ * all ranks, naming the rank; nothing hangs.  Only a matrix product that finds no memory while the gradient is computed
+ * is the failure of its rank alone: abort the job then.  The workspace grows with the largest batch and is then
+ * reused. */
 int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_features, struct conr_result *result);
 
 /* Collective; NULL is fine; sets *conr to NULL. */

@@ -283,8 +283,8 @@ static enum status exchange_rows(struct conr_device *conr, const struct conr_bat
   return conr_columns_launch(&conr->columns, NULL, conr->scalars, conr->stream);
 }
 
-/* The second exchange: two doubles a row, which can be logarithms (16 bytes a row: the host does not know the form), and
- * the sums over ranks. */
+/* The second exchange: two doubles a row, which can be logarithms (16 bytes a row: the host does not know the form),
+ * and the sums over ranks. */
 static enum status exchange_row_scalars(struct conr_device *conr) {
   TRY(conr_rows_launch(&conr->rule, conr->own_rows, conr->rows, conr->sums, conr->columns.weights + conr->own_first,
                        conr->inverse, conr->exchange + 2 * conr->own_first, conr->partial_rows, conr->found,

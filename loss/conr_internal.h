@@ -115,8 +115,8 @@ enum status name_bad_scalar(const int64_t *rows_of_rank, int targets, int64_t ro
 /* The first exchange: normalise and pack the own rows, gather all records, check their scalars.  Collective. */
 enum status exchange_records(struct conr *conr, const struct conr_batch *batch);
 
-/* The second exchange: [u, second] of all rows, which the exchange buffer then holds in batch order, and every rank's sums.
- * Collective; ERR_ARGUMENT or ERR_MEMORY on all ranks when one had a fault. */
+/* The second exchange: [u, second] of all rows, which the exchange buffer then holds in batch order, and every rank's
+ * sums.  Collective; ERR_ARGUMENT or ERR_MEMORY on all ranks when one had a fault. */
 enum status exchange_scalars(struct conr *conr, struct trailer *total);
 
 /* Copy labels and predictions out of the records, [targets, rows], in the order of the storage.  Local. */
@@ -124,8 +124,8 @@ void spread_records(struct conr *conr);
 
 /* ---- conr_sweep.c --------------------------------------------------------------------------- */
 
-/* Choose the path and plan panels and columns; *computed_share = pairs of a sweep / (own rows x rows).  Local: each rank may
- * choose for itself, both paths take part in the same collectives. */
+/* Choose the path and plan panels and columns; *computed_share = pairs of a sweep / (own rows x rows).  Local: each
+ * rank may choose for itself, both paths take part in the same collectives. */
 enum conr_path plan_sweeps(struct conr *conr, double *computed_share);
 
 /* Sums of every own row.  Local.  ERR_MEMORY. */

@@ -58,8 +58,8 @@ struct conr_range {
 /* --- rows (conr_rows.cu) -------------------------------------------------------------------------------------- */
 
 /* q = f / max(|f|, 1e-12); scalars = label, prediction, weight, which is NaN where f is not finite;
- * inverse = 1 / |f|, or 0 where |f| <= 1e-12: no gradient.  f [rows, features] and q [rows, stride] of dtype F32 or BF16; labels, predictions
- * [rows, targets]; weights [rows] or NULL; scalars [rows, 2 targets + 1]; inverse [rows]. */
+ * inverse = 1 / |f|, or 0 where |f| <= 1e-12: no gradient.  f [rows, features] and q [rows, stride] of dtype F32 or
+ * BF16; labels, predictions [rows, targets]; weights [rows] or NULL; scalars [rows, 2 targets + 1]; inverse [rows]. */
 enum status conr_pack_launch(enum dtype dtype, int64_t rows, int features, int stride, int targets, const void *f,
                              const float *labels, const float *predictions, const float *weights, void *q,
                              float *scalars, float *inverse, struct stream *stream);

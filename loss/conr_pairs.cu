@@ -5,9 +5,9 @@
  * bytes of each array, for several rows at once, and what is left to read beside the panel is 2 to 3 bytes a pair, from
  * cache.  About 40 instructions a pair, exp among them, stay below that.
  *
- * Each is there twice: shifted (float32) and wide (double, rarely taken, not tuned).  Which one a batch needs is known to
- * the device alone, unless the labels have no say in it: both are launched, and one of them returns at once, so the wide
- * one's grid is small and walks. */
+ * Each is there twice: shifted (float32) and wide (double, rarely taken, not tuned).  Which one a batch needs is known
+ * to the device alone, unless the labels have no say in it: both are launched, and one of them returns at once, so the
+ * wide one's grid is small and walks. */
 #include "loss/conr_kernels.h"
 
 #include "loss/kernels.cuh"
@@ -78,7 +78,8 @@ static __device__ __forceinline__ void four_distances(enum pair_distance distanc
     d[j] = pair_distance_end_f32(distance, d[j]);
 }
 
-/* d and dp of one row and four columns; d is NaN where the column is the row itself.  SINGLE: labels of one component. */
+/* d and dp of one row and four columns; d is NaN where the column is the row itself.  SINGLE: labels of one
+ * component. */
 template <bool SINGLE>
 static __device__ __forceinline__ void distances(const struct pair_rule &rule, const struct conr_columns &columns,
                                                  const struct four_columns &four, int64_t place, float label,
@@ -283,8 +284,8 @@ four_coefficients(const struct pair_rule &rule, const struct pair_numbers_f32 &n
                                 negative + scales.negative[j], subtract + scales.subtract[j]);
 }
 
-/* COEF_ROWS rows and four columns a thread, COEF_AHEAD rows read before the first of them is written: enough in flight to
- * keep the memory busy.  out may be the panel: a thread reads what it writes before. */
+/* COEF_ROWS rows and four columns a thread, COEF_AHEAD rows read before the first of them is written: enough in flight
+ * to keep the memory busy.  out may be the panel: a thread reads what it writes before. */
 template <bool SINGLE, typename T>
 static __global__ void __launch_bounds__(THREADS)
     coefficients_kernel(struct pair_rule rule, const struct conr_found *found, struct conr_columns columns,

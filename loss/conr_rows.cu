@@ -1,5 +1,6 @@
-/* Kernels over rows of the ConR loss: normalising, looking at scalars, row scalars, orders, and the way back through the
- * norm.  Each touches N x D once, or N: beside the pairs' N x N all of them together are small.  Bound by memory. */
+/* Kernels over rows of the ConR loss: normalising, looking at scalars, row scalars, orders, and the way back through
+ * the norm.  Each touches N x D once, or N: beside the pairs' N x N all of them together are small.  Bound by
+ * memory. */
 #include "loss/conr_kernels.h"
 
 #include "loss/kernels.cuh"

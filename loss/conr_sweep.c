@@ -197,8 +197,8 @@ struct work {
   void (*add)(const struct conr *conr, const struct sweep *sweep, const struct slice *slice, void *grad);
 };
 
-/* All slices of a sweep.  Slices of one panel are added in their order, so that a result does not depend on which thread
- * was faster. */
+/* All slices of a sweep.  Slices of one panel are added in their order, so that a result does not depend on which
+ * thread was faster. */
 static enum status run_sweep(const struct conr *conr, const struct sweep *sweep, struct work work, void *grad) {
   int slices = slices_of_panel(conr), failures = 0;
   int64_t items = panel_count(conr) * slices;

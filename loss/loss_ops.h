@@ -41,14 +41,16 @@ struct loss_ops {
   /* Queue the loss of a batch and the gradient of `coefficient` times it.
    * batch          features of the values' type, labels, predictions and weights float32; rows_of_rank must be given
    * grad_features  [rows, features] of the values' type, overwritten
-   * Collective.  Values that are not finite are found by conr_result().  What only one rank can see to be wrong (other rows
-   * than rows_of_rank gives it, NULL arrays) is its failure alone: abort the job then.  The banded path sorts on the device
-   * and copies the columns of its panels to the host: one wait.  CONR_AUTO plans so from 4096 rows on, and takes the bands
-   * where they save more than a tenth of the pairs; smaller batches are dense.  Memory grows with the largest batch. */
+   * Collective.  Values that are not finite are found by conr_result().  What only one rank can see to be wrong (other
+   * rows than rows_of_rank gives it, NULL arrays) is its failure alone: abort the job then.  The banded path sorts on
+   * the device and copies the columns of its panels to the host: one wait.  CONR_AUTO plans so from 4096 rows on, and
+   * takes the bands where they save more than a tenth of the pairs; smaller batches are dense.  Memory grows with the
+   * largest batch. */
   enum status (*conr_loss)(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
                            void *grad_features);
 
-  /* What the last conr_loss() found; the host waits for it.  ERR_NUMERIC on all ranks alike when a value was not finite. */
+  /* What the last conr_loss() found; the host waits for it.  ERR_NUMERIC on all ranks alike when a value was not
+   * finite. */
   enum status (*conr_result)(struct conr_device *conr, struct conr_result *result);
 };
 

@@ -9,8 +9,8 @@
  *       TRY(objective_conr_value(objective, &conr));                                      the host waits
  *     objective_destroy(&objective);
  *
- * Arrays lie in the memory of the ops' device: features and their gradient are of the type of values, predictions, labels,
- * weights and the gradient of predictions of the type of parameters (model/ops.h).
+ * Arrays lie in the memory of the ops' device: features and their gradient are of the type of values, predictions,
+ * labels, weights and the gradient of predictions of the type of parameters (model/ops.h).
  *
  * Which rows a term sees is the caller's choice.  Those of several views are stacked: all first views of the own
  * samples, then all second ones.  Every term is divided by global counts, so gradients of parameters are to be summed
@@ -57,8 +57,8 @@ void objective_destroy(struct objective **objective);
 /* Is there a term on features, and thus a gradient for them? */
 bool objective_has_conr(const struct objective *objective);
 
-/* The regression loss of some of the rows of the global batch, and its gradient.  A batch may come in pieces: the values
- * of all pieces and ranks add up to the loss.
+/* The regression loss of some of the rows of the global batch, and its gradient.  A batch may come in pieces: the
+ * values of all pieces and ranks add up to the loss.
  * grad_predictions  [views * samples, targets], overwritten
  * sum               += the part of these rows; in the memory of the ops
  * Local. */
@@ -75,8 +75,8 @@ enum status objective_count_nonfinite(const struct objective *objective, enum dt
  * ERR_BUG when there is no ConR. */
 enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features);
 
-/* The last value of ConR, without its coefficient; the same on all ranks.  gather_seconds: of this rank in its exchanges of
- * rows.  Host waits on a device. */
+/* The last value of ConR, without its coefficient; the same on all ranks.  gather_seconds: of this rank in its
+ * exchanges of rows.  Host waits on a device. */
 enum status objective_conr_value(struct objective *objective, double *conr, double *gather_seconds);
 
 #endif

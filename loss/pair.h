@@ -13,9 +13,9 @@
  * m = 1/t + push_rate * (largest d) is subtracted in every exponent; sums are of exp(s - m).
  * "Wide", when 2/t + push_rate * (largest d) would underflow: per-row maxima and logarithms of the scalars.
  *
- * In the order of a call: the rule of a batch; for each pair its distances and what it adds to the sums; for each row its
- * scalars and its part of the loss; for each pair again its coefficient H_ij.  Names that end in _f32 and _f64 exist for
- * both types (pair_real.h).  Whoever evaluates a pair twice, or from both ends, gets the same mask. */
+ * In the order of a call: the rule of a batch; for each pair its distances and what it adds to the sums; for each row
+ * its scalars and its part of the loss; for each pair again its coefficient H_ij.  Names that end in _f32 and _f64
+ * exist for both types (pair_real.h).  Whoever evaluates a pair twice, or from both ends, gets the same mask. */
 #ifndef CONR_LOSS_PAIR_H
 #define CONR_LOSS_PAIR_H
 
@@ -61,7 +61,8 @@ struct pair_rule {
 #define PAIR_EXPONENTS_F32 80
 #define PAIR_EXPONENTS_F64 680
 
-/* The largest distance two labels can have is that of the corners of their bounding box: its sides, one after the other. */
+/* The largest distance two labels can have is that of the corners of their bounding box: its sides, one after the
+ * other. */
 CONR_PAIR_INLINE double pair_diameter_add(enum pair_distance distance, double diameter, double side) {
   if (distance == PAIR_EUCLIDEAN)
     return hypot(diameter, side);
@@ -181,7 +182,8 @@ CONR_PAIR_INLINE struct pair_row pair_row_of(const struct pair_rule *rule, int64
   return row;
 }
 
-/* A row's scalars as its pairs use them.  Shifted: u - x, weight u, v, unused.  Wide: log u, log(weight u), v, log x. */
+/* A row's scalars as its pairs use them.  Shifted: u - x, weight u, v, unused.  Wide: log u, log(weight u), v, log
+ * x. */
 struct pair_scales {
   double positive, negative, subtract, mean;
 };
@@ -198,7 +200,8 @@ CONR_PAIR_INLINE struct pair_scales pair_scales_of(const struct pair_rule *rule,
 
 /* ---- pairs --------------------------------------------------------------------------------- */
 
-/* exp in float32 for x <= 88; exactly 0 below -87 (on a GPU below -104: smaller numbers lose digits first).  On the host a degree-6 polynomial on
+/* exp in float32 for x <= 88; exactly 0 below -87 (on a GPU below -104: smaller numbers lose digits first).  On the
+ * host a degree-6 polynomial on
  * |r| <= ln2/2, error below 2 ulp, in plain arithmetic, so that a compiler can put it in vector lanes. */
 CONR_PAIR_INLINE float pair_exp_f32(float x) {
 #ifdef __CUDA_ARCH__

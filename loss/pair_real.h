@@ -38,8 +38,8 @@ CONR_PAIR_INLINE bool NAME(pair_apart)(REAL high, REAL low, REAL w) {
   return high - low > w;
 }
 
-/* What one pair adds to its row's sums, shifted.  s: similarity; d, dp: distances of labels and of predictions; pairs: enum
- * pair_class of the sweep. */
+/* What one pair adds to its row's sums, shifted.  s: similarity; d, dp: distances of labels and of predictions; pairs:
+ * enum pair_class of the sweep. */
 struct NAME(pair_part) {
   int positive, negative;
   REAL similarity, pull, push;

@@ -3,8 +3,8 @@
  * A panel's similarities are one matrix product; masks, exponentials and row sums are taken while
  * it is in cache.  The forward sweep gives each row its sums; the backward sweep, once every row's
  * scalars are known, computes the similarities again and multiplies the pair coefficients H with the features.
- * Local and allocation-free; one call per thread at a time, each with its own workspace.  Both sweeps fail only when the
- * matrix product does (ERR_MEMORY). */
+ * Local and allocation-free; one call per thread at a time, each with its own workspace.  Both sweeps fail only when
+ * the matrix product does (ERR_MEMORY). */
 #ifndef CONR_LOSS_PAIRWISE_H
 #define CONR_LOSS_PAIRWISE_H
 
@@ -20,9 +20,9 @@
 #define PANEL_COLUMNS 512
 
 /* Similarities are amplified by 1/t inside exponentials, so they must not depend on how rows are shared out.  A matrix
- * product rounds an element alike wherever it stands if shapes are kind: a fixed number of rows that is a multiple of 48
- * (AVX2 kernels treat a rest of 2 rows in 6 differently), and blocks of columns that are not narrow and begin and end at
- * multiples of 16 (seen with oneDNN 2.6's kernels for SSE4.1, AVX2, AVX-512). */
+ * product rounds an element alike wherever it stands if shapes are kind: a fixed number of rows that is a multiple of
+ * 48 (AVX2 kernels treat a rest of 2 rows in 6 differently), and blocks of columns that are not narrow and begin and
+ * end at multiples of 16 (seen with oneDNN 2.6's kernels for SSE4.1, AVX2, AVX-512). */
 #define COLUMN_STEP 16
 #define LEAST_COLUMNS 256
 

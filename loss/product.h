@@ -5,9 +5,9 @@
  *     TRY(product_gradients(product, rows, columns, stride, h, all, grad));
  *     product_destroy(&product);
  *
- * Row-major arrays in the device's memory, dense, on addresses of 16 bytes; columns and stride are multiples of 8.  Work is
- * queued on the main stream.  How a shape is best computed is asked and kept, for about a thousand shapes: calls of shapes
- * seen lately allocate nothing. */
+ * Row-major arrays in the device's memory, dense, on addresses of 16 bytes; columns and stride are multiples of 8.
+ * Work is queued on the main stream.  How a shape is best computed is asked and kept, for about a thousand shapes:
+ * calls of shapes seen lately allocate nothing. */
 #ifndef CONR_LOSS_PRODUCT_H
 #define CONR_LOSS_PRODUCT_H
 

@@ -1,4 +1,5 @@
-/* The arithmetic of one element of the pointwise losses (regression.h has the formulas), shared by the host and CUDA. */
+/* The arithmetic of one element of the pointwise losses (regression.h has the formulas), shared by the host and
+ * CUDA. */
 #ifndef CONR_LOSS_REGRESSION_ELEMENT_H
 #define CONR_LOSS_REGRESSION_ELEMENT_H
 

@@ -6,9 +6,9 @@
  *     checkpoint_close(&opened);
  *
  * One HDF5 file: parameters by name, running statistics under "buffers/", optimiser states under "optimiser/",
- * standardisation of the inputs under "standardise/", and attributes.  Written aside, synced, checksummed and renamed (io/array_file.h).
- * There is no random state: all draws are functions of (seed, epoch, sample).  Parameters and states may lie on a device: they
- * are copied on the way, and the host waits.  All functions are local. */
+ * standardisation of the inputs under "standardise/", and attributes.  Written aside, synced, checksummed and renamed
+ * (io/array_file.h).  There is no random state: all draws are functions of (seed, epoch, sample).  Parameters and
+ * states may lie on a device: they are copied on the way, and the host waits.  All functions are local. */
 #ifndef CONR_MODEL_CHECKPOINT_H
 #define CONR_MODEL_CHECKPOINT_H
 

@@ -104,9 +104,9 @@ static bool is_the_plainer(const_dnnl_primitive_desc_t first, const_dnnl_primiti
 /* Outputs up to this many places of the image are better served by the second of oneDNN's implementations. */
 #define FEW_PLACES 64
 
-/* oneDNN offers its implementations in an order of its own.  For small images the block-wise one that comes first is slow:
- * 512 -> 512 channels, 3 x 3, 64 images of 2 x 2, two Sapphire Rapids cores, oneDNN 2.6: 111 GFLOP/s, the next one for
- * the same instructions 399; from 7 x 7 on they are alike. */
+/* oneDNN offers its implementations in an order of its own.  For small images the block-wise one that comes first is
+ * slow: 512 -> 512 channels, 3 x 3, 64 images of 2 x 2, two Sapphire Rapids cores, oneDNN 2.6: 111 GFLOP/s, the next
+ * one for the same instructions 399; from 7 x 7 on they are alike. */
 static dnnl_status_t choose(const struct conv *conv, const dnnl_convolution_desc_t *desc, bool small,
                             const_dnnl_primitive_desc_t forward, dnnl_primitive_desc_t *out) {
   dnnl_primitive_desc_iterator_t offers = NULL;

@@ -1,13 +1,14 @@
 /* Convolutions on a GPU: cuDNN, with images channels-last and filters [out, kernel, kernel, in].
  *
  * Our weights are [out, in, kernel, kernel] in float32: a kernel turns them into filters of the values' type in the
- * workspace before each use, and gradients of filters into those of weights after it; a kernel of 1 x 1 in float32 is its
- * own filter.  In bfloat16 cuDNN gives the gradient of filters in bfloat16: it is summed in float32 and rounded once.
- * Images of three channels stay so: to pad them for kernels that take eight is left to cuDNN, for one layer of many.
+ * workspace before each use, and gradients of filters into those of weights after it; a kernel of 1 x 1 in float32 is
+ * its own filter.  In bfloat16 cuDNN gives the gradient of filters in bfloat16: it is summed in float32 and rounded
+ * once.  Images of three channels stay so: to pad them for kernels that take eight is left to cuDNN, for one layer of
+ * many.
  *
  * Algorithms are cuDNN's advice, not measured: the advice depends on the shape alone, so all ranks, and a run that is
- * resumed, compute the same bits.  Of what it offers the first that repeats its bits is taken; where it offers none, one
- * that is known to; another never. */
+ * resumed, compute the same bits.  Of what it offers the first that repeats its bits is taken; where it offers none,
+ * one that is known to; another never. */
 #include "model/ops_cuda.h"
 
 #include "dist/memory.h"
@@ -232,8 +233,9 @@ static bool transforms(enum product_kind kind, int number) {
   }
 }
 
-/* In F32 a result is to depend on the number of images as little as can be: so no tensor cores, and no transforms, which
- * cuDNN takes for some numbers and not for others.  In the other precisions nothing that reads fewer bits than they say. */
+/* In F32 a result is to depend on the number of images as little as can be: so no tensor cores, and no transforms,
+ * which cuDNN takes for some numbers and not for others.  In the other precisions nothing that reads fewer bits than
+ * they say. */
 static bool suits(const struct conv *conv, enum product_kind kind, int number, cudnnMathType_t math) {
   if (conv->precision == PRECISION_F32)
     return math != CUDNN_TENSOR_OP_MATH && !transforms(kind, number);

@@ -2,8 +2,8 @@
  *
  * What the kernel sees at each place of the output is gathered into a row, [rows * places, kernel * kernel * in]; the
  * gradient is then the product of the output's gradient, transposed, with that.  The rows repeat a pixel up to
- * kernel^2 times, which is why it is for small images alone.  There oneDNN's own way is slow: 512 -> 512 channels, 3 x 3,
- * 64 images of 2 x 2, two Sapphire Rapids cores, oneDNN 2.6: 10.6 ms against 4.6 ms. */
+ * kernel^2 times, which is why it is for small images alone.  There oneDNN's own way is slow: 512 -> 512 channels, 3 x
+ * 3, 64 images of 2 x 2, two Sapphire Rapids cores, oneDNN 2.6: 10.6 ms against 4.6 ms. */
 #ifndef CONR_MODEL_CONV_GATHERED_H
 #define CONR_MODEL_CONV_GATHERED_H
 

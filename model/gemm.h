@@ -5,7 +5,8 @@
  *
  * op(A) is [m, k], op(B) is [k, n], C is [m, n]; lda, ldb, ldc are the row strides of the stored matrices in
  * elements.  C overlaps neither input.  m or n = 0 is fine, k >= 1.  Inside an OpenMP parallel region it runs on
- * the calling thread alone, else on all threads.  Local.  ERR_MEMORY: oneDNN could not have the memory it packs into. */
+ * the calling thread alone, else on all threads.  Local.  ERR_MEMORY: oneDNN could not have the memory it packs
+ * into. */
 #ifndef CONR_MODEL_GEMM_H
 #define CONR_MODEL_GEMM_H
 

@@ -8,8 +8,8 @@
  * The file is safetensors or HDF5 (a checkpoint, or arrays that others wrote), told by its content.  Names are those of
  * net.h, which for residual networks are torchvision's; "module." before all names and "*.num_batches_tracked" are
  * ignored.  Every parameter and buffer of the net must be there with its shape, and nothing else may be, with one
- * exception: the head.  When it is missing or has another shape, as that of a model trained on other labels has, it keeps
- * what it holds.  Local. */
+ * exception: the head.  When it is missing or has another shape, as that of a model trained on other labels has, it
+ * keeps what it holds.  Local. */
 #ifndef CONR_MODEL_INITIAL_H
 #define CONR_MODEL_INITIAL_H
 

@@ -1,7 +1,7 @@
 /* Launchers of the CUDA backend's kernels: for the files that fill its tables (ops_cuda.c and its kin).
  *
- * Each queues its work on `stream`, asks CUDA about the launch, and returns.  What they compute, and what may be the same
- * pointer, is written at the entry of struct ops (ops.h) of the same name; dtype is that of values, F32 or BF16.
+ * Each queues its work on `stream`, asks CUDA about the launch, and returns.  What they compute, and what may be the
+ * same pointer, is written at the entry of struct ops (ops.h) of the same name; dtype is that of values, F32 or BF16.
  * Parameters, their gradients and the states of optimisers are float.  Counts may be 0. */
 #ifndef CONR_MODEL_KERNELS_H
 #define CONR_MODEL_KERNELS_H
@@ -46,7 +46,8 @@ enum status filters_launch(struct stream *stream, enum dtype dtype, int64_t out,
 enum status filter_gradients_launch(struct stream *stream, enum dtype dtype, int64_t out, int64_t in, int64_t area,
                                     const void *filters, float *weights);
 
-/* Ten times the compute capabilities that kernels were compiled for, ascending; the last also for those that come after. */
+/* Ten times the compute capabilities that kernels were compiled for, ascending; the last also for those that come
+ * after. */
 const int *cuda_archs(int *count);
 
 /* --- kernels_sums.cu: sums over rows, in two levels ---------------------------------------------------------- */

@@ -16,8 +16,8 @@ extern "C" enum status cast_launch(struct stream *stream, size_t count, const fl
   return each(stream, "cast", count, on_16_bytes(x) && on_16_bytes(y), cast{x, (bf16 *)y});
 }
 
-/* filters[o][k][i] = weights[o][i][k], [out, area, in] from [out, in, area].  Writes are coalesced, and reads lie close by:
- * a warp's 32 channels are 32 area floats in a row, which the cache keeps for the next elements of the kernel. */
+/* filters[o][k][i] = weights[o][i][k], [out, area, in] from [out, in, area].  Writes are coalesced, and reads lie close
+ * by: a warp's 32 channels are 32 area floats in a row, which the cache keeps for the next elements of the kernel. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     filters_kernel(int64_t count, int64_t in, int64_t area, const float *weights, T *filters) {

@@ -1,5 +1,5 @@
-/* Products of a linear layer with few outputs (the head of a network), and any that cuBLASLt does not take.  With OUTPUTS
- * outputs or fewer they are bound by memory: x, or its gradient, is moved once. */
+/* Products of a linear layer with few outputs (the head of a network), and any that cuBLASLt does not take.  With
+ * OUTPUTS outputs or fewer they are bound by memory: x, or its gradient, is moved once. */
 #include "model/kernels.cuh"
 
 enum { OUTPUTS = FEW_OUTPUTS, WARP = 32 };
@@ -100,11 +100,12 @@ extern "C" enum status linear_backward_data_launch(struct stream *stream, enum d
 
 /* --- grad_weight = grad_y^T x -------------------------------------------------------------------------------- */
 
-/* Rows that a thread sums in float; their sums are added in double.  LEAST_DOWN threads of a block at least are rows. */
+/* Rows that a thread sums in float; their sums are added in double.  LEAST_DOWN threads of a block at least are
+ * rows. */
 enum { CHUNK = 64, LEAST_DOWN = THREADS / 32 };
 
-/* A part of the weights that is summed at once: `outputs` rows of them from `output` on, and as many inputs as the sweep has
- * channels, from `input` on.  Weights are [out, in]. */
+/* A part of the weights that is summed at once: `outputs` rows of them from `output` on, and as many inputs as the
+ * sweep has channels, from `input` on.  Weights are [out, in]. */
 struct slice {
   int64_t in, out, input, output, outputs;
 };
@@ -166,8 +167,8 @@ static enum status weights_slice(struct stream *stream, int64_t rows, int64_t pa
                             grad_weight + slice.output * slice.in + slice.input);
 }
 
-/* In slices that `partials` has room for, in as many parts as keep a thread's rows below CHUNK: slices of whole rows of the
- * weights, or else of one row.  Nearly always there is one. */
+/* In slices that `partials` has room for, in as many parts as keep a thread's rows below CHUNK: slices of whole rows of
+ * the weights, or else of one row.  Nearly always there is one. */
 template <typename X, typename Y, int N>
 static enum status weights(struct stream *stream, int64_t rows, int64_t in, int64_t out, const X *x, const Y *grad_y,
                            double *partials, float *grad_weight) {

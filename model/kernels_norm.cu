@@ -2,9 +2,10 @@
  * between the pass that finds them and the pass that uses them, and the same is true of the two sums on the way back.
  *
  * All four passes are bound by memory: x is read twice forward; x, the gradient and, for relu, y are read backward.  A
- * thread keeps VECTOR channels (or one, where they do not come in eights) and walks down the rows, so that what belongs to
- * a channel is loaded once.  Sums are in float over at most CHUNK rows of one thread and in double beyond, in two levels:
- * parts of the rows by blocks, then the parts; cuts depend on the shape alone, so equal shapes give equal bits. */
+ * thread keeps VECTOR channels (or one, where they do not come in eights) and walks down the rows, so that what belongs
+ * to a channel is loaded once.  Sums are in float over at most CHUNK rows of one thread and in double beyond, in two
+ * levels: parts of the rows by blocks, then the parts; cuts depend on the shape alone, so equal shapes give equal
+ * bits. */
 #include "model/kernels.cuh"
 
 enum { CHUNK = 64 };
@@ -61,8 +62,8 @@ static __device__ __forceinline__ void join(struct moments *own, const struct mo
   }
 }
 
-/* From sums about a pivot that is one of the values: what cancels costs two or three bits of float as a rule, whatever the
- * mean, and equal values give exactly 0. */
+/* From sums about a pivot that is one of the values: what cancels costs two or three bits of float as a rule, whatever
+ * the mean, and equal values give exactly 0. */
 static __device__ __forceinline__ struct moments from_pivot(int count, float pivot, float sum, float squares) {
   struct moments moments;
   double share = 1.0 / count, square = (double)squares - (double)sum * sum * share;
@@ -195,8 +196,8 @@ template <typename T> struct forward_arguments {
   T *y;
 };
 
-/* y = (x - mean) scale + shift.  The mean is cut to what float holds and the rest goes into the shift, so that a large mean
- * costs no digits. */
+/* y = (x - mean) scale + shift.  The mean is cut to what float holds and the rest goes into the shift, so that a large
+ * mean costs no digits. */
 template <typename T, int N, bool ADD>
 static __global__ void __launch_bounds__(THREADS) forward_kernel(struct sweep sweep, struct forward_arguments<T> a) {
   struct sweep_place place = sweep_place(sweep, (int)blockIdx.x);
@@ -267,8 +268,8 @@ template <typename T> struct back_arguments {
   T *masked;
 };
 
-/* The gradient of what stands before relu, at one place; left in `masked`, and as it is held there, so that its sums are
- * those of what the second half reads. */
+/* The gradient of what stands before relu, at one place; left in `masked`, and as it is held there, so that its sums
+ * are those of what the second half reads. */
 template <typename T, int N, bool ADD, bool RELU>
 static __device__ __forceinline__ void masked_gradient(const struct back_arguments<T> &a, int64_t at, float (&g)[N]) {
   float more[N], y[N];
@@ -288,8 +289,8 @@ static __device__ __forceinline__ void masked_gradient(const struct back_argumen
     store(g, a.masked + at);
 }
 
-/* One thread's rows: the sum of g, and of g (x - mean) with the mean as float; the rest of the mean is put right when all is
- * summed. */
+/* One thread's rows: the sum of g, and of g (x - mean) with the mean as float; the rest of the mean is put right when
+ * all is summed. */
 template <typename T, int N, bool ADD, bool RELU>
 static __device__ __forceinline__ void own_sums(const struct sweep &sweep, const struct sweep_place &place,
                                                 const struct back_arguments<T> &a, double (&sums)[N],
@@ -437,8 +438,8 @@ template <typename T> struct data_arguments {
   T *grad_x;
 };
 
-/* grad_x = ((g - mean_g) - (x - mean) slope) scale + rest.  Both means are cut to what float holds and their rests are in
- * `rest`; the terms that may cancel are rounded as little as float allows. */
+/* grad_x = ((g - mean_g) - (x - mean) slope) scale + rest.  Both means are cut to what float holds and their rests are
+ * in `rest`; the terms that may cancel are rounded as little as float allows. */
 template <typename T, int N>
 static __global__ void __launch_bounds__(THREADS) data_kernel(struct sweep sweep, struct data_arguments<T> a) {
   struct sweep_place place = sweep_place(sweep, (int)blockIdx.x);

@@ -1,7 +1,7 @@
-/* Kernels of pooling, and of pixels.  A thread makes VECTOR channels (or one) of one place of the result; blocks are spread
- * over the places of an image in x and over images in y, so that places are found by 32-bit arithmetic.  All are bound by
- * memory; what windows share comes from the caches.  The ways back gather: each element of the gradient is a sum over the
- * windows it lies in, in a fixed order. */
+/* Kernels of pooling, and of pixels.  A thread makes VECTOR channels (or one) of one place of the result; blocks are
+ * spread over the places of an image in x and over images in y, so that places are found by 32-bit arithmetic.  All are
+ * bound by memory; what windows share comes from the caches.  The ways back gather: each element of the gradient is a
+ * sum over the windows it lies in, in a fixed order. */
 #include "model/kernels.cuh"
 
 /* A pooling of images, ready for kernels. */
@@ -266,8 +266,8 @@ struct pixel_scaling {
 };
 
 /* Columns [0, columns) of [count, stride].  Each block first makes what each of the 256 values becomes, in double: the
- * divisions of an image would cost more than its memory.  A thread takes VECTOR elements in a row, which only lie so where
- * columns == stride. */
+ * divisions of an image would cost more than its memory.  A thread takes VECTOR elements in a row, which only lie so
+ * where columns == stride. */
 template <typename T, int N>
 static __global__ void __launch_bounds__(THREADS)
     pixels_kernel(size_t count, unsigned columns, size_t stride, struct pixel_scaling scaling, const uint8_t *x, T *y) {

@@ -1,6 +1,6 @@
-/* Sums over rows in two levels: parts of the rows by blocks, then the parts.  How rows are cut depends on the shape alone,
- * and nothing is added by atomics: equal shapes give equal bits.  The first level is bound by memory, the second by its
- * launch. */
+/* Sums over rows in two levels: parts of the rows by blocks, then the parts.  How rows are cut depends on the shape
+ * alone, and nothing is added by atomics: equal shapes give equal bits.  The first level is bound by memory, the second
+ * by its launch. */
 #include "model/kernels.cuh"
 
 /* --- the second level ---------------------------------------------------------------------------------------- */
@@ -112,7 +112,8 @@ extern "C" enum status column_sums_launch(struct stream *stream, enum dtype dtyp
 
 /* --- squares ------------------------------------------------------------------------------------------------- */
 
-/* Blocks, and so the order of all additions, depend on count alone; so it does not matter whether x lies on 16 bytes. */
+/* Blocks, and so the order of all additions, depend on count alone; so it does not matter whether x lies on 16
+ * bytes. */
 enum { SQUARES_AT_ONCE = 4, SQUARES_BLOCKS = 1024 };
 
 /* The sum over the threads of a block, for thread 0. */

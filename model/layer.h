@@ -1,7 +1,7 @@
 /* For those who write layers and network builders: what a net is made of.
  *
- * A builder (mlp.c, resnet.c) describes a net from input to output; each call adds an operation that reads the value the
- * one before made, unless net_continue_from() says otherwise:
+ * A builder (mlp.c, resnet.c) describes a net from input to output; each call adds an operation that reads the value
+ * the one before made, unless net_continue_from() says otherwise:
  *
  *     TRY(net_begin(ops, &input, capacity, &net));
  *     TRY_GOTO(net_add_conv(net, "conv1", &conv), out);          the name of a layer is the prefix of its parameters
@@ -14,8 +14,8 @@
  *     TRY_GOTO(net_add_linear(net, "fc", 1), out);
  *     TRY_GOTO(net_plan(net), out);                              takes the memory; nothing can be added any more
  *
- * A kind of operation is a table of functions (linear.c, conv.c, norm.c, pool.c, ...).  The net runs the list forward, then
- * backward in reverse, and calls the hooks; a kind sees one operation and the pointers it works on.
+ * A kind of operation is a table of functions (linear.c, conv.c, norm.c, pool.c, ...).  The net runs the list forward,
+ * then backward in reverse, and calls the hooks; a kind sees one operation and the pointers it works on.
  *
  * Memory (net_plan.c): a value lives until the backward pass has read it.  A value that two operations read gets two
  * gradients, which the operation that made it adds up.  Gradients share one arena, each for the time between the
@@ -149,8 +149,8 @@ struct graph_key {
 
 enum graph_mode { GRAPH_OFF, GRAPH_RECORDS, GRAPH_LAUNCHES };
 
-/* Before the operations of a pass.  RECORDS: they are kept, not done, until graphs_leave().  LAUNCHES: they are not to be
- * called, graphs_launch() does it all. */
+/* Before the operations of a pass.  RECORDS: they are kept, not done, until graphs_leave().  LAUNCHES: they are not to
+ * be called, graphs_launch() does it all. */
 enum status graphs_enter(struct net *net, const struct graph_key *key, enum graph_mode *mode);
 enum status graphs_launch(struct net *net, const struct net_hooks *hooks);
 /* status: of the operations; what was kept of a pass that failed is forgotten.  Returns it, or a failure of its own. */

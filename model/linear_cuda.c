@@ -1,5 +1,5 @@
-/* Linear layers on a GPU: cuBLASLt, and own kernels where there are so few outputs that a matrix product is none, or for
- * shapes that cuBLASLt refuses.
+/* Linear layers on a GPU: cuBLASLt, and own kernels where there are so few outputs that a matrix product is none, or
+ * for shapes that cuBLASLt refuses.
  *
  * cuBLASLt reads columns first: our [rows, width] is its [width, rows].  So the three products are, in its terms,
  *
@@ -141,8 +141,8 @@ static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, const int al
   return code;
 }
 
-/* The library's first advice, which depends on the shape and on what arrays lie on, and takes no measurement: so that all
- * ranks, and a run that is resumed, compute the same bits.  It reads where the bias lies, which is set before. */
+/* The library's first advice, which depends on the shape and on what arrays lie on, and takes no measurement: so that
+ * all ranks, and a run that is resumed, compute the same bits.  It reads where the bias lies, which is set before. */
 static enum status choose(struct ops_cuda *context, struct product *product) {
   cublasLtMatmulPreference_t preference;
   cublasLtMatmulHeuristicResult_t advice;

@@ -185,8 +185,8 @@ int64_t net_feature_width(const struct net *net);
 int64_t net_output_width(const struct net *net);
 int64_t net_capacity(const struct net *net);
 
-/* Floating-point operations of the matrix products and convolutions for one row (a multiply-add is two): forward, or forward and
- * backward. */
+/* Floating-point operations of the matrix products and convolutions for one row (a multiply-add is two): forward, or
+ * forward and backward. */
 double net_flops_per_row(const struct net *net, bool training);
 
 /* Bytes of parameters, gradients, activations and work space. */

@@ -2,10 +2,10 @@
  *
  * Gradients of values are planned like this.  Each reading of a value by an operation yields a gradient that lives from
  * that operation's turn in the backward pass to the turn of the operation that made the value.  Going backward through
- * the list, each such gradient is given a planned buffer: a new one, the one its operation got its own gradient in (where
- * the kind can work in place, and for shortcuts, whose gradient is the same), or the memory of the value itself.  Then
- * the planned buffers are placed in one arena so that those alive at one time do not overlap: largest first, each at the
- * lowest place that is free. */
+ * the list, each such gradient is given a planned buffer: a new one, the one its operation got its own gradient in
+ * (where the kind can work in place, and for shortcuts, whose gradient is the same), or the memory of the value itself.
+ * Then the planned buffers are placed in one arena so that those alive at one time do not overlap: largest first, each
+ * at the lowest place that is free. */
 #include "model/layer.h"
 
 #include "dist/memory.h"

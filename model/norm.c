@@ -2,10 +2,10 @@
  * shortcut), per channel; parameters NAME.weight (gamma) and NAME.bias (beta), buffers NAME.running_mean and
  * NAME.running_var, all [channels].
  *
- * Training normalises with the mean and (biased) variance of the pass's rows, or of all ranks' rows together: then counts
- * and means are summed over ranks first, and the squared deviations about the joint mean after that, so that nothing
- * cancels and shares may be uneven or empty.  The gradient through the statistics needs two more sums, which are shared
- * alike.  Gradients of gamma and beta stay those of the own rows, as all parameters' do.
+ * Training normalises with the mean and (biased) variance of the pass's rows, or of all ranks' rows together: then
+ * counts and means are summed over ranks first, and the squared deviations about the joint mean after that, so that
+ * nothing cancels and shares may be uneven or empty.  The gradient through the statistics needs two more sums, which
+ * are shared alike.  Gradients of gamma and beta stay those of the own rows, as all parameters' do.
  *
  * Running statistics follow by momentum, the variance unbiased (divided by count - 1). */
 #include "model/layer.h"

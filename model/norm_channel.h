@@ -1,5 +1,5 @@
-/* What batch normalisation does for each channel between its passes over the values: numbers in double, one channel after
- * the other, the same arithmetic for every backend (a loop in C, a thread a channel in CUDA).
+/* What batch normalisation does for each channel between its passes over the values: numbers in double, one channel
+ * after the other, the same arithmetic for every backend (a loop in C, a thread a channel in CUDA).
  *
  * Nothing here needs the host to know a number that was computed: the count of values that shared the statistics lies
  * beside them, once a channel, so that no channel waits for another. */

@@ -288,8 +288,8 @@ static enum status norm_backward_sums(size_t size, int64_t channels, const void 
   return STATUS_OK;
 }
 
-/* grad_x = ((g - mean_g) - (x - mean) slope) scale + rest.  Both means are cut to what REAL holds and their rests are in
- * `rest`; the terms that may cancel are rounded as little as REAL allows. */
+/* grad_x = ((g - mean_g) - (x - mean) slope) scale + rest.  Both means are cut to what REAL holds and their rests are
+ * in `rest`; the terms that may cancel are rounded as little as REAL allows. */
 struct norm_back_line {
   REAL mean[NORM_COLUMNS], mean_g[NORM_COLUMNS], slope[NORM_COLUMNS], scale[NORM_COLUMNS], rest[NORM_COLUMNS];
 };

@@ -20,8 +20,9 @@
  *   Determinism  Exact    = same bits for any number of threads.
  *                Repeated = same bits when shapes and the number of threads are the same.
  *
- * All entries are local, do not make the host wait, and may be called from one thread at a time.  They allocate nothing,
- * but for convolutions and products of matrices: when they meet a shape for the first time, and after many others. */
+ * All entries are local, do not make the host wait, and may be called from one thread at a time.  They allocate
+ * nothing, but for convolutions and products of matrices: when they meet a shape for the first time, and after many
+ * others. */
 #ifndef CONR_MODEL_OPS_H
 #define CONR_MODEL_OPS_H
 
@@ -94,8 +95,8 @@ struct ops {
   enum status (*linear_backward_data)(int64_t rows, const struct linear_shape *shape, const void *grad_y,
                                       const void *weight, void *grad_x);
   /* grad_weight = grad_y^T x and grad_bias = column sums of grad_y, overwritten (zeros when rows is 0); grad_bias
-   * NULL = no bias.  grad_weight as linear_forward; grad_bias is Exact: rows in order, in double (on a GPU in parts, the
-   * cut depends on the shape alone). */
+   * NULL = no bias.  grad_weight as linear_forward; grad_bias is Exact: rows in order, in double (on a GPU in parts,
+   * the cut depends on the shape alone). */
   enum status (*linear_backward_weights)(int64_t rows, const struct linear_shape *shape, const void *x,
                                          const void *grad_y, void *grad_weight, void *grad_bias);
 
@@ -116,8 +117,8 @@ struct ops {
   /* Convolution, channels-last (spatial.h); x [rows, height, width, in], y [rows, out height, out width, out], weight
    * [out, in, kernel, kernel], bias [out] or NULL when the shape has none.  Create takes what the backend keeps for one
    * layer; destroy accepts NULL.  The others take primitives for each new number of rows once, and scratch memory from
-   * the workspace, which is of ops->device.  f64: Exact.  Others: Repeated.  Gradients are overwritten; zeros for weights
-   * when rows is 0. */
+   * the workspace, which is of ops->device.  f64: Exact.  Others: Repeated.  Gradients are overwritten; zeros for
+   * weights when rows is 0. */
   enum status (*conv_create)(const struct conv_shape *shape, struct conv **out);
   void (*conv_destroy)(struct conv **conv);
   enum status (*conv_forward)(struct conv *conv, struct workspace *workspace, int64_t rows, const void *x,
@@ -130,7 +131,8 @@ struct ops {
   /* Batch normalisation in parts, so that statistics may be merged over ranks between them.  count values per channel
    * (rows x height x width; may be 0), x [count, channels].  All Exact (on a GPU: Repeated).
    *
-   * mean[c] = mean of x, square[c] = sum of (x - mean)^2, both in double and without cancellation; 0 when count is 0. */
+   * mean[c] = mean of x, square[c] = sum of (x - mean)^2, both in double and without cancellation; 0 when count is
+   * 0. */
   enum status (*norm_statistics)(size_t count, int64_t channels, const void *x, double *mean, double *square);
   /* y = (x - mean) inverse gamma + beta (+ residual) (then relu).  mean, inverse [channels] double, inverse = 1 /
    * sqrt(variance + epsilon); gamma, beta [channels]; residual [count, channels] or NULL; y may be x or residual. */
@@ -163,8 +165,8 @@ struct ops {
   enum status (*average_pool_forward)(const struct pool_shape *shape, int64_t rows, const void *x, void *y);
   enum status (*average_pool_backward)(const struct pool_shape *shape, int64_t rows, const void *grad_y, void *grad_x);
 
-  /* y = (x / 255 - mean[c]) / std[c]: 8-bit pixels [count, channels] to numbers.  mean, std [channels] lie in host memory
-   * and are read before the call returns.  Exact. */
+  /* y = (x / 255 - mean[c]) / std[c]: 8-bit pixels [count, channels] to numbers.  mean, std [channels] lie in host
+   * memory and are read before the call returns.  Exact. */
   enum status (*pixels)(size_t count, int64_t channels, const uint8_t *x, const double *mean, const double *std,
                         void *y);
 
@@ -181,8 +183,8 @@ struct ops {
    * memory.  Exact. */
   enum status (*sum_squares)(size_t count, const void *x, double *result);
 
-  /* *factor = min(1, clip_norm / (sqrt(*squares) + 1e-6)), NaN when *squares is: what a gradient is clipped by.  Both in
-   * the backend's memory.  Exact. */
+  /* *factor = min(1, clip_norm / (sqrt(*squares) + 1e-6)), NaN when *squares is: what a gradient is clipped by.  Both
+   * in the backend's memory.  Exact. */
   enum status (*clip_factor)(double clip_norm, const double *squares, double *factor);
 
   /* p = p * keep;  g = gradient_scale * gradient + coupled_decay * p;
@@ -201,8 +203,8 @@ struct ops {
 enum status precision_parse(const char *name, enum precision *out);
 const char *precision_name(enum precision precision);
 
-/* The table for a device (NULL = the host), which lives as long as the device does.  ERR_ARGUMENT for a precision that the
- * device does not have; ERR_DEVICE. */
+/* The table for a device (NULL = the host), which lives as long as the device does.  ERR_ARGUMENT for a precision that
+ * the device does not have; ERR_DEVICE. */
 enum status ops_open(struct device *device, enum precision precision, const struct ops **out);
 
 /* The host's table of an element type (F32, F64); never freed. */

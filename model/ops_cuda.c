@@ -67,8 +67,8 @@ out:
   return status;
 }
 
-/* Has this library code that the device can run?  Compiled code runs where the first figure is the same and the second not
- * smaller; of the last one there is also what the driver compiles for later devices. */
+/* Has this library code that the device can run?  Compiled code runs where the first figure is the same and the second
+ * not smaller; of the last one there is also what the driver compiles for later devices. */
 static enum status check_code(const struct device_facts *facts) {
   char list[128] = "";
   int count, capability = facts->capability;

@@ -1,8 +1,9 @@
-/* What the files of the CUDA backend's tables share (ops_cuda.c, linear_cuda.c, conv_cuda.c): the handles and buffers that
- * entries of struct ops work with.
+/* What the files of the CUDA backend's tables share (ops_cuda.c, linear_cuda.c, conv_cuda.c): the handles and buffers
+ * that entries of struct ops work with.
  *
- * One is made when the first table of a device is opened, and lives as long as the device.  Entries have no argument that
- * could lead to it, and a process opens one device: so it is kept in one static pointer, behind ops_cuda_context(). */
+ * One is made when the first table of a device is opened, and lives as long as the device.  Entries have no argument
+ * that could lead to it, and a process opens one device: so it is kept in one static pointer, behind
+ * ops_cuda_context(). */
 #ifndef CONR_MODEL_OPS_CUDA_H
 #define CONR_MODEL_OPS_CUDA_H
 

@@ -43,13 +43,13 @@ enum status optim_parse(const char *name, enum optim_kind *out);
 /* PyTorch's: beta 0.9 and 0.999, epsilon 1e-8, momentum 0, weight decay 0 (AdamW 0.01). */
 struct optim_spec optim_defaults(enum optim_kind kind);
 
-/* For `count` elements of the parameter_dtype of `ops`; states start at 0.  ERR_ARGUMENT names the constant that is out of
- * range; ERR_MEMORY. */
+/* For `count` elements of the parameter_dtype of `ops`; states start at 0.  ERR_ARGUMENT names the constant that is out
+ * of range; ERR_MEMORY. */
 enum status optim_create(const struct ops *ops, const struct optim_spec *spec, size_t count, struct optim **out);
 void optim_destroy(struct optim **optim);
 
-/* One update.  parameters [count] in place, gradients [count], both in the memory of the ops; *gradient_scale, likewise,
- * multiplies the gradients; NULL = 1. */
+/* One update.  parameters [count] in place, gradients [count], both in the memory of the ops; *gradient_scale,
+ * likewise, multiplies the gradients; NULL = 1. */
 enum status optim_step(struct optim *optim, void *parameters, const void *gradients, double lr,
                        const double *gradient_scale);
 

@@ -6,19 +6,19 @@
  *                               .mean = {.5, .5, .5}, .std = {.5, .5, .5}, .outputs = 1};
  *     TRY(resnet_create(ops, 50, &spec, capacity_rows, &net));
  *
- * Stem: 7x7 convolution of stride 2, batch norm, relu, 3x3 max pool of stride 2; four stages of blocks; average over all
- * of what is left of height and width (7x7 for 224); these are the features, 512 or 2048 of them; the head is linear.
- * Convolutions have no bias and start normal with deviation sqrt(2 / (kernel^2 out)), batch norms with 1 and 0, the head
- * uniform in +-1/sqrt(features).  Parameters and buffers carry torchvision's names: conv1.weight, bn1.weight,
- * layer1.0.conv1.weight, layer1.0.downsample.0.weight, ..., fc.weight, fc.bias; their order is that of the operations.
- * One output and depth 50 make 23,510,081 parameters. */
+ * Stem: 7x7 convolution of stride 2, batch norm, relu, 3x3 max pool of stride 2; four stages of blocks; average over
+ * all of what is left of height and width (7x7 for 224); these are the features, 512 or 2048 of them; the head is
+ * linear.  Convolutions have no bias and start normal with deviation sqrt(2 / (kernel^2 out)), batch norms with 1 and
+ * 0, the head uniform in +-1/sqrt(features).  Parameters and buffers carry torchvision's names: conv1.weight,
+ * bn1.weight, layer1.0.conv1.weight, layer1.0.downsample.0.weight, ..., fc.weight, fc.bias; their order is that of the
+ * operations.  One output and depth 50 make 23,510,081 parameters. */
 #ifndef CONR_MODEL_RESNET_H
 #define CONR_MODEL_RESNET_H
 
 #include "model/image_net.h"
 
-/* depth: 18 or 50.  Build the net for at most capacity_rows images in a pass.  ERR_ARGUMENT names the value that is out of range;
- * ERR_MEMORY.  Local. */
+/* depth: 18 or 50.  Build the net for at most capacity_rows images in a pass.  ERR_ARGUMENT names the value that is out
+ * of range; ERR_MEMORY.  Local. */
 enum status resnet_create(const struct ops *ops, int depth, const struct image_spec *spec, int64_t capacity_rows,
                           struct net **out);
 

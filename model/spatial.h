@@ -1,8 +1,8 @@
 /* Layers over height and width: what struct ops (ops.h) needs to know of convolutions and pooling.
  *
- * Tensors are dense and channels-last, [rows, height, width, channels]; with height = width = 1 they are the [rows, width]
- * of the other entries.  Weights of convolutions are [out, in, kernel, kernel], the field's usual order: what a backend
- * prefers is its own affair, inside its struct conv. */
+ * Tensors are dense and channels-last, [rows, height, width, channels]; with height = width = 1 they are the [rows,
+ * width] of the other entries.  Weights of convolutions are [out, in, kernel, kernel], the field's usual order: what a
+ * backend prefers is its own affair, inside its struct conv. */
 #ifndef CONR_MODEL_SPATIAL_H
 #define CONR_MODEL_SPATIAL_H
 

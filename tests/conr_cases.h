@@ -22,8 +22,8 @@ struct conr_case {
 
 struct conr_case conr_case_load(const struct golden_file *file, const char *name);
 
-/* The default options.  Labels like ages for one component, otherwise real; predictions are labels with errors of `error`;
- * all values are exact in float32. */
+/* The default options.  Labels like ages for one component, otherwise real; predictions are labels with errors of
+ * `error`; all values are exact in float32. */
 struct conr_case conr_case_random(int64_t rows, int features, int targets, double error, uint64_t seed);
 
 void conr_case_free(struct conr_case *own);

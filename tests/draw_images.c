@@ -75,8 +75,8 @@ struct stored {
   uint8_t *pixels; /* [height, width, 4]: red, green, blue, alpha */
 };
 
-/* Where the pixel stored at (row, column) is shown.  EXIF says for each orientation what the first stored row and column
- * are: 5 to 8 have rows where columns are shown. */
+/* Where the pixel stored at (row, column) is shown.  EXIF says for each orientation what the first stored row and
+ * column are: 5 to 8 have rows where columns are shown. */
 static void shown_at(const struct drawing *drawing, int row, int column, int *y, int *x) {
   int orientation = drawing->orientation;
   int down = orientation >= 5 ? column : row, right = orientation >= 5 ? row : column;
@@ -103,7 +103,8 @@ static struct stored store(const struct drawing *drawing) {
   return stored;
 }
 
-/* A TIFF of one entry, the orientation (tag 0x0112, one 16-bit number), after the six bytes that JPEG puts before it. */
+/* A TIFF of one entry, the orientation (tag 0x0112, one 16-bit number), after the six bytes that JPEG puts before
+ * it. */
 #define EXIF_BYTES 32
 static void write_exif(int orientation, uint8_t exif[EXIF_BYTES]) {
   static const uint8_t before[] = {'E', 'x', 'i', 'f', 0,    0, 'I', 'I', 42, 0, 8, 0,

@@ -6,9 +6,10 @@
  *     draw_jpeg_bytes(&drawing, &bytes, &count);                                       free(bytes)
  *
  * A smooth gradient and in its middle a disc: radius and brightness grow with the label, so that a small network can
- * learn the label from the picture, and a test can see which picture it got (draw_disc_brightness).  A drawing looks the
- * same for all kinds and orientations: with an orientation the pixels are stored turned, and EXIF says how to turn them
- * back.  A function that fails prints why and aborts: no Criterion here, so that programs of ranks may draw, too. */
+ * learn the label from the picture, and a test can see which picture it got (draw_disc_brightness).  A drawing looks
+ * the same for all kinds and orientations: with an orientation the pixels are stored turned, and EXIF says how to turn
+ * them back.  A function that fails prints why and aborts: no Criterion here, so that programs of ranks may draw,
+ * too. */
 #ifndef CONR_TESTS_DRAW_IMAGES_H
 #define CONR_TESTS_DRAW_IMAGES_H
 

@@ -6,7 +6,8 @@
  *       io_write_text(path, "a,b\n1,2\n");
  *     }
  *
- * A FILE_TEST is a Test that also fails when its body keeps memory.  (Criterion does not count what fails in a .fini.) */
+ * A FILE_TEST is a Test that also fails when its body keeps memory.  (Criterion does not count what fails in a
+ * .fini.) */
 #ifndef CONR_TESTS_IO_FILES_H
 #define CONR_TESTS_IO_FILES_H
 

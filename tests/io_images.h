@@ -5,8 +5,8 @@
  *     io_images_drawing(&images, 7, &drawing);                          what row 7 shows
  *     io_images_record(path, 7, &offset, &length);                      where its bytes lie in the file
  *
- * Encoded images are JPEG, every fourth a PNG, each of another size: height + row % 4, width + 2 * (row % 3).  Pixels are
- * the drawings themselves, all height x width.  Row i has the label i % 101, split 0 0 0 1 2 0 0 0 1 2 ..., path
+ * Encoded images are JPEG, every fourth a PNG, each of another size: height + row % 4, width + 2 * (row % 3).  Pixels
+ * are the drawings themselves, all height x width.  Row i has the label i % 101, split 0 0 0 1 2 0 0 0 1 2 ..., path
  * "folder/i.jpg".  A failing call prints a sentence and aborts: tests and MPI programs use this alike. */
 #ifndef CONR_TESTS_IO_IMAGES_H
 #define CONR_TESTS_IO_IMAGES_H

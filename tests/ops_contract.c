@@ -124,8 +124,8 @@ static double arithmetic(const struct run *run) {
   return run->ops->dtype == F64 ? 0x1p-53 : 0x1p-24;
 }
 
-/* What lies in `array` against `expected`: the result of exact arithmetic may be `error` away before it is rounded to the
- * array's type, and one more half unit for when that falls on the other side. */
+/* What lies in `array` against `expected`: the result of exact arithmetic may be `error` away before it is rounded to
+ * the array's type, and one more half unit for when that falls on the other side. */
 static void expect_near(struct run *run, const struct array *array, const char *what, const double *expected,
                         double error) {
   size_t size = dtype_size(array->dtype);
@@ -173,8 +173,8 @@ static void expect_bytes(struct run *run, const uint8_t *data, const uint8_t *ex
 
 /* --- linear -------------------------------------------------------------------------------------------------- */
 
-/* A sum of `terms` products of numbers in [-1, 1): each rounding of a factor moves one product by that share of at most 1,
- * independently of the others, so three standard deviations are 3 sqrt(terms) / sqrt(3) of it, and twice that is
+/* A sum of `terms` products of numbers in [-1, 1): each rounding of a factor moves one product by that share of at most
+ * 1, independently of the others, so three standard deviations are 3 sqrt(terms) / sqrt(3) of it, and twice that is
  * allowed; sums in float32 grow like sqrt(terms) and are rounded `terms` times at most. */
 static double product_error(const struct run *run, double factor_rounding, int64_t terms) {
   double root = sqrt((double)terms) + 1;

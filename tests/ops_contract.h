@@ -4,9 +4,9 @@
  *     ops_contract_linear(&contract);
  *     ...
  *
- * Each part runs several shapes (no rows, one, odd ones, some that take several blocks of a GPU), with buffers that begin
- * on a good address and beside one, and every pair of arguments that ops.h lets be the same; elements behind the results
- * must stay as they are.  A part fails by Criterion's assertion. */
+ * Each part runs several shapes (no rows, one, odd ones, some that take several blocks of a GPU), with buffers that
+ * begin on a good address and beside one, and every pair of arguments that ops.h lets be the same; elements behind the
+ * results must stay as they are.  A part fails by Criterion's assertion. */
 #ifndef CONR_TESTS_OPS_CONTRACT_H
 #define CONR_TESTS_OPS_CONTRACT_H
 

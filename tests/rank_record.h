@@ -1,5 +1,5 @@
-/* What plain MPI test programs share: faults are recorded, not returned from, so that no rank waits for another that has
- * left; the program ends non-zero on all ranks when any of them found one.
+/* What plain MPI test programs share: faults are recorded, not returned from, so that no rank waits for another that
+ * has left; the program ends non-zero on all ranks when any of them found one.
  *
  *     rank_record_begin(&argc, &argv);
  *     record.name = "sums";

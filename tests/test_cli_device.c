@@ -1,5 +1,6 @@
-/* Training on a GPU as a user meets it, on the emulated backend (tests/emulate): the same numbers as on the host, on one rank
- * and several, by both ways of communication; checkpoints go from one to the other; what is refused, and how. */
+/* Training on a GPU as a user meets it, on the emulated backend (tests/emulate): the same numbers as on the host, on
+ * one rank and several, by both ways of communication; checkpoints go from one to the other; what is refused, and
+ * how. */
 #include "draw_images.h"
 #include "io_files.h"
 #include "support_cli.h"

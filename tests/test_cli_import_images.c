@@ -1,5 +1,5 @@
-/* conr import with --images, and from one layout into the other, as a user meets it: alone and on several ranks, stopped
- * by signals and killed. */
+/* conr import with --images, and from one layout into the other, as a user meets it: alone and on several ranks,
+ * stopped by signals and killed. */
 #define _GNU_SOURCE
 #include "draw_images.h"
 #include "io_files.h"

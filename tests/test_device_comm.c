@@ -1,5 +1,5 @@
-/* Communicators on device memory: tests/ranks/rank_device_comm.c and rank_device_lost.c hold the cases.  Here without GPUs, on the emulation
- * (tests/emulate), where each rank has one of four. */
+/* Communicators on device memory: tests/ranks/rank_device_comm.c and rank_device_lost.c hold the cases.  Here without
+ * GPUs, on the emulation (tests/emulate), where each rank has one of four. */
 #define _GNU_SOURCE /* memmem, nftw */
 #include "tests/emulated.h"
 #include "tests/run_ranks.h"
@@ -80,7 +80,8 @@ Test(device_comm, what_is_copied_aside_for_mpi_keeps_every_promise) {
   }
 }
 
-/* The emulation does nothing before somebody waits: without the events between the streams the list would have failed. */
+/* The emulation does nothing before somebody waits: without the events between the streams the list would have
+ * failed. */
 Test(device_comm, without_events_the_sums_would_be_wrong) {
   expect_no_fault(2, WORDS("unordered", "mpi"));
   expect_no_fault(3, WORDS("unordered", "nccl"));

@@ -1,5 +1,6 @@
-/* The losses of a GPU on 1 to 4 ranks: the properties of tests/ranks/rank_device_conr.c, and the shared arithmetic on the
- * host.  Without a GPU over the emulation; CONR_TEST_DEVICE=cuda takes the backend beside the program and real GPUs. */
+/* The losses of a GPU on 1 to 4 ranks: the properties of tests/ranks/rank_device_conr.c, and the shared arithmetic on
+ * the host.  Without a GPU over the emulation; CONR_TEST_DEVICE=cuda takes the backend beside the program and real
+ * GPUs. */
 #include "loss/pair.h"
 #include "tests/emulated.h"
 #include "tests/run_ranks.h"

@@ -132,7 +132,8 @@ Test(device_ops, gradients_of_weights_over_many_rows_lose_no_more_than_sums_of_6
 
 enum { IMAGE = 5 * 4 * 8, CONVOLVED = 3 * IMAGE };
 
-/* The three results of one small convolution and the bytes of its workspace, with another answer of the emulated cuDNN. */
+/* The three results of one small convolution and the bytes of its workspace, with another answer of the emulated
+ * cuDNN. */
 static size_t convolve(struct device *device, enum precision precision, const char *variable, const char *value,
                        float results[CONVOLVED]) {
   const struct conv_shape shape = {5, 4, 8, 8, 1, 1, 0, false};

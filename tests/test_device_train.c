@@ -1,5 +1,5 @@
-/* Training on a device step by step: stored runs, and N ranks against one.  On the emulated CUDA backend (tests/emulate), or on a
- * GPU where CONR_TEST_DEVICE=cuda says so. */
+/* Training on a device step by step: stored runs, and N ranks against one.  On the emulated CUDA backend
+ * (tests/emulate), or on a GPU where CONR_TEST_DEVICE=cuda says so. */
 #include "tests/abalone.h"
 #include "tests/emulated.h"
 #include "tests/run_ranks.h"
@@ -46,8 +46,8 @@ Test(device_train, follows_the_stored_runs) {
   agrees(3, "rank_trajectory", arguments); /* MPI through host memory */
 }
 
-/* Float32 alone, so the step is kept free of edges, where rounding decides (see rank_train.c): gelu, MSE, and a window that
- * holds all differences of predictions. */
+/* Float32 alone, so the step is kept free of edges, where rounding decides (see rank_train.c): gelu, MSE, and a window
+ * that holds all differences of predictions. */
 Test(device_train, n_ranks_equal_one_rank) {
   const char *data = abalone_table(folder);
   const char *const arguments[] = {

@@ -1,5 +1,5 @@
-/* Files of images that are damaged, forged or noise: a sentence, never a crash, a hang or a read outside of memory.  Meant
- * above all for `make sanitize`. */
+/* Files of images that are damaged, forged or noise: a sentence, never a crash, a hang or a read outside of memory.
+ * Meant above all for `make sanitize`. */
 #include "io/loader.h"
 
 #include "dist/random.h"

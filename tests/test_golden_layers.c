@@ -584,7 +584,8 @@ Test(golden_layers, stored_layers_are_reproduced_in_both_precisions) {
   golden_close(&file);
 }
 
-/* In float32: algorithms of convolutions and matrix products are the libraries' choice, and so is how their sums round. */
+/* In float32: algorithms of convolutions and matrix products are the libraries' choice, and so is how their sums
+ * round. */
 Test(golden_layers, stored_layers_are_reproduced_on_a_gpu) {
   struct device *device;
   const struct ops *ops;

@@ -1,6 +1,6 @@
-/* Passes of a network that are kept as graphs: the same bits as without, on the emulated CUDA backend (tests/emulate), which
- * keeps what is queued between the begin and the end of a graph, does it at each launch, and refuses to keep what CUDA
- * cannot keep: allocations, waits of the host. */
+/* Passes of a network that are kept as graphs: the same bits as without, on the emulated CUDA backend (tests/emulate),
+ * which keeps what is queued between the begin and the end of a graph, does it at each launch, and refuses to keep what
+ * CUDA cannot keep: allocations, waits of the host. */
 #include "dist/device.h"
 #include "dist/host_copy.h"
 #include "dist/memory.h"

@@ -138,8 +138,8 @@ static double largest_of(const void *data, size_t count, enum dtype dtype) {
   return largest;
 }
 
-/* A bias that the norm after it takes away again has no gradient but rounding: such a tensor is measured by a thousandth
- * of the largest gradient. */
+/* A bias that the norm after it takes away again has no gradient but rounding: such a tensor is measured by a
+ * thousandth of the largest gradient. */
 static void step_and_compare(struct net *net, const struct array *input, const struct array *target, double tolerance) {
   enum dtype dtype = net_ops(net)->dtype;
   struct parameters own = net_parameters(net), buffers = net_buffers(net);
@@ -185,8 +185,8 @@ FILE_TEST(resnet_torch, of_50_layers_agrees_in_double_precision) {
 }
 
 /* In float32 a unit that is within rounding of zero is on for one and off for the other, and its gradients differ
- * wholly: with 50 layers of 4 images some always are, which turns up to a fifth of a norm's largest gradient.  With norms
- * around 3 one unit in 700 is off, and hardly one is that close. */
+ * wholly: with 50 layers of 4 images some always are, which turns up to a fifth of a norm's largest gradient.  With
+ * norms around 3 one unit in 700 is off, and hardly one is that close. */
 FILE_TEST(resnet_torch, of_18_layers_agrees) {
   agrees(F32, 18, 3, 1e-4);
 }

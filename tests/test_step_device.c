@@ -1,6 +1,6 @@
 /* What a training step has beside the network: batches on their way to the device, the clock of its phases, and device
- * memory seen from the host.  On the host, and on the emulated CUDA backend (tests/emulate), where a copy reads host memory
- * as late as it may. */
+ * memory seen from the host.  On the host, and on the emulated CUDA backend (tests/emulate), where a copy reads host
+ * memory as late as it may. */
 #include "dist/host_copy.h"
 #include "dist/log.h"
 #include "dist/memory.h"

@@ -78,7 +78,8 @@ Test(transform, resizing_is_the_antialiased_triangle_filter) {
     filter_image(&image, size[2], size[3], expected);
     OK(transform_apply(worker, &image, &(struct transform_draw){0}, got));
     /* Half a level from rounding at the end; where a value in between lies on the edge between two levels, one of its
-     * two neighbours may be taken, which moves the result by less than one more.  On average rounding costs a quarter. */
+     * two neighbours may be taken, which moves the result by less than one more.  On average rounding costs a
+     * quarter. */
     double sum = 0;
     for (int i = 0; i < size[2] * size[3] * 3; i++) {
       double off = fabs(got[i] - expected[i]);
@@ -197,8 +198,8 @@ Test(transform, crop_is_a_window_of_the_padded_image_mirrored_half_of_the_time) 
   transform_destroy(&worker);
 }
 
-/* Cropping while resizing against resizing, then cropping: one, two, three and many weights, enlarged, odd, one pixel, and
- * windows that show less than a vector's width, or nothing. */
+/* Cropping while resizing against resizing, then cropping: one, two, three and many weights, enlarged, odd, one pixel,
+ * and windows that show less than a vector's width, or nothing. */
 Test(transform, a_window_made_at_once_is_the_window_of_the_resized_image) {
   static const int sizes[][5] = {{256, 256, 224, 224, 16}, {512, 300, 224, 224, 16}, {37, 53, 20, 63, 5},
                                  {10, 10, 33, 7, 6},       {1, 1, 5, 3, 2},          {3, 200, 64, 65, 4},
@@ -229,7 +230,8 @@ Test(transform, a_window_made_at_once_is_the_window_of_the_resized_image) {
   cr_assert(eq(sz, memory_in_use(), 0));
 }
 
-/* The way of stored pixels: laid down where the window wants them, then finished in place.  All remainders of a vector. */
+/* The way of stored pixels: laid down where the window wants them, then finished in place.  All remainders of a
+ * vector. */
 Test(transform, a_window_finished_in_place_is_the_same) {
   enum { ROWS = 5, MOST = 100 };
   for (int width = 1; width <= MOST; width++) {

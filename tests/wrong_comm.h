@@ -1,5 +1,5 @@
-/* Transports that are wrong on purpose, each in one place and in the same way on all ranks, so that none waits for another:
- * a list of promises that does not notice one of them is not worth much. */
+/* Transports that are wrong on purpose, each in one place and in the same way on all ranks, so that none waits for
+ * another: a list of promises that does not notice one of them is not worth much. */
 #ifndef CONR_TESTS_WRONG_COMM_H
 #define CONR_TESTS_WRONG_COMM_H
 

@@ -1,9 +1,9 @@
-/* Products of matrices as cuBLASLt is asked for them, by oneDNN on the host: float32 and bfloat16, sums in float32.  With
- * FAST_TF32 float32 is read as TF32, with 10 bits of mantissa.
+/* Products of matrices as cuBLASLt is asked for them, by oneDNN on the host: float32 and bfloat16, sums in float32.
+ * With FAST_TF32 float32 is read as TF32, with 10 bits of mantissa.
  *
  * What the real one refuses is refused here too: other types, layouts that do not fit, memory that is not the device's.
- * So is a request for an algorithm before the bias is set, whose address the real one reads then.  An attribute that this
- * file does not know ends the program. */
+ * So is a request for an algorithm before the bias is set, whose address the real one reads then.  An attribute that
+ * this file does not know ends the program. */
 #include "emulated_cuda.h"
 
 #include <cublasLt.h>
@@ -96,8 +96,8 @@ cublasStatus_t check(const product &wanted, const layout &a, const layout &b, co
   return CUBLAS_STATUS_SUCCESS;
 }
 
-/* A GPU may have no algorithm for bfloat16 that does not lie on 16 bytes, from line to line: here it has none, for callers
- * who say where their operands lie. */
+/* A GPU may have no algorithm for bfloat16 that does not lie on 16 bytes, from line to line: here it has none, for
+ * callers who say where their operands lie. */
 bool lies_well(const layout &own, uint32_t alignment) {
   return own.type != CUDA_R_16BF || alignment == 0 || (alignment % 16 == 0 && own.ld % 8 == 0);
 }

@@ -1,5 +1,5 @@
-/* The CUDA runtime without a GPU: device memory is memory, streams are queues, and nothing is done before somebody must have
- * it: the host that waits, or a stream that waits for an event of another.  So a missing event shows as a wrong
+/* The CUDA runtime without a GPU: device memory is memory, streams are queues, and nothing is done before somebody must
+ * have it: the host that waits, or a stream that waits for an event of another.  So a missing event shows as a wrong
  * result, and device memory that nobody wrote as NaN.
  *
  *   EMULATED_CUDA_DEVICES  how many GPUs there are (1); 0 = none, "nodriver" = no driver, "olddriver" = one that is too old

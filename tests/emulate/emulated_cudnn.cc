@@ -1,10 +1,11 @@
 /* cuDNN's convolutions without a GPU, as far as model/conv_cuda.c calls them: images are spread into matrices and
- * multiplied by oneDNN, in float32.  With math that allows tensor cores float32 is read as TF32, with 10 bits of mantissa.
+ * multiplied by oneDNN, in float32.  With math that allows tensor cores float32 is read as TF32, with 10 bits of
+ * mantissa.
  *
- * It is stricter than the library, so that what a GPU would forgive shows: only dense channels-last tensors, operands in
- * device memory and on 16 bytes, algorithms that were offered for the math at hand, scratch memory as large as was asked
- * for (it is overwritten).  The offers begin with one that would not repeat its bits and one that does not work; in float32
- * one by a transform follows.
+ * It is stricter than the library, so that what a GPU would forgive shows: only dense channels-last tensors, operands
+ * in device memory and on 16 bytes, algorithms that were offered for the math at hand, scratch memory as large as was
+ * asked for (it is overwritten).  The offers begin with one that would not repeat its bits and one that does not work;
+ * in float32 one by a transform follows.
  *
  *   EMULATED_CUDNN_SCRATCH   bytes of scratch that an algorithm takes beside what it needs
  *   EMULATED_CUDNN_UNLISTED  1 = the algorithm that works is not among the offers */
@@ -232,8 +233,8 @@ void write(cudnnDataType_t type, const std::vector<float> &values, void *data, i
 
 /* --- products ------------------------------------------------------------------------------------------------ */
 
-/* For each place of the output the part of one image that its window sees, [places, terms]; `visit` is called with where an
- * element of the matrix and one of the image are. */
+/* For each place of the output the part of one image that its window sees, [places, terms]; `visit` is called with
+ * where an element of the matrix and one of the image are. */
 template <class Visit> void for_windows(const problem &p, Visit visit) {
   for (int64_t place = 0; place < p.places(); place++)
     for (int64_t ky = 0; ky < p.w.height; ky++)

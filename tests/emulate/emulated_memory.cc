@@ -1,8 +1,8 @@
 /* Device and pinned memory of the emulated runtime, and copies, which check that both ends lie within their blocks.
  *
- * Device memory is locked while no work is done (mostly: it is slow): a host that touches it ends the program, as it would with a GPU.  What a
- * kernel writes beyond the end of a block is found when the block is freed (AddressSanitizer finds it at once), and what
- * it reads there is NaN. */
+ * Device memory is locked while no work is done (mostly: it is slow): a host that touches it ends the program, as it
+ * would with a GPU.  What a kernel writes beyond the end of a block is found when the block is freed (AddressSanitizer
+ * finds it at once), and what it reads there is NaN. */
 #include "emulated_state.h"
 
 #include <csignal>
@@ -72,7 +72,8 @@ struct addresses {
   bool guarded = false;
   size_t unlocked = 0;  /* bytes from the start                  */
   double locked_at = 0; /* when it was locked last, in seconds  */
-  /* What is done when memory is unlocked next: fill blocks with NaN, look whether freed ones were left.  [place, bytes] */
+  /* What is done when memory is unlocked next: fill blocks with NaN, look whether freed ones were left.  [place,
+   * bytes] */
   std::vector<std::pair<char *, size_t>> fresh, freed;
   struct sigaction before;
 };

@@ -1,6 +1,6 @@
-/* NCCL without GPUs or a network: the ranks are processes of one machine and meet in a folder of /dev/shm, where each puts
- * what it has for a collective as a file.  (Not by MPI: work of streams is done by whichever thread waits, and MPI may
- * belong to the main thread alone.)
+/* NCCL without GPUs or a network: the ranks are processes of one machine and meet in a folder of /dev/shm, where each
+ * puts what it has for a collective as a file.  (Not by MPI: work of streams is done by whichever thread waits, and MPI
+ * may belong to the main thread alone.)
  *
  * As NCCL's non-blocking communicators do, a call only notes what is wanted, and says "in progress"; the work gets into
  * its stream when the caller asks for the state a third time.  Whoever records an event earlier gets a wrong result.

@@ -42,7 +42,8 @@ struct batch {
   double *feature, *label, *prediction, *weight;
 };
 
-/* Labels like ages for one component, otherwise real; predictions are labels with errors; values are exact in float32. */
+/* Labels like ages for one component, otherwise real; predictions are labels with errors; values are exact in
+ * float32. */
 static struct batch make_batch(int64_t rows, int features, int targets, uint64_t seed) {
   struct random_key key = random_key(seed, RANDOM_TEST, 1);
   struct batch batch = {.rows = rows, .features = features, .targets = targets};

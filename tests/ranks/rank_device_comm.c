@@ -9,8 +9,8 @@
  *   rank_device_comm id-file PATH           the ranks of NCCL find one another by a file
  *   rank_device_comm id-address             the same by TCP
  *
- * For machines without GPUs: CONR_CUDA_LIBRARY names the emulation, where nothing is done before somebody waits for it.  So
- * whatever a collective reads was at most queued when it was called. */
+ * For machines without GPUs: CONR_CUDA_LIBRARY names the emulation, where nothing is done before somebody waits for it.
+ * So whatever a collective reads was at most queued when it was called. */
 #define _GNU_SOURCE
 #include "dist/comm_device.h"
 

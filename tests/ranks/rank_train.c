@@ -5,9 +5,9 @@
  * Each rank first trains alone (all rows on one rank), then all train together; per step the losses, the gradient and
  * the parameters must agree, and all ranks must hold the same parameters, bit for bit.
  *
- * At an edge (a ReLU at 0, an absolute error at 0, a prediction at the end of ConR's window) the gradient jumps, and the
- * last bit of a float32 sum, which depends on the processor's kernels too, decides on which side a sample is.  In float64
- * none of these samples comes so near; float32 is to be compared on steps without edges. */
+ * At an edge (a ReLU at 0, an absolute error at 0, a prediction at the end of ConR's window) the gradient jumps, and
+ * the last bit of a float32 sum, which depends on the processor's kernels too, decides on which side a sample is.  In
+ * float64 none of these samples comes so near; float32 is to be compared on steps without edges. */
 #include "dist/host_copy.h"
 #include "launch/train.h"
 
