@@ -14,14 +14,14 @@ static struct comm *control_of(struct comm *comm) {
 
 /* Of the dead nothing is asked: the ranks no longer make the same calls. */
 static enum status alive(const struct comm *comm) {
-  REQUIRE(!comm->dead, ERR_COMM, "%s", comm->last_words);
+  REQUIRE(!comm->dead, ERR_COMM, "%s", comm->failure);
   return STATUS_OK;
 }
 
-enum status comm_die(struct comm *comm, const char *format, ...) {
+enum status comm_fail(struct comm *comm, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  vsnprintf(comm->last_words, sizeof comm->last_words, format, arguments);
+  vsnprintf(comm->failure, sizeof comm->failure, format, arguments);
   va_end(arguments);
   comm->dead = true;
   return alive(comm);

@@ -32,7 +32,8 @@ enum status device_comm_parse(const char *name, enum device_comm *out) {
 /* What each rank tells the others; all then decide alike from the same table. */
 struct place {
   char host[256];
-  char bus[32]; /* PCI address of its GPU */
+  char bus[32];  /* PCI address of its GPU */
+  char uuid[33]; /* likewise */
   int32_t on_device, wanted, has_nccl;
   char without_nccl[200]; /* why not */
 };
@@ -43,6 +44,7 @@ static struct place own_place(const struct comm *host, struct device *device, en
   memset(&own, 0, sizeof own); /* its bytes are sent */
   snprintf(own.host, sizeof own.host, "%s", host->host);
   snprintf(own.bus, sizeof own.bus, "%s", device_facts(device)->bus);
+  snprintf(own.uuid, sizeof own.uuid, "%s", device_facts(device)->uuid);
   own.on_device = device != NULL;
   own.wanted = (int32_t)wanted;
   own.has_nccl = device != NULL && device_symbol(device, COMM_NCCL_SYMBOL, &found) == STATUS_OK;
@@ -51,11 +53,12 @@ static struct place own_place(const struct comm *host, struct device *device, en
   return own;
 }
 
-/* Two ranks on one GPU, as NCCL cannot have them: the first such pair. */
+/* Two ranks on one GPU, as NCCL cannot have them: the first such pair.  Names of hosts would not tell: containers of one
+ * host have several, and copied machines the same. */
 static bool share_a_device(const struct place *all, int size, int *first, int *second) {
   for (*second = 1; *second < size; ++*second)
     for (*first = 0; *first < *second; ++*first)
-      if (strcmp(all[*first].host, all[*second].host) == 0 && strcmp(all[*first].bus, all[*second].bus) == 0)
+      if (strcmp(all[*first].uuid, all[*second].uuid) == 0)
         return true;
   return false;
 }
@@ -178,7 +181,7 @@ const char *comm_transport(const struct comm *comm) {
 /* --- waiting ------------------------------------------------------------------------------------------------- */
 
 enum status comm_device_check(struct comm *comm) {
-  REQUIRE(!comm->dead, ERR_COMM, "%s", comm->last_words);
+  REQUIRE(!comm->dead, ERR_COMM, "%s", comm->failure);
   return comm->ops->check(comm);
 }
 

@@ -109,7 +109,7 @@ static const char *describe(struct nccl_transport *transport, int64_t number, ch
 
 /* NCCL says by itself that something is wrong.  latest: the collective that was queued last, or is being queued; which
  * of those in flight has failed is not known. */
-static enum status die_of_error(struct comm *comm, ncclResult_t code, int64_t latest) {
+static enum status fail_by_error(struct comm *comm, ncclResult_t code, int64_t latest) {
   struct nccl_transport *transport = transport_of(comm);
   char text[100], older[80] = "", last[200];
   const char *when = transport->oldest <= latest ? "in" : "after"; /* all ended */
@@ -119,19 +119,19 @@ static enum status die_of_error(struct comm *comm, ncclResult_t code, int64_t la
     snprintf(older, sizeof older, " or one since number %lld", (long long)transport->oldest);
   describe(transport, latest, text);
   abort_nccl(transport);
-  return comm_die(comm,
-                  "NCCL failed %s %s%s on rank %d (%s): %s%s%s; look for a rank that ended or a node that is gone, and "
-                  "start again with NCCL_DEBUG=INFO to see more",
-                  when, text, older, comm->rank, comm->host, ncclGetErrorString(code), last[0] != '\0' ? ": " : "",
-                  last);
+  return comm_fail(
+      comm,
+      "NCCL failed %s %s%s on rank %d (%s): %s%s%s; look for a rank that ended or a node that is gone, and "
+      "start again with NCCL_DEBUG=INFO to see more",
+      when, text, older, comm->rank, comm->host, ncclGetErrorString(code), last[0] != '\0' ? ": " : "", last);
 }
 
-static enum status die_of_time(struct comm *comm, const char *what, int64_t number, double seconds) {
+static enum status fail_by_time(struct comm *comm, const char *what, int64_t number, double seconds) {
   struct nccl_transport *transport = transport_of(comm);
   char text[100];
   describe(transport, number, text);
   abort_nccl(transport);
-  return comm_die(
+  return comm_fail(
       comm,
       "%s by NCCL %s after %.1f s on rank %d (%s): another rank hangs, has ended or makes other calls; look for "
       "the rank that is silent, start again with NCCL_DEBUG=INFO, or allow more by CONR_COMM_TIMEOUT=SECONDS",
@@ -146,7 +146,7 @@ static enum status check_errors(struct comm *comm, int64_t latest, ncclResult_t 
   ncclResult_t code = ncclCommGetAsyncError(transport_of(comm)->nccl, state);
   if (code == ncclSuccess)
     code = *state;
-  return code == ncclSuccess || code == ncclInProgress ? STATUS_OK : die_of_error(comm, code, latest);
+  return code == ncclSuccess || code == ncclInProgress ? STATUS_OK : fail_by_error(comm, code, latest);
 }
 
 /* Of a collective whose end the device has reached. */
@@ -176,7 +176,7 @@ static enum status check_clock(struct comm *comm) {
       collective->since = log_seconds();
     double seconds = collective->since > 0 ? log_seconds() - collective->since : 0;
     if (seconds > comm->timeout_seconds)
-      return die_of_time(comm, "is not over", transport->oldest, seconds);
+      return fail_by_time(comm, "is not over", transport->oldest, seconds);
     return STATUS_OK;
   }
   return STATUS_OK;
@@ -195,12 +195,12 @@ static enum status settle(struct comm *comm, ncclResult_t code, int64_t number) 
   double begin = log_seconds();
   ncclResult_t state = code;
   if (code != ncclSuccess && code != ncclInProgress)
-    return die_of_error(comm, code, number);
+    return fail_by_error(comm, code, number);
   while (state == ncclInProgress) {
     TRY(check_errors(comm, number, &state));
     double seconds = log_seconds() - begin;
     if (state == ncclInProgress && seconds > comm->timeout_seconds)
-      return die_of_time(comm, "could not be queued", number, seconds);
+      return fail_by_time(comm, "could not be queued", number, seconds);
     if (state == ncclInProgress)
       usleep(SLEEP_MICROSECONDS);
   }

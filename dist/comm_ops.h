@@ -41,7 +41,7 @@ struct comm {
   char label[48];         /* comm_transport(); "" = ops->name                                                   */
 
   bool dead; /* every call returns ERR_COMM from now on, with these words */
-  char last_words[600];
+  char failure[600];
 };
 
 /* Collectives on host memory (comm_mpi.c).  Collective. */
@@ -61,6 +61,6 @@ typedef enum status comm_open_function(struct comm *comm);
 
 /* A rank is lost, or a collective failed on the way: whoever finds it says so, and every later call says it again.
  * Returns ERR_COMM. */
-enum status comm_die(struct comm *comm, const char *format, ...) __attribute__((format(printf, 2, 3)));
+enum status comm_fail(struct comm *comm, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -215,7 +215,7 @@ static enum status push_sum(struct comm *comm, struct staged_sum *staged) {
     return begin_copy_back(comm, staged);
   double seconds = log_seconds() - staged->since;
   if (seconds > comm->timeout_seconds)
-    return comm_die(
+    return comm_fail(
         comm,
         "the sum number %lld of %zu %s through MPI is not over after %.0f s on rank %d (%s): another rank hangs or "
         "makes other calls; look for the rank that is silent, or allow more seconds by CONR_COMM_TIMEOUT",
@@ -252,7 +252,7 @@ static enum status push_each(struct comm *comm) {
 static enum status push_all(struct comm *comm) {
   enum status status = push_each(comm);
   forget_arrived(transport_of(comm));
-  return status == STATUS_OK || comm->dead ? status : comm_die(comm, "%s", status_message());
+  return status == STATUS_OK || comm->dead ? status : comm_fail(comm, "%s", status_message());
 }
 
 static enum status sum_start(struct comm *comm, enum dtype dtype, void *data, size_t count,

@@ -40,6 +40,7 @@ struct device_facts {
   int index;           /* among the visible ones, in PCI order                      */
   char name[128];      /* "NVIDIA H200"; "cpu" for NULL                              */
   char bus[32];        /* PCI address, "0000:1b:00.0"                                */
+  char uuid[33];       /* its own in the whole world, 32 hexadecimal digits; "" for NULL */
   int numa_node;       /* of the host memory nearest to it; -1 = not known           */
   int capability;      /* 90 = Hopper                                                */
   size_t memory_bytes; /* in all                                                     */

@@ -117,6 +117,8 @@ static enum status fill_facts(struct device_facts *facts, int index) {
   TRY(cuda_check(cudaDeviceGetPCIBusId(facts->bus, sizeof facts->bus, index), "asking a GPU for its PCI address"));
   facts->index = index;
   snprintf(facts->name, sizeof facts->name, "%.127s", properties.name);
+  for (size_t i = 0; i < sizeof properties.uuid.bytes; i++)
+    snprintf(facts->uuid + 2 * i, 3, "%02x", (unsigned char)properties.uuid.bytes[i]);
   facts->numa_node = numa_node_of(facts->bus);
   facts->capability = 10 * properties.major + properties.minor;
   facts->memory_bytes = properties.totalGlobalMem;

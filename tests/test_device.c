@@ -110,6 +110,7 @@ Test(device, of_several_is_chosen_by_index) {
   MUST(device_open(2, &device));
   cr_assert(eq(int, device_facts(device)->index, 2));
   cr_assert(eq(str, (char *)device_facts(device)->bus, "ffff:03:00.0"));
+  cr_assert(eq(str, (char *)device_facts(device)->uuid, "00000000000000000000000000000003"));
   cr_assert(eq(str, getenv("CUDA_DEVICE_ORDER"), "PCI_BUS_ID"));
   device_close_empty(&device);
   REFUSED(device_open(3, &device), ERR_ARGUMENT, "GPU 3 is asked for, but 3 can be seen: give 0 to 2");

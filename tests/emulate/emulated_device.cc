@@ -77,6 +77,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int index) {
   properties->sharedMemPerBlockOptin = 227 << 10;
   properties->pciDomainID = 0xffff;
   properties->pciBusID = index + 1;
+  properties->uuid.bytes[15] = static_cast<char>(index + 1);
   return cudaSuccess;
 }
 
