@@ -25,6 +25,7 @@
 #include <arpa/inet.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -669,15 +670,46 @@ static int listen_on(int port, int *own) {
   return ntohs(address.sin_port);
 }
 
-/* Comes to rank 0 before all others can, says something else, and stays. */
-static void *stranger(void *port) {
+/* Tries to reach rank 0 while the others do, says something else, and stays. */
+struct stranger {
+  pthread_t thread;
+  uint16_t port;
+  atomic_bool over;
+  bool came;
+};
+
+static void *visit(void *argument) {
+  struct stranger *stranger = argument;
   struct sockaddr_in address = {
-      .sin_family = AF_INET, .sin_port = htons(*(uint16_t *)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  int own = socket(AF_INET, SOCK_STREAM, 0);
-  while (connect(own, (struct sockaddr *)&address, sizeof address) != 0)
-    usleep(1000);
-  EXPECT(send(own, "GET / HTTP/1.1\r\n\r\n", 18, MSG_NOSIGNAL) == 18, "a stranger cannot speak");
+      .sin_family = AF_INET, .sin_port = htons(stranger->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  while (!stranger->came && !atomic_load(&stranger->over)) {
+    int own = socket(AF_INET, SOCK_STREAM, 0);
+    stranger->came = connect(own, (struct sockaddr *)&address, sizeof address) == 0 &&
+                     send(own, "GET / HTTP/1.1\r\n\r\n", 18, MSG_NOSIGNAL) == 18;
+    if (!stranger->came)
+      close(own);
+    usleep(200);
+  }
   return NULL;
+}
+
+/* Rank 0 listens for a moment only: again, until a stranger has come in it. */
+static void meet_beside_a_stranger(uint16_t port) {
+  enum { TRIES = 50 };
+  bool beside = record.rank == record.size - 1;
+  int64_t came = 0;
+  for (int i = 0; i < TRIES && !came; i++) {
+    struct stranger stranger = {.port = port};
+    if (beside)
+      MUST_HOLD(pthread_create(&stranger.thread, NULL, visit, &stranger) == 0);
+    expect_transport(DEVICE_COMM_NCCL, "nccl 2.");
+    atomic_store(&stranger.over, true);
+    if (beside)
+      pthread_join(stranger.thread, NULL);
+    came = stranger.came;
+    MUST(comm_max_i64(host, &came, 1));
+  }
+  EXPECT(came, "no stranger came in %d tries", TRIES);
 }
 
 /* The id of NCCL goes by TCP, from a port of rank 0 that a stranger knows too. */
@@ -692,14 +724,10 @@ static void id_address(void) {
   expect_refused_as(ERR_COMM, device, DEVICE_COMM_NCCL, "name a free port");
   if (record.rank == 0)
     close(listener);
-  pthread_t thread;
-  uint16_t number = (uint16_t)port;
-  bool beside = record.size > 1 && record.rank == record.size - 1;
-  if (beside)
-    MUST_HOLD(pthread_create(&thread, NULL, stranger, &number) == 0);
+  MUST(comm_barrier(host));
   expect_transport(DEVICE_COMM_NCCL, "nccl 2.");
-  if (beside)
-    pthread_join(thread, NULL);
+  if (record.size > 1)
+    meet_beside_a_stranger((uint16_t)port);
   setenv("CONR_NCCL_ID_ADDRESS", record.rank == record.size - 1 ? "nonsense" : address, 1);
   expect_refused(device, DEVICE_COMM_NCCL, "CONR_NCCL_ID_ADDRESS is \"nonsense\"");
   setenv("CONR_NCCL_ID_FILE", "/tmp/id", 1);
