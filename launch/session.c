@@ -72,13 +72,18 @@ static enum status report_devices(struct session *session) {
   return STATUS_OK;
 }
 
+static enum status check_graphs(const struct session *session, const struct config *config) {
+  REQUIRE(session->device != NULL || !config->graphs, ERR_ARGUMENT,
+          "--graphs has no effect on the host; drop it, or use a GPU by --device cuda");
+  return STATUS_OK;
+}
+
 enum status session_open_device(struct session *session, const struct config *config) {
   enum device_comm transport;
   char note[1024];
   TRY(comm_agree(session->comm, device_comm_parse(config->comm, &transport)));
   TRY(device_choose(session->comm, config->device, &session->device, note, sizeof note));
-  REQUIRE(session->device != NULL || !config->graphs, ERR_ARGUMENT,
-          "--graphs has no effect on the host; drop it, or use a GPU by --device cuda");
+  TRY(comm_agree(session->comm, check_graphs(session, config)));
   if (note[0] != '\0' && comm_rank(session->comm) == 0)
     log_warning(&session->log, "%s", note);
   TRY(comm_create_device(session->comm, session->device, transport, &session->data));

@@ -16,8 +16,12 @@ static enum status draw_mask(struct net *net, struct operation *dropout, const s
   return net->ops->dropout_mask(net->rows, dropout->width_in, dropout->share, &draw, dropout->mask);
 }
 
-static enum status forward(struct net *net, struct operation *dropout, const struct pass *pass) {
+static void begin(struct net *net, struct operation *dropout, const struct pass *pass) {
+  (void)net;
   dropout->dropped = pass->training;
+}
+
+static enum status forward(struct net *net, struct operation *dropout, const struct pass *pass) {
   if (dropout->dropped) {
     TRY(draw_mask(net, dropout, pass));
     return net->ops->dropout_apply(elements(net, dropout), dropout->share, dropout->mask, dropout->input,
@@ -35,8 +39,11 @@ static enum status backward_data(struct net *net, struct operation *dropout, con
   return grad_input == grad_output ? STATUS_OK : net->ops->copy(elements(net, dropout), grad_output, grad_input);
 }
 
-static const struct operation_kind dropout_kind = {
-    .name = "dropout", .forward = forward, .backward_data = backward_data, .gradient_over_output = true};
+static const struct operation_kind dropout_kind = {.name = "dropout",
+                                                   .begin = begin,
+                                                   .forward = forward,
+                                                   .backward_data = backward_data,
+                                                   .gradient_over_output = true};
 
 enum status net_add_dropout(struct net *net, double share) {
   REQUIRE(share >= 0 && share < 1, ERR_ARGUMENT, "dropout %g is not a share to drop; give 0 <= dropout < 1", share);

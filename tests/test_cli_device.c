@@ -141,7 +141,7 @@ Test(cli_device, what_is_missing_is_a_sentence) {
               cli_text("%s --comm nccl", line));
   cli_refused(0, 2, "precision f64 is the host's alone: use --device cpu, or one of f32, tf32, bf16",
               cli_text("%s --precision f64", line));
-  cli_refused(0, 2, "--graphs has no effect on the host; drop it, or use a GPU by --device cuda",
+  cli_refused(2, 2, "--graphs has no effect on the host; drop it, or use a GPU by --device cuda",
               cli_text("train %s -o %s --device cpu --epochs 1 --hidden 8 --graphs", data, run));
   cli_refused(0, 2, "--precision bf16 is for networks of images; give --precision f32 or tf32 for a table",
               cli_text("%s --precision bf16", line));

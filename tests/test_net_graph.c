@@ -174,6 +174,29 @@ Test(net_graph, a_pass_without_messages_is_one_graph_for_each_half) {
   close_both(&device, sides);
 }
 
+/* An evaluation that is launched as a graph forgets the mask of a training pass before it: backward then drops nothing. */
+static void check_evaluation_forgets_the_mask(struct net *net, const void *inputs, const int64_t *samples) {
+  struct pass training = {.training = true, .samples = samples, .epoch = 9}, evaluation = {.training = false};
+  struct parameters own = net_parameters(net);
+  float ones[ROWS], wanted[128], got[128];
+  void *gradient;
+  cr_assert(le(sz, own.elements, 128));
+  for (int i = 0; i < ROWS; i++)
+    ones[i] = 1;
+  MUST(device_alloc(own.device, sizeof ones, &gradient));
+  MUST(device_copy(own.device, gradient, ones, sizeof ones));
+  for (int after_training = 0; after_training < 2; after_training++) {
+    if (after_training)
+      MUST(net_forward(net, inputs, ROWS, &training));
+    MUST(net_forward(net, inputs, ROWS, &evaluation));
+    MUST(net_backward(net, gradient, NULL, NULL));
+    MUST(device_copy(own.device, after_training ? got : wanted, own.gradients, own.elements * sizeof(float)));
+    MUST(device_wait(own.device));
+  }
+  cr_expect(eq(int, memcmp(wanted, got, own.elements * sizeof(float)), 0));
+  device_free(own.device, &gradient);
+}
+
 /* Each pass draws anew. */
 Test(net_graph, training_with_dropout_is_not_kept) {
   struct device *device;
@@ -201,6 +224,7 @@ Test(net_graph, training_with_dropout_is_not_kept) {
     MUST(net_forward(net, inputs, ROWS, &pass));
   }
   cr_expect(eq(i64, net_graph_launches(net), 4));
+  check_evaluation_forgets_the_mask(net, inputs, there);
   net_destroy(&net);
   device_free(device, &there);
   device_free(device, &inputs);
