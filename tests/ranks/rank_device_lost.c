@@ -31,7 +31,7 @@ static void open_device(void) {
 
 enum {
   COUNT = 1000,
-  AT_ONCE_SECONDS = 40 /* on a very busy machine, an abort that hangs among them; who waits for a rank waits for ever */
+  AT_ONCE_SECONDS = 5 /* on a busy machine; what waits for a rank waits for ever */
 };
 
 /* Everything that may be asked of a communicator, none of which may hang now. */
@@ -58,7 +58,7 @@ static enum status find_out(struct comm *comm, const char *how, struct comm_requ
     EXPECT_OK(comm_wait(comm, request)); /* queued: the host does not notice */
     return comm_device_wait(comm);
   }
-  for (double begin = log_seconds(); status == STATUS_OK && log_seconds() < begin + AT_ONCE_SECONDS; usleep(1000))
+  for (double begin = log_seconds(); status == STATUS_OK && log_seconds() < begin + 20; usleep(1000))
     status = strcmp(how, "check") == 0 ? comm_device_check(comm) : comm_progress(comm, request, &done);
   EXPECT(!done, "a sum that hangs is done");
   return status;
@@ -88,7 +88,7 @@ static void lost(const char *how) {
   enum status status = find_out(comm, how, &request);
   double seconds = log_seconds() - begin;
   EXPECT(status == ERR_COMM, "%s", status_name(status));
-  EXPECT(seconds >= 0.5 && seconds < AT_ONCE_SECONDS, "found out after %g s", seconds);
+  EXPECT(seconds >= 0.5 && seconds < 10 + AT_ONCE_SECONDS, "found out after %g s", seconds);
   EXPECT(strstr(status_message(), "the sum number 3 (1000 f32)") != NULL, "%s", status_message());
   EXPECT(strstr(status_message(), "CONR_COMM_TIMEOUT") != NULL, "%s", status_message());
   if (record.rank == 0)
