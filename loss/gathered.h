@@ -1,0 +1,29 @@
+/* The rows of a global batch, gathered on every rank: what regularisers on features work on.
+ *
+ * Rows lie in rank order; a rank's rows are those of its views, one view after the other, as in objective.h.  A
+ * regulariser computes its value, and the whole gradient of that one global value for this rank's own rows, so that the
+ * result does not depend on how rows are shared out, and gradients of parameters are to be SUMmed over ranks.  It may
+ * exchange what belongs to rows (numbers, not features) through `comm`; then every rank calls it, also one that has no
+ * rows. */
+#ifndef CONR_LOSS_GATHERED_H
+#define CONR_LOSS_GATHERED_H
+
+#include "dist/comm.h"
+
+struct gathered {
+  struct comm *comm;           /* borrowed; of host memory                                       */
+  enum dtype dtype;            /* F32 or F64: of all arrays                                      */
+  int features, targets;       /* of a row                                                       */
+  int64_t rows;                /* of all ranks                                                   */
+  int64_t first, own;          /* this rank's: rows first .. first + own - 1                     */
+  const int64_t *rows_of_rank; /* [ranks]                                                        */
+  const void *z;               /* [rows, features] as the network gave them, not normalised      */
+  const void *labels;          /* [rows, targets]                                                */
+  const void *predictions;     /* [rows, targets]                                                */
+  const void *weights;         /* [rows], NULL = ones                                            */
+  int views;                   /* of a sample; row v * samples + i of a rank is view v of its sample i */
+  uint64_t seed;               /* of the run, and                                                */
+  int64_t step;                /* updates made before this one: what random draws are keyed by   */
+};
+
+#endif
