@@ -1,5 +1,12 @@
 /* The rows of a global batch, gathered on every rank: what regularisers on features work on.
  *
+ *     struct gatherer *gatherer;
+ *     TRY(gatherer_create(comm, F32, features, targets, &gatherer));
+ *     each step:
+ *       TRY(gatherer_collect(gatherer, &share, &gathered));
+ *       TRY(rnc_loss(rnc, &gathered, coefficient, grad_own, &value));           and others, on the same rows
+ *     gatherer_destroy(&gatherer);
+ *
  * Rows lie in rank order; a rank's rows are those of its views, one view after the other, as in objective.h.  A
  * regulariser computes its value, and the whole gradient of that one global value for this rank's own rows, so that the
  * result does not depend on how rows are shared out, and gradients of parameters are to be SUMmed over ranks.  It may
@@ -25,5 +32,33 @@ struct gathered {
   uint64_t seed;               /* of the run, and                                                */
   int64_t step;                /* updates made before this one: what random draws are keyed by   */
 };
+
+/* This rank's part of them; arrays in host memory, borrowed for the call. */
+struct gather_share {
+  const int64_t *rows_of_rank; /* [ranks] views x samples; equal on all ranks */
+  int views;
+  uint64_t seed;
+  int64_t step;
+  const void *features;    /* [rows, features] */
+  const void *labels;      /* [rows, targets]  */
+  const void *predictions; /* [rows, targets]  */
+  const void *weights;     /* [rows], or NULL on all ranks */
+};
+
+struct gatherer;
+
+/* comm  of host memory, borrowed: must outlive this.  Local. */
+enum status gatherer_create(struct comm *comm, enum dtype dtype, int features, int targets, struct gatherer **out);
+void gatherer_destroy(struct gatherer **gatherer); /* NULL is fine */
+
+/* out  arrays of the gatherer's, valid until its next call; share->rows_of_rank is borrowed
+ * Collective.  ERR_NUMERIC on all ranks alike: a feature, label, prediction or weight is not finite, with the rank.
+ * The memory grows with the largest batch. */
+enum status gatherer_collect(struct gatherer *gatherer, const struct gather_share *share, struct gathered *out);
+
+/* Seconds of this rank in the gathers, waits for other ranks among them, since the last call.  Local. */
+double gatherer_seconds(struct gatherer *gatherer);
+
+size_t gatherer_bytes(const struct gatherer *gatherer);
 
 #endif

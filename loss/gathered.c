@@ -1,0 +1,121 @@
+/* One gather of a batch's rows for all regularisers. */
+#include "loss/gathered.h"
+
+#include "dist/log.h"
+#include "dist/memory.h"
+#include "loss/regression.h"
+
+struct gatherer {
+  struct comm *comm;
+  enum dtype dtype;
+  int features, targets;
+  int64_t capacity; /* rows */
+  void *z, *labels, *predictions, *weights;
+  size_t bytes;
+  double seconds;
+};
+
+enum status gatherer_create(struct comm *comm, enum dtype dtype, int features, int targets, struct gatherer **out) {
+  struct gatherer *own;
+  *out = NULL;
+  TRY(memory_alloc_zero(sizeof *own, (void **)&own));
+  *own = (struct gatherer){.comm = comm, .dtype = dtype, .features = features, .targets = targets};
+  *out = own;
+  return STATUS_OK;
+}
+
+static void free_rows(struct gatherer *own) {
+  memory_free(&own->z);
+  memory_free(&own->labels);
+  memory_free(&own->predictions);
+  memory_free(&own->weights);
+  own->capacity = 0;
+  own->bytes = 0;
+}
+
+void gatherer_destroy(struct gatherer **gatherer) {
+  if (*gatherer == NULL)
+    return;
+  free_rows(*gatherer);
+  memory_free((void **)gatherer);
+}
+
+static enum status alloc_rows(struct gatherer *own, int64_t rows, int64_t width, void **out) {
+  size_t bytes = (size_t)(rows * width) * dtype_size(own->dtype);
+  own->bytes += bytes;
+  return memory_alloc(bytes, out);
+}
+
+static enum status make_room(struct gatherer *own, int64_t rows) {
+  if (rows <= own->capacity)
+    return STATUS_OK;
+  free_rows(own);
+  TRY(alloc_rows(own, rows, own->features, &own->z));
+  TRY(alloc_rows(own, rows, own->targets, &own->labels));
+  TRY(alloc_rows(own, rows, own->targets, &own->predictions));
+  TRY(alloc_rows(own, rows, 1, &own->weights));
+  own->capacity = rows;
+  return STATUS_OK;
+}
+
+static enum status check_array(const struct gatherer *own, const char *what, const void *values, int64_t rows,
+                               int64_t width) {
+  int64_t at = values != NULL ? regression_first_nonfinite(own->dtype, rows * width, values) : -1;
+  REQUIRE(at < 0, ERR_NUMERIC, "%s of row %lld on rank %d is not finite", what, (long long)(at / width),
+          comm_rank(own->comm));
+  return STATUS_OK;
+}
+
+/* What one rank alone can see to be wrong. */
+static enum status check_share(struct gatherer *own, const struct gather_share *share, int64_t rows, int64_t all) {
+  TRY(make_room(own, all));
+  TRY(check_array(own, "a feature", share->features, rows, own->features));
+  TRY(check_array(own, "a label", share->labels, rows, own->targets));
+  TRY(check_array(own, "a prediction", share->predictions, rows, own->targets));
+  return check_array(own, "a weight", share->weights, rows, 1);
+}
+
+static enum status gather(struct gatherer *own, const struct gather_share *share, const void *from, int64_t width,
+                          void *all) {
+  return comm_gather_rows(own->comm, from, share->rows_of_rank, (size_t)width * dtype_size(own->dtype), all);
+}
+
+enum status gatherer_collect(struct gatherer *own, const struct gather_share *share, struct gathered *out) {
+  int rank = comm_rank(own->comm);
+  double began = log_seconds();
+  *out = (struct gathered){.comm = own->comm,
+                           .dtype = own->dtype,
+                           .features = own->features,
+                           .targets = own->targets,
+                           .rows_of_rank = share->rows_of_rank,
+                           .own = share->rows_of_rank[rank],
+                           .views = share->views,
+                           .seed = share->seed,
+                           .step = share->step};
+  for (int i = 0; i < comm_size(own->comm); i++) {
+    out->first += i < rank ? share->rows_of_rank[i] : 0;
+    out->rows += share->rows_of_rank[i];
+  }
+  TRY(comm_agree(own->comm, check_share(own, share, out->own, out->rows)));
+  TRY(gather(own, share, share->features, own->features, own->z));
+  TRY(gather(own, share, share->labels, own->targets, own->labels));
+  TRY(gather(own, share, share->predictions, own->targets, own->predictions));
+  if (share->weights != NULL)
+    TRY(gather(own, share, share->weights, 1, own->weights));
+  out->z = own->z;
+  out->labels = own->labels;
+  out->predictions = own->predictions;
+  out->weights = share->weights != NULL ? own->weights : NULL;
+  own->seconds += log_seconds() - began;
+  return STATUS_OK;
+}
+
+double gatherer_seconds(struct gatherer *own) {
+  double seconds = own->seconds;
+  own->seconds = 0;
+  return seconds;
+}
+
+size_t gatherer_bytes(const struct gatherer *own) {
+  return own->bytes;
+}
