@@ -10,6 +10,8 @@ BINDIR  ?= $(PREFIX)/bin
 LIBDIR  ?= $(PREFIX)/lib
 INCDIR  ?= $(PREFIX)/include
 MANDIR  ?= $(PREFIX)/share/man
+# The program looks for it at ../share/conr/recipes of its own folder.
+RECIPEDIR = $(PREFIX)/share/conr/recipes
 DESTDIR ?=
 JOBS    ?= $(or $(shell nproc 2>/dev/null),2)
 
@@ -287,6 +289,8 @@ install: all ## install program, library, header and man page under PREFIX (DEST
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1
 	$(if $(PROGRAM),install -m 755 $(BUILD)/conr $(DESTDIR)$(BINDIR)/conr)
 	install -m 644 launch/conr.1 $(DESTDIR)$(MANDIR)/man1/conr.1
+	install -d $(DESTDIR)$(RECIPEDIR)
+	install -m 644 launch/recipes/*.conf $(DESTDIR)$(RECIPEDIR)
 ifneq ($(CUDA_LIBRARY),)
 	install -d $(DESTDIR)$(LIBDIR)
 	install -m 755 $(CUDA_LIBRARY) $(DESTDIR)$(LIBDIR)/libconr-cuda.so
@@ -305,7 +309,9 @@ endif
 .PHONY: uninstall
 uninstall: ## remove what `make install` put there (same PREFIX and DESTDIR)
 	rm -f $(addprefix $(DESTDIR),$(BINDIR)/conr $(MANDIR)/man1/conr.1 $(LIBDIR)/$(SHARED) $(LIBDIR)/$(SONAME) \
-	  $(LIBDIR)/libconr-cuda.so $(LIBDIR)/libconr.so $(LIBDIR)/libconr.a $(INCDIR)/conr.h $(LIBDIR)/pkgconfig/conr.pc)
+	  $(LIBDIR)/libconr-cuda.so $(LIBDIR)/libconr.so $(LIBDIR)/libconr.a $(INCDIR)/conr.h $(LIBDIR)/pkgconfig/conr.pc \
+	  $(patsubst launch/recipes/%,$(RECIPEDIR)/%,$(wildcard launch/recipes/*.conf)))
+	@rmdir $(DESTDIR)$(RECIPEDIR) $(dir $(DESTDIR)$(RECIPEDIR)) 2>/dev/null || true
 
 .PHONY: clean
 clean: ## remove $(BUILD)

@@ -1,17 +1,14 @@
 /* The option table and what is made of it. */
-#include "launch/config.h"
+#include "launch/config_internal.h"
 
-#include "dist/memory.h"
 #include "dist/nearest.h"
 
 #include <errno.h>
 #include <getopt.h>
-#include <ini.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum option_type { OPTION_FLAG, OPTION_INTEGER, OPTION_REAL, OPTION_TEXT, OPTION_CHOICE };
 
@@ -47,6 +44,7 @@ struct option_row {
 static const struct option_row table[] = {
   TEXT("output", output, IMPORT | TRAIN | COMMAND_PREDICT | EXPORT, NULL, "PATH", "where to write: HDF5 file (import), run folder (train), .csv or .h5 (predict), .safetensors (export); also -o"),
   TEXT("config", config, TRAIN, NULL, "FILE", "read options from FILE, lines \"name = value\"; the command line wins"),
+  TEXT("recipe", recipe, TRAIN, NULL, "NAME", "begin with published settings, such as agedb-dir/ldsfds+conr (conr recipes lists them); --config and the command line win"),
   FLAG("force", force, IMPORT | TRAIN | COMMAND_PREDICT | EXPORT, "replace what is already at --output"),
 
   TEXT("target", target, IMPORT, NULL, "NAMES", "label column, or several, separated by commas (images: if not given, the only column of numbers)"),
@@ -140,7 +138,8 @@ static const struct option_row table[] = {
 /* clang-format on */
 
 #define ROWS ((int)(sizeof table / sizeof *table))
-_Static_assert(sizeof table / sizeof *table <= 128, "struct config has 128 bits for given options");
+_Static_assert(sizeof table / sizeof *table <= 64 * CONFIG_GIVEN_WORDS,
+               "struct config has too few bits for given options");
 
 struct command_row {
   enum command command;
@@ -156,6 +155,7 @@ static const struct command_row commands[] = {
     {COMMAND_EVAL, "eval", "RUN DATA.h5", 2, 2, "all / many / median / few tables of a run or checkpoint"},
     {COMMAND_PREDICT, "predict", "RUN DATA.h5", 2, 2, "write predictions as CSV or HDF5"},
     {COMMAND_EXPORT, "export", "RUN", 1, 1, "write a model's parameters as safetensors, for PyTorch and others"},
+    {COMMAND_RECIPES, "recipes", "[NAME]", 0, 1, "published settings for --recipe: all, or those of one benchmark"},
     {COMMAND_INFO, "info", "", 0, 0, "what was built, and what was found on this machine"},
     {COMMAND_BENCH, "bench", "loss|step|loader|comm [DATA.h5]", 1, 2, "figures with their ceiling beside them"},
 };
@@ -170,15 +170,14 @@ const char *command_name(enum command command) {
   return "";
 }
 
-static int find_row(const char *name) {
+int config_find(const char *name) {
   for (int i = 0; i < ROWS; i++)
     if (strcmp(table[i].name, name) == 0)
       return i;
   return -1;
 }
 
-/* " (did you mean --x?)" or the way to the help. */
-static enum status unknown_option(enum command command, const char *given) {
+enum status config_unknown(enum command command, const char *given) {
   const char *names[ROWS + 1];
   size_t count = 0;
   for (int i = 0; i < ROWS; i++)
@@ -236,8 +235,11 @@ static bool is_choice(const char *choices, const char *text) {
   return false;
 }
 
-/* Set one field from text; the text must outlive the config. */
-static enum status set_value(struct config *config, int index, const char *text) {
+bool config_takes(enum command command, int index) {
+  return table[index].commands & command;
+}
+
+enum status config_set(struct config *config, int index, const char *text) {
   const struct option_row *row = &table[index];
   void *field = (char *)config + row->offset;
   double number;
@@ -266,135 +268,36 @@ static enum status set_value(struct config *config, int index, const char *text)
   return STATUS_OK;
 }
 
-static void mark_given(struct config *config, int index) {
-  if (index < 64)
-    config->given_low |= (uint64_t)1 << index;
-  else
-    config->given_high |= (uint64_t)1 << (index - 64);
+void config_mark(struct config *config, int index) {
+  config->given[index / 64] |= (uint64_t)1 << index % 64;
 }
 
-static bool is_given(const struct config *config, int index) {
-  return index < 64 ? config->given_low >> index & 1 : config->given_high >> (index - 64) & 1;
+bool config_is_marked(const struct config *config, int index) {
+  return config->given[index / 64] >> index % 64 & 1;
 }
 
 bool config_given(const struct config *config, const char *name) {
-  int index = find_row(name);
-  return index >= 0 && is_given(config, index);
+  int index = config_find(name);
+  return index >= 0 && config_is_marked(config, index);
 }
 
 static enum status set_defaults(struct config *config) {
   for (int i = 0; i < ROWS; i++)
     if (table[i].absent != NULL)
-      TRY(set_value(config, i, table[i].absent));
+      TRY(config_set(config, i, table[i].absent));
   return STATUS_OK;
 }
 
-/* Has the option its default value?  Then a file that repeats it, as config.used does, asks for nothing. */
-static bool has_default(const struct config *config, int index) {
+bool config_has_default(const struct config *config, int index) {
   const struct option_row *row = &table[index];
   struct config fresh = {0};
   char value[4096], absent[4096];
   if (row->absent == NULL && row->type != OPTION_FLAG)
     return false;
-  if (row->absent != NULL && set_value(&fresh, index, row->absent) != STATUS_OK)
+  if (row->absent != NULL && config_set(&fresh, index, row->absent) != STATUS_OK)
     return false;
   config_value(config, row->name, value, sizeof value);
   return strcmp(value, config_value(&fresh, row->name, absent, sizeof absent)) == 0;
-}
-
-/* ---- config file -------------------------------------------------------------------------- */
-
-/* Texts of a config file, kept in one chain until config_destroy. */
-struct kept_text {
-  struct kept_text *next;
-  char text[];
-};
-
-static const char *keep(struct config *config, const char *text) {
-  struct kept_text *kept;
-  if (memory_alloc(sizeof *kept + strlen(text) + 1, (void **)&kept) != STATUS_OK)
-    return NULL;
-  kept->next = config->storage;
-  config->storage = kept;
-  return strcpy(kept->text, text);
-}
-
-void config_destroy(struct config *config) {
-  while (config->storage != NULL) {
-    struct kept_text *kept = config->storage;
-    config->storage = kept->next;
-    memory_free((void **)&kept);
-  }
-}
-
-struct file_context {
-  struct config *config;
-  const struct config *command_line; /* what was given there; it wins */
-  FILE *stream;
-  int line;
-  enum status status;
-};
-
-/* One line for inih, without the blanks before it: inih would take an indented line for more of the one above.  Its
- * buffer has an end, and what it cuts off would become a line of its own. */
-static char *next_line(char *text, int room, void *user) {
-  struct file_context *context = user;
-  if (context->status != STATUS_OK || fgets(text, room, context->stream) == NULL)
-    return NULL;
-  size_t length = strlen(text);
-  context->line++;
-  if (length + 1 == (size_t)room && text[length - 1] != '\n') {
-    context->status =
-        fail(ERR_FORMAT, "a line of more than %d characters; give that option on the command line", room - 2);
-    return NULL;
-  }
-  const char *begin = text + strspn(text, " \t");
-  memmove(text, begin, strlen(begin) + 1);
-  return text;
-}
-
-/* inih calls this for each line; returning 0 stops with its line number. */
-static int file_line(void *user, const char *section, const char *name, const char *value) {
-  struct file_context *context = user;
-  struct config *config = context->config;
-  int index = find_row(name);
-  if (section[0] != '\0')
-    context->status = fail(ERR_ARGUMENT, "section [%s]: a config file has none", section);
-  else if (index < 0 || !(table[index].commands & config->command))
-    context->status = unknown_option(config->command, name);
-  else if (strcmp(name, "config") == 0)
-    context->status = fail(ERR_ARGUMENT, "a config file cannot name another");
-  if (context->status != STATUS_OK)
-    return 0;
-  if (is_given(context->command_line, index))
-    return 1;
-  const char *text = keep(config, value);
-  context->status = text == NULL ? ERR_MEMORY : set_value(config, index, text);
-  if (context->status == STATUS_OK && !has_default(config, index))
-    mark_given(config, index);
-  return context->status == STATUS_OK;
-}
-
-static enum status read_file(struct config *config, const char *path) {
-  struct config command_line = *config;
-  struct file_context context = {.config = config, .command_line = &command_line};
-  char sentence[1024];
-  struct stat entry;
-  context.stream = fopen(path, "re");
-  REQUIRE(context.stream != NULL, ERR_FILE, "cannot read config file %s: %s", path, strerror(errno));
-  bool directory = fstat(fileno(context.stream), &entry) == 0 && S_ISDIR(entry.st_mode);
-  int line = directory ? 0 : ini_parse_stream(next_line, &context, file_line, &context);
-  bool unreadable = ferror(context.stream) != 0;
-  fclose(context.stream);
-  REQUIRE(!directory, ERR_FILE, "cannot read config file %s: it is a directory", path);
-  REQUIRE(!unreadable, ERR_FILE, "cannot read config file %s", path);
-  REQUIRE(line >= 0, ERR_MEMORY, "cannot allocate a line of config file %s", path);
-  if (line == 0 && context.status == STATUS_OK)
-    return STATUS_OK;
-  if (context.status == STATUS_OK)
-    return fail(ERR_FORMAT, "%s line %d is not \"name = value\"", path, line);
-  snprintf(sentence, sizeof sentence, "%s", status_message());
-  return fail(context.status, "%s line %d: %s", path, line > 0 ? line : context.line, sentence);
 }
 
 /* ---- command line ------------------------------------------------------------------------- */
@@ -431,13 +334,13 @@ static enum status parse_options(int argc, char **argv, struct config *config) {
       snprintf(name, sizeof name, "%s", word + 2);
       name[strcspn(name, "=")] = '\0';
       REQUIRE(optopt == 0, ERR_ARGUMENT, "--%s takes no value", name);
-      return unknown_option(config->command, name);
+      return config_unknown(config->command, name);
     }
-    int index = code == 'o' ? find_row("output") : code - 256;
+    int index = code == 'o' ? config_find("output") : code - 256;
     REQUIRE(table[index].commands & config->command, ERR_ARGUMENT, "conr %s has no option -o",
             command_name(config->command));
-    TRY(set_value(config, index, table[index].type == OPTION_FLAG ? "true" : optarg));
-    mark_given(config, index);
+    TRY(config_set(config, index, table[index].type == OPTION_FLAG ? "true" : optarg));
+    config_mark(config, index);
   }
   return STATUS_OK;
 }
@@ -469,9 +372,7 @@ enum status config_parse(int argc, char **argv, struct config *config) {
   if (config->help)
     return STATUS_OK;
   TRY(take_words(argc, argv, config));
-  if (config->config != NULL)
-    TRY(read_file(config, config->config));
-  return STATUS_OK;
+  return config_read_files(config);
 }
 
 enum status config_integers(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,
@@ -512,7 +413,7 @@ enum status config_size(const char *text, int64_t *height, int64_t *width) {
 /* ---- what is shown ------------------------------------------------------------------------ */
 
 const char *config_value(const struct config *config, const char *name, char *buffer, size_t bytes) {
-  int index = find_row(name);
+  int index = config_find(name);
   buffer[0] = '\0';
   if (index < 0)
     return NULL;
@@ -531,7 +432,8 @@ const char *config_value(const struct config *config, const char *name, char *bu
 
 /* Orders for one invocation, which a file that is read again must not repeat. */
 static bool is_order(const char *name) {
-  return strcmp(name, "config") == 0 || strcmp(name, "force") == 0 || strcmp(name, "resume") == 0;
+  return strcmp(name, "config") == 0 || strcmp(name, "recipe") == 0 || strcmp(name, "force") == 0 ||
+         strcmp(name, "resume") == 0;
 }
 
 void config_write(const struct config *config, FILE *out) {

@@ -4,7 +4,8 @@
  *     TRY(config_parse(argc, argv, &config));        argv[1] is the command
  *     if (config.help) { config_help(config.command, stdout); return 0; }
  *
- * Precedence: command line, then --config FILE (lines "name = value", # comments), then the default.
+ * Precedence: command line, then --config FILE (lines "name = value", # comments), then --recipe (recipes.h), then the
+ * default.
  * All functions are local; every rank parses the same arguments and comes to the same verdict. */
 #ifndef CONR_LAUNCH_CONFIG_H
 #define CONR_LAUNCH_CONFIG_H
@@ -23,10 +24,12 @@ enum command {
   COMMAND_PREDICT = 8,
   COMMAND_INFO = 16,
   COMMAND_BENCH = 32,
-  COMMAND_EXPORT = 64
+  COMMAND_EXPORT = 64,
+  COMMAND_RECIPES = 128
 };
 
 #define CONFIG_MOST_WORDS 4
+#define CONFIG_GIVEN_WORDS 4
 
 /* One field per option, named as the option with '-' as '_'; help text and range stand in the table. */
 struct config {
@@ -35,7 +38,7 @@ struct config {
   int words; /* positional arguments: files, or what to bench */
   const char *word[CONFIG_MOST_WORDS];
 
-  const char *config, *output;
+  const char *config, *recipe, *output;
   bool force, json, quiet, graphs;
   int64_t seed, threads;
   const char *device, *comm;
@@ -80,8 +83,8 @@ struct config {
   const char *rows, *dim;
   int64_t repeat;
 
-  uint64_t given_low, given_high; /* bit i: option i of the table was given (see config_given)          */
-  void *storage;                  /* owned text of a config file; freed by config_destroy              */
+  uint64_t given[CONFIG_GIVEN_WORDS]; /* bit i: option i of the table was given (see config_given)      */
+  void *storage;                      /* owned texts of files; freed by config_destroy                  */
 };
 
 /* Fill `config` from the defaults, --config and the arguments.  ERR_ARGUMENT for anything it does not understand,

@@ -1,5 +1,6 @@
 /* conr: parse, join the job if the command is one for several ranks, run, report. */
 #include "launch/commands.h"
+#include "launch/recipes.h"
 #include "launch/signals.h"
 #include "launch/train.h"
 
@@ -8,7 +9,7 @@
 #include <string.h>
 
 static bool is_alone(const struct config *config) {
-  return config->command == COMMAND_EXPORT || config->command == COMMAND_INFO ||
+  return config->command == COMMAND_EXPORT || config->command == COMMAND_INFO || config->command == COMMAND_RECIPES ||
          (config->command == COMMAND_IMPORT && !import_is_of_images(config));
 }
 
@@ -18,7 +19,9 @@ static int run_alone(const struct config *config) {
     return EXIT_DONE;
   enum status status = config->command == COMMAND_IMPORT   ? command_import(config)
                        : config->command == COMMAND_EXPORT ? command_export(config)
-                                                           : command_info(config);
+                       : config->command == COMMAND_RECIPES
+                           ? recipes_list(config->words ? config->word[0] : NULL, stdout)
+                           : command_info(config);
   if (status == STATUS_OK)
     return EXIT_DONE;
   fprintf(stderr, "conr: %s\n", status_message());

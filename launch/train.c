@@ -285,6 +285,8 @@ static enum status write_config_used(const struct trainer *trainer, const char *
   fprintf(file, "# device %s, gradients and features by %s\n", device_facts(trainer->session->device)->name,
           comm_transport(trainer->session->data));
   fprintf(file, "# data %s, hash %016" PRIx64 "\n", trainer->config.word[0], dataset_hash(trainer->dataset));
+  if (trainer->config.recipe != NULL)
+    fprintf(file, "# recipe %s\n", trainer->config.recipe);
   config_write(&trainer->config, file);
   REQUIRE(fclose(file) == 0, ERR_FILE, "cannot write %s: the disk may be full", path);
   return STATUS_OK;

@@ -92,12 +92,13 @@ Test(config, every_option_stands_in_the_help_of_its_command_and_is_understood) {
       cr_assert(strstr(help, with_value) != NULL || strstr(help, flag) != NULL, "--%s is not in the help of conr %s",
                 name, commands[c].name);
     }
-    /* Orders for one invocation are not written: --help, --config, --force, --resume. */
+    /* Orders for one invocation are not written: --help, --config, --recipe, --force, --resume. */
     int in_help = 0, orders = 0;
     for (const char *at = help; (at = strstr(at, "\n  --")) != NULL; at++) {
       in_help++;
       orders += strncmp(at + 5, "help ", 5) == 0 || strncmp(at + 5, "config ", 7) == 0 ||
-                strncmp(at + 5, "force ", 6) == 0 || strncmp(at + 5, "resume ", 7) == 0;
+                strncmp(at + 5, "recipe ", 7) == 0 || strncmp(at + 5, "force ", 6) == 0 ||
+                strncmp(at + 5, "resume ", 7) == 0;
     }
     cr_assert(eq(int, in_help, options + orders), "conr %s", commands[c].name);
     cr_assert(ge(int, orders, 1), "conr %s", commands[c].name);
@@ -132,7 +133,8 @@ static const char every_option[] =
     "--conr-path dense --views 3 --noise 0.3 --mask 0.1 --shuffle none --batch 17 --epochs 19 --optimiser sgd "
     "--lr 0.0123456789012345678 --momentum 0.8 --beta1 0.7 --beta2 0.6 --epsilon 1e-7 --weight-decay 0.001 "
     "--clip 2.5 --schedule step --milestones 3,5 --lr-factor 0.3 --warmup 11 --resume --select mse --patience 4 "
-    "--log-steps 2 --checkpoint-steps 3 --bucket-mb 0.01 --seed 9007199254740991 --threads 2 --graphs --quiet --model cnn "
+    "--log-steps 2 --checkpoint-steps 3 --bucket-mb 0.01 --seed 9007199254740991 --threads 2 --graphs --quiet --model "
+    "cnn "
     "--size 32x48 --normalise imagenet --batch-norm rank --augment strong --pad 5 --flip 0.25 --full-decode "
     "--cache off --workers 3 --micro-batch 6 --device cuda --comm mpi";
 
