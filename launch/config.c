@@ -24,7 +24,7 @@ struct option_row {
 };
 
 #define IMPORT COMMAND_IMPORT
-#define TRAIN COMMAND_TRAIN
+#define TRAIN (COMMAND_TRAIN | COMMAND_COMPARE)
 #define EVAL (COMMAND_EVAL | COMMAND_PREDICT)
 #define BENCH COMMAND_BENCH
 #define EXPORT COMMAND_EXPORT
@@ -110,7 +110,7 @@ static const struct option_row table[] = {
   REALNUM("lr-factor", lr_factor, TRAIN, "0.1", 0, 1, "step: the multiplier; cosine: the last rate as a share of the first"),
   INTEGER("warmup", warmup, TRAIN, "0", 0, 1000000000000, "steps of linear warm-up"),
 
-  FLAG("resume", resume, TRAIN, "go on from the run folder's last checkpoint (start afresh if it has none)"),
+  FLAG("resume", resume, COMMAND_TRAIN, "go on from the run folder's last checkpoint (start afresh if it has none)"),
   CHOICE("select", select, TRAIN, "auto", "auto|mae|mse", "validation figure that chooses the best checkpoint; auto: mse with --loss mse, else mae"),
   INTEGER("patience", patience, TRAIN, "0", 0, 1000000000, "stop after so many epochs without a better validation figure; 0 = never"),
   INTEGER("log-steps", log_steps, TRAIN, "0", 0, 1000000000, "write every Nth step to metrics.jsonl; 0 = epochs only"),
@@ -119,9 +119,14 @@ static const struct option_row table[] = {
 
   CHOICE("part", part, EVAL, "test", "train|val|test", "split to use"),
   CHOICE("checkpoint", checkpoint, EVAL | EXPORT, "best", "best|last", "which one of a run folder"),
-  INTEGER("many", many, COMMAND_EVAL, "100", 0, 1000000000, "labels with more training samples than this are many-shot"),
-  INTEGER("few", few, COMMAND_EVAL, "20", 0, 1000000000, "labels with fewer training samples than this are few-shot"),
-  REALNUM("bin-width", bin_width, COMMAND_EVAL, "1", 1e-12, 1e12, "width of a label bin, in label units"),
+  INTEGER("many", many, COMMAND_EVAL | COMMAND_COMPARE, "100", 0, 1000000000, "labels with more training samples than this are many-shot"),
+  INTEGER("few", few, COMMAND_EVAL | COMMAND_COMPARE, "20", 0, 1000000000, "labels with fewer training samples than this are few-shot"),
+  REALNUM("bin-width", bin_width, COMMAND_EVAL | COMMAND_COMPARE, "1", 1e-12, 1e12, "width of a label bin, in label units"),
+
+  TEXT("methods", methods, COMMAND_COMPARE, "l1", "A,B+C,..", "what to compare: methods of the recipe, joined by +; the first is what the others are measured by"),
+  TEXT("with", with, COMMAND_COMPARE, NULL, "NAME", "train each of them also with this method, such as conr"),
+  INTEGER("seeds", seeds, COMMAND_COMPARE, "3", 1, 1000, "runs of each: seeds --seed, --seed + 1 ..."),
+  TEXT("share", share, COMMAND_COMPARE, NULL, "K/N", "train every Nth run alone, beginning with the Kth (1 to N), as one of N jobs; the same command without it makes the table"),
 
   TEXT("rows", rows, BENCH, NULL, "N,N,..", "global batch rows (default 512,1024,2048,4096,8192,16384)"),
   TEXT("dim", dim, BENCH, NULL, "D,D,..", "feature widths (default 128,512,2048)"),
@@ -132,7 +137,7 @@ static const struct option_row table[] = {
   CHOICE("device", device, TRAIN | EVAL | BENCH, "auto", "auto|cpu|cuda", "where networks are computed; auto: one GPU a rank if every rank has one"),
   CHOICE("comm", comm, TRAIN | EVAL | BENCH, "auto", "auto|nccl|mpi", "how GPUs talk; auto: NCCL if every rank has a GPU of its own, else MPI through host memory"),
   FLAG("graphs", graphs, TRAIN | BENCH, "on a GPU: launch the passes of a network that come again as CUDA graphs (same bits)"),
-  FLAG("json", json, COMMAND_EVAL | COMMAND_INFO | BENCH, "print JSON on standard output instead of text"),
+  FLAG("json", json, COMMAND_EVAL | COMMAND_INFO | COMMAND_COMPARE | BENCH, "print JSON on standard output instead of text"),
   FLAG("quiet", quiet, IMPORT | TRAIN | EVAL | EXPORT, "errors only"),
 };
 /* clang-format on */
@@ -155,6 +160,8 @@ static const struct command_row commands[] = {
     {COMMAND_EVAL, "eval", "RUN DATA.h5", 2, 2, "all / many / median / few tables of a run or checkpoint"},
     {COMMAND_PREDICT, "predict", "RUN DATA.h5", 2, 2, "write predictions as CSV or HDF5"},
     {COMMAND_EXPORT, "export", "RUN", 1, 1, "write a model's parameters as safetensors, for PyTorch and others"},
+    {COMMAND_COMPARE, "compare", "DATA.h5", 1, 1,
+     "train several methods with several seeds, and compare their errors by groups of labels"},
     {COMMAND_RECIPES, "recipes", "[NAME]", 0, 1, "published settings for --recipe: all, or those of one benchmark"},
     {COMMAND_INFO, "info", "", 0, 0, "what was built, and what was found on this machine"},
     {COMMAND_BENCH, "bench", "loss|step|loader|comm [DATA.h5]", 1, 2, "figures with their ceiling beside them"},
@@ -372,7 +379,8 @@ enum status config_parse(int argc, char **argv, struct config *config) {
   if (config->help)
     return STATUS_OK;
   TRY(take_words(argc, argv, config));
-  return config_read_files(config);
+  /* Of a comparison each run reads them for itself, with the methods that it is about. */
+  return config->command == COMMAND_COMPARE ? STATUS_OK : config_read_files(config);
 }
 
 enum status config_integers(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,

@@ -25,7 +25,8 @@ enum command {
   COMMAND_INFO = 16,
   COMMAND_BENCH = 32,
   COMMAND_EXPORT = 64,
-  COMMAND_RECIPES = 128
+  COMMAND_RECIPES = 128,
+  COMMAND_COMPARE = 256
 };
 
 #define CONFIG_MOST_WORDS 4
@@ -79,9 +80,15 @@ struct config {
   int64_t many, few;
   double bin_width;
 
+  /* compare */
+  const char *methods, *with, *share;
+  int64_t seeds;
+
   /* bench */
   const char *rows, *dim;
   int64_t repeat;
+
+  bool one_of_many; /* a run of a comparison: options are for all of them, and some have no use for some */
 
   uint64_t given[CONFIG_GIVEN_WORDS]; /* bit i: option i of the table was given (see config_given)      */
   void *storage;                      /* owned texts of files; freed by config_destroy                  */
@@ -91,6 +98,10 @@ struct config {
  * with the nearest name. */
 enum status config_parse(int argc, char **argv, struct config *config);
 void config_destroy(struct config *config);
+
+/* The options of one run of `conr compare`: those of the comparison, with what the recipe's methods say where it does
+ * not.  To be destroyed like the other. */
+enum status config_for_run(const struct config *comparison, const char *recipe, struct config *out);
 
 /* Was the option given on the command line, or in the config file with another value than its default? */
 bool config_given(const struct config *config, const char *name);

@@ -142,3 +142,12 @@ enum status config_read_files(struct config *config) {
   struct file_context context = {.config = config, .command_line = &command_line};
   return config->config != NULL ? read_lines(&context, "config file", config->config) : STATUS_OK;
 }
+
+enum status config_for_run(const struct config *comparison, const char *recipe, struct config *out) {
+  *out = *comparison;
+  out->command = COMMAND_TRAIN;
+  out->recipe = recipe;
+  out->storage = NULL;
+  out->one_of_many = true;
+  return config_read_files(out);
+}

@@ -1,4 +1,5 @@
 /* conr eval and conr predict: a checkpoint's network over a split of a data file. */
+#include "launch/evaluate.h"
 #include "dist/memory.h"
 #include "io/predictions.h"
 #include "launch/commands.h"
@@ -14,6 +15,7 @@
 /* A model that was loaded, and the data it is to see. */
 struct evaluation {
   struct session *session; /* borrowed */
+  struct comm *shared;     /* what ranks of a host share of the data lives as long as it */
   struct dataset *dataset;
   const struct ops *ops;
   struct net *net;
@@ -141,7 +143,7 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
                                .std = evaluation->standardise ? evaluation->standardise + evaluation->header.inputs
                                                               : NULL};
   bool images = model_is_for_images(&description);
-  TRY(dataset_open_as(config->word[1], evaluation->session->comm, dtype, images ? NULL : &as, &evaluation->dataset));
+  TRY(dataset_open_as(config->word[1], evaluation->shared, dtype, images ? NULL : &as, &evaluation->dataset));
   REQUIRE((dataset_kind(evaluation->dataset) == DATASET_IMAGES) == images, ERR_ARGUMENT,
           "the model was trained on %s, but %s holds %s", images ? "images" : "a table", config->word[1],
           images ? "a table" : "images");
@@ -158,6 +160,7 @@ static void close_evaluation(struct evaluation *evaluation) {
   inference_destroy(&evaluation->inference);
   net_destroy(&evaluation->net);
   dataset_close(&evaluation->dataset);
+  comm_destroy(&evaluation->shared);
   memory_free((void **)&evaluation->standardise);
   memory_free((void **)&evaluation->feature_names);
   memory_free((void **)&evaluation->target_names);
@@ -172,6 +175,7 @@ static enum status run_evaluation(struct session *session, const struct config *
   enum status status;
   TRY_GOTO(comm_agree(comm, root ? open_checkpoint(evaluation, config, &opened) : STATUS_OK), out);
   TRY_GOTO(share_header(evaluation, &opened), out);
+  TRY_GOTO(comm_create(session->mpi, &evaluation->shared), out);
   TRY_GOTO(comm_agree(comm, open_model_and_data(evaluation, config)), out);
   struct parameters own = net_parameters(evaluation->net), buffers = net_buffers(evaluation->net);
   status = root ? checkpoint_restore(&opened, own, buffers, NULL, evaluation->ops->parameter_dtype) : STATUS_OK;
@@ -242,17 +246,19 @@ static enum status check_groups(const struct config *config) {
   return STATUS_OK;
 }
 
-enum status command_eval(struct session *session, const struct config *config) {
+enum status evaluate(struct session *session, const struct config *config, struct metrics_table *table) {
   struct evaluation evaluation;
-  struct metrics_table table;
   TRY(comm_agree(session->comm, check_groups(config)));
   TRY(run_evaluation(session, config, &evaluation));
-  enum status status = compute_table(&evaluation, config, &table);
-  if (status == STATUS_OK && comm_rank(session->comm) == 0)
-    status = print_table(&table, config->json);
-  status = comm_agree(session->comm, status);
+  enum status status = comm_agree(session->comm, compute_table(&evaluation, config, table));
   close_evaluation(&evaluation);
   return status;
+}
+
+enum status command_eval(struct session *session, const struct config *config) {
+  struct metrics_table table;
+  TRY(evaluate(session, config, &table));
+  return comm_agree(session->comm, comm_rank(session->comm) == 0 ? print_table(&table, config->json) : STATUS_OK);
 }
 
 /* ---- conr predict -------------------------------------------------------------------------- */

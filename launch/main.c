@@ -44,6 +44,9 @@ static enum status run_command(struct session *session, const struct config *con
     status = train(session, config, NULL, &result);
     *stopped = result.stopped;
     break;
+  case COMMAND_COMPARE:
+    status = command_compare(session, config, stopped);
+    break;
   case COMMAND_EVAL:
     status = command_eval(session, config);
     break;
@@ -63,7 +66,7 @@ static int run_ranks(int *argc, char ***argv, const struct config *config, enum 
   struct session session;
   int provided, code = EXIT_FAILED;
   bool stopped = false;
-  if (config->command == COMMAND_TRAIN || config->command == COMMAND_IMPORT)
+  if (config->command == COMMAND_TRAIN || config->command == COMMAND_IMPORT || config->command == COMMAND_COMPARE)
     signals_block();
   /* The loader's thread makes no MPI call. */
   if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {

@@ -12,7 +12,7 @@
 
 /* Error when an option was given that nothing will read. */
 static enum status refuse_unread(const struct config *config, bool read, const char *option, const char *needs) {
-  REQUIRE(read || !config_given(config, option), ERR_ARGUMENT,
+  REQUIRE(read || config->one_of_many || !config_given(config, option), ERR_ARGUMENT,
           "--%s has no effect without %s; drop one or add the other", option, needs);
   return STATUS_OK;
 }
@@ -149,7 +149,7 @@ static enum status describe_model(struct trainer *trainer) {
 static enum status open_data(struct trainer *trainer) {
   struct config *config = &trainer->config;
   enum dtype dtype = strcmp(config->precision, "f64") == 0 ? F64 : F32;
-  TRY(dataset_open(config->word[0], trainer->session->comm, dtype, &trainer->dataset));
+  TRY(dataset_open(config->word[0], trainer->shared, dtype, &trainer->dataset));
   TRY(dataset_require_split(trainer->dataset, SPLIT_TRAIN, "training"));
   TRY(dataset_require_varied_targets(trainer->dataset));
   bool images = dataset_kind(trainer->dataset) == DATASET_IMAGES;
@@ -177,8 +177,8 @@ static enum status build_cache(struct trainer *trainer) {
   struct loader_options options = loader_options_of(trainer, true);
   if (dataset_kind(trainer->dataset) != DATASET_IMAGES)
     return STATUS_OK;
-  return image_cache_create(trainer->dataset, trainer->session->comm, &options.transform, trainer->config.full_decode,
-                            mode, &trainer->cache);
+  return image_cache_create(trainer->dataset, trainer->shared, &options.transform, trainer->config.full_decode, mode,
+                            &trainer->cache);
 }
 
 static enum status build_loader(struct trainer *trainer) {
@@ -300,6 +300,7 @@ enum status trainer_create(struct session *session, const struct config *config,
   trainer->session = session;
   trainer->config = *config;
   TRY_GOTO(comm_agree(session->comm, check_options(trainer)), failed);
+  TRY_GOTO(comm_create(session->mpi, &trainer->shared), failed);
   TRY_GOTO(comm_agree(session->comm, open_data(trainer)), failed);
   TRY_GOTO(comm_agree(session->comm, build_cache(trainer)), failed);
   TRY_GOTO(comm_agree(session->comm, build(trainer)), failed);
@@ -331,6 +332,7 @@ void trainer_destroy(struct trainer **trainer) {
   loader_destroy(&own->loader);
   image_cache_destroy(&own->cache);
   dataset_close(&own->dataset);
+  comm_destroy(&own->shared);
   memory_free((void **)&own->feature_names);
   memory_free((void **)&own->target_names);
   memory_free((void **)&own->options_text);

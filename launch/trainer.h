@@ -29,6 +29,7 @@ struct trainer {
   char hidden[512];               /* "64,64", as the checkpoint stores it */
   struct model_description model; /* texts are the config's, or `hidden`  */
 
+  struct comm *shared; /* owned: what ranks of a host share of the data lives as long as it */
   struct dataset *dataset;
   struct sampler sampler;
   struct image_cache *cache; /* NULL = none */

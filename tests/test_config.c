@@ -65,10 +65,10 @@ static char *written(const struct config *config) {
 static const struct {
   enum command command;
   const char *name, *words;
-} commands[] = {{COMMAND_IMPORT, "import", "t.csv"}, {COMMAND_TRAIN, "train", "t.h5"},
-                {COMMAND_EVAL, "eval", "run t.h5"},  {COMMAND_PREDICT, "predict", "run t.h5"},
-                {COMMAND_EXPORT, "export", "run"},   {COMMAND_INFO, "info", ""},
-                {COMMAND_BENCH, "bench", "loss"}};
+} commands[] = {
+    {COMMAND_IMPORT, "import", "t.csv"},      {COMMAND_TRAIN, "train", "t.h5"},  {COMMAND_EVAL, "eval", "run t.h5"},
+    {COMMAND_PREDICT, "predict", "run t.h5"}, {COMMAND_EXPORT, "export", "run"}, {COMMAND_INFO, "info", ""},
+    {COMMAND_COMPARE, "compare", "t.h5"},     {COMMAND_RECIPES, "recipes", ""},  {COMMAND_BENCH, "bench", "loss"}};
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 /* ---- one table, many faces ------------------------------------------------------------------ */
@@ -80,7 +80,7 @@ Test(config, every_option_stands_in_the_help_of_its_command_and_is_understood) {
     parsed(commands[c].command == COMMAND_INFO ? "info" : "bench loss", &config); /* any; the command is set below */
     config.command = commands[c].command;
     config.output = config.init = config.target = config.weight_column = config.split_column = config.drop = "x";
-    config.images = config.path_column = "x";
+    config.images = config.path_column = config.with = config.share = "x";
     config.rows = config.dim = "2";
     char *help = help_of(commands[c].command), *text = written(&config), *rest = NULL;
     int options = 0;
