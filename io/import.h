@@ -18,12 +18,14 @@
  *             applied when they are read; a constant column gets std 1.  One-hot columns get mean 0 and std 1: they
  *             are not standardised.  Columns of numbers 0 and 1 are.
  * Split       From a column (train; val, validation, valid, dev; test; or 0, 1, 2; in any case), or drawn: a function
- *             of (seed, row) with exact, rounded counts. */
+ *             of (seed, row) with exact, rounded counts; or by a stress protocol (protocol.h), which may write a row
+ *             several times, or not at all. */
 #ifndef CONR_IO_IMPORT_H
 #define CONR_IO_IMPORT_H
 
 #include "dist/status.h"
 #include "io/dataset.h"
+#include "io/protocol.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,7 +45,8 @@ struct import_csv_options {
   const char *split;   /* column of splits, NULL = drawn by `fractions` and `seed`  */
   double fractions[3]; /* train, validation, test; sum 1                            */
   uint64_t seed;
-  const char *const *drops; /* [drop_count] columns to leave out */
+  struct protocol_options protocol; /* not PROTOCOL_NONE: the split is drawn so, whatever `split` says */
+  const char *const *drops;         /* [drop_count] columns to leave out */
   size_t drop_count;
   enum missing_policy missing;
   bool force; /* replace an existing output */
@@ -68,6 +71,7 @@ struct import_report {
   char *output_path;
   int64_t rows, rows_dropped; /* written; left out for a missing value */
   int64_t split_rows[SPLIT_COUNT];
+  struct protocol_report protocol; /* all 0 without one */
   int features, numeric_columns, nominal_columns;
   int64_t values_filled; /* missing inputs replaced by a mean or the category "missing" */
   int constant_features; /* without spread in the training rows */

@@ -142,6 +142,8 @@ enum status import_check_all(struct import *import) {
   if (status == STATUS_OK)
     status = leave_out_broken(import);
   if (status == STATUS_OK)
+    status = import_apply_protocol(import);
+  if (status == STATUS_OK)
     status = import_rows_settle(import->rows, import->options);
   return import_agree(import, status);
 }

@@ -31,10 +31,14 @@ struct import {
   struct random_key split_key;
   int64_t split_end[2]; /* drawn splits: positions below the first are training, below the second validation */
   int64_t row;          /* kept rows so far in this pass */
+  int64_t source_rows;  /* kept rows of the file         */
+  double *labels;       /* [source_rows], with a protocol: the first target */
+  uint16_t *copies;     /* [source_rows, SPLIT_COUNT] likewise              */
   int pass, passes;
   struct moments moments; /* of the training rows */
   /* The block being filled, [block_rows, ...]. */
   int64_t block_rows, block_first, block_filled;
+  int times[SPLIT_COUNT]; /* how often the encoded row is to be written */
   float *inputs;
   double *targets, *weights;
   uint8_t *split;
@@ -53,7 +57,7 @@ static enum status check_options(const struct import_csv_options *options) {
             "input and output are both %s; give another name for the output", options->csv_path);
   REQUIRE(!exists || options->force || S_ISDIR(output.st_mode), ERR_ARGUMENT,
           "%s exists already; use --force to replace it", options->output_path);
-  if (options->split != NULL)
+  if (options->split != NULL || options->protocol.kind != PROTOCOL_NONE)
     return STATUS_OK;
   const double *f = options->fractions;
   for (int i = 0; i < SPLIT_COUNT; i++)
@@ -132,9 +136,9 @@ static int drawn_split(const struct import *import) {
 
 static enum status scan(struct import *import) {
   struct import_report *report = import->report;
-  import->passes = import->options->missing == MISSING_MEAN ? 3 : 2;
+  import->passes = 2 + (import->options->missing == MISSING_MEAN) + (import->options->protocol.kind != PROTOCOL_NONE);
   TRY(each_row(import, scan_row, &report->rows_dropped));
-  report->rows = import->row;
+  report->rows = import->source_rows = import->row;
   REQUIRE(report->rows + report->rows_dropped > 0, ERR_FORMAT, "%s has a header line and no rows",
           import->options->csv_path);
   REQUIRE(report->rows > 0, ERR_FORMAT,
@@ -186,21 +190,28 @@ static enum status file_changed(const struct import *import) {
   return fail(ERR_FILE, "%s changed while it was being read; import it again", import->options->csv_path);
 }
 
-/* Encode a row at the next place of the block, and count it if it is for training. */
+/* How often the row at hand is written for a split. */
+static int copies_of(const struct import *import, const struct sample *sample, int split) {
+  if (import->copies != NULL)
+    return import->copies[import->row * SPLIT_COUNT + split];
+  return split == (sample->split >= 0 ? sample->split : drawn_split(import));
+}
+
+/* Encode a row at the next place of the block, and count it as often as it is for training. */
 static enum status encode_row(struct import *import, const struct csv_row *row, bool *kept) {
-  int64_t at = import->block_filled;
+  int64_t at = import->block_filled; /* there is room: a full block is written at once */
   size_t features = (size_t)import->columns->features, targets = import->options->target_count;
   struct sample sample = {.features = import->inputs + (size_t)at * features,
                           .targets = import->targets + (size_t)at * targets};
   TRY(columns_encode(import->columns, row, &sample, kept));
   if (!*kept)
     return STATUS_OK;
-  if (import->row >= import->report->rows)
+  if (import->row >= import->source_rows)
     return file_changed(import);
-  int split = sample.split >= 0 ? sample.split : drawn_split(import);
-  import->split[at] = (uint8_t)split;
   import->weights[at] = sample.weight;
-  if (split == SPLIT_TRAIN)
+  for (int split = 0; split < SPLIT_COUNT; split++)
+    import->times[split] = copies_of(import, &sample, split);
+  for (int i = 0; i < import->times[SPLIT_TRAIN]; i++)
     moments_add(&import->moments, sample.features, import->columns->features);
   return STATUS_OK;
 }
@@ -223,6 +234,35 @@ static enum status fill_means(struct import *import) {
   return moments_alloc(&import->moments, columns->features);
 }
 
+/* --- protocols ------------------------------------------------------------------------------------------------ */
+
+static enum status keep_label(struct import *import, const struct csv_row *row, bool *kept) {
+  TRY(encode_row(import, row, kept));
+  if (*kept)
+    import->labels[import->row] = import->targets[0];
+  return STATUS_OK;
+}
+
+static enum status draw_protocol(struct import *import) {
+  struct import_report *report = import->report;
+  size_t rows = (size_t)import->source_rows;
+  uint16_t *copies = NULL;
+  int64_t dropped;
+  if (import->options->protocol.kind == PROTOCOL_NONE)
+    return STATUS_OK;
+  TRY(memory_alloc(rows * sizeof *import->labels, (void **)&import->labels));
+  TRY(each_row(import, keep_label, &dropped));
+  TRY(memory_alloc_zero(rows * SPLIT_COUNT * sizeof *copies, (void **)&copies));
+  import->copies = copies;
+  TRY(protocol_draw(&import->options->protocol, import->source_rows, import->labels, copies, &report->protocol));
+  report->rows =
+      report->protocol.rows[SPLIT_TRAIN] + report->protocol.rows[SPLIT_VAL] + report->protocol.rows[SPLIT_TEST];
+  moments_free(&import->moments);
+  return moments_alloc(&import->moments, import->columns->features);
+}
+
+/* --- writing -------------------------------------------------------------------------------------------------- */
+
 static enum status flush_block(struct import *import) {
   int64_t first = import->block_first, rows = import->block_filled;
   TRY(h5_dataset_write(&import->input_set, first, rows, ARRAY_F32, import->inputs));
@@ -235,13 +275,29 @@ static enum status flush_block(struct import *import) {
   return STATUS_OK;
 }
 
-static enum status write_row(struct import *import, const struct csv_row *row, bool *kept) {
-  TRY(encode_row(import, row, kept));
-  if (!*kept)
-    return STATUS_OK;
-  import->report->split_rows[import->split[import->block_filled]]++;
-  import->block_filled++;
+/* The row that was encoded at `from`, which may be the next place, becomes one of the file. */
+static enum status put_row(struct import *import, int64_t from, int split) {
+  size_t features = (size_t)import->columns->features, targets = import->options->target_count;
+  int64_t at = import->block_filled++;
+  if (at != from) {
+    memcpy(import->inputs + (size_t)at * features, import->inputs + (size_t)from * features,
+           features * sizeof *import->inputs);
+    memcpy(import->targets + (size_t)at * targets, import->targets + (size_t)from * targets,
+           targets * sizeof *import->targets);
+    import->weights[at] = import->weights[from];
+  }
+  import->split[at] = (uint8_t)split;
+  import->report->split_rows[split]++;
   return import->block_filled == import->block_rows ? flush_block(import) : STATUS_OK;
+}
+
+static enum status write_row(struct import *import, const struct csv_row *row, bool *kept) {
+  int64_t from = import->block_filled;
+  TRY(encode_row(import, row, kept));
+  for (int split = 0; split < SPLIT_COUNT && *kept; split++)
+    for (int i = 0; i < import->times[split]; i++)
+      TRY(put_row(import, from, split));
+  return STATUS_OK;
 }
 
 static enum status create_datasets(struct import *import) {
@@ -320,7 +376,7 @@ static enum status write_rows(struct import *import) {
   TRY(create_datasets(import));
   TRY(each_row(import, write_row, &dropped));
   TRY(flush_block(import));
-  if (import->row != import->report->rows)
+  if (import->row != import->source_rows)
     return file_changed(import);
   REQUIRE(import->report->split_rows[SPLIT_TRAIN] > 0, ERR_FORMAT,
           "none of the %lld rows of %s is for training; check the split", (long long)import->report->rows,
@@ -353,6 +409,7 @@ static void count_columns(const struct import *import) {
 static enum status run(struct import *import, const struct durable *durable) {
   TRY(scan(import));
   TRY(block_alloc(import));
+  TRY(draw_protocol(import));
   if (columns_need_means(import->columns))
     TRY(fill_means(import));
   import->pass = import->passes - 1;
@@ -372,6 +429,8 @@ static enum status run(struct import *import, const struct durable *durable) {
 
 static void import_free(struct import *import) {
   moments_free(&import->moments);
+  memory_free((void **)&import->copies);
+  memory_free((void **)&import->labels);
   memory_free((void **)&import->split);
   memory_free((void **)&import->weights);
   memory_free((void **)&import->targets);

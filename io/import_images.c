@@ -22,7 +22,7 @@ static enum status check_options(const struct import_images_options *options) {
           "%s exists already; use --force to replace it", options->output_path);
   TRY(durable_name(options->output_path, &names));
   const double *f = options->fractions;
-  if (options->images_folder == NULL || options->split != NULL)
+  if (options->images_folder == NULL || options->split != NULL || options->protocol.kind != PROTOCOL_NONE)
     return STATUS_OK;
   for (int i = 0; i < SPLIT_COUNT; i++)
     REQUIRE(isfinite(f[i]) && f[i] >= 0, ERR_ARGUMENT, "the %s fraction %g must be at least 0", split_name(i), f[i]);
@@ -79,6 +79,8 @@ static enum status identify(const struct import *import, char *out, size_t bytes
           options->width, options->quality);
   for (size_t i = 0; i < options->target_count; i++)
     fprintf(stream, "%s\n", options->targets[i]);
+  fprintf(stream, "%d %.17g %llu\n", (int)options->protocol.kind, options->protocol.bin_width,
+          (unsigned long long)options->protocol.seed);
   fprintf(stream, "%s\n%s\n%s\n%d %.17g %.17g %.17g %llu\n", options->path != NULL ? options->path : "",
           options->weight != NULL ? options->weight : "", options->split != NULL ? options->split : "",
           options->draw_split, options->fractions[0], options->fractions[1], options->fractions[2],

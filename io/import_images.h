@@ -47,9 +47,10 @@ struct import_images_options {
   const char *path;    /* column of paths, NULL = the only one there is                       */
   const char *weight;  /* column of sample weights, NULL = none                               */
   const char *split;   /* column of splits, NULL = "split" if there is one and !draw_split    */
-  bool draw_split;     /* by fractions and seed, also when there is a column "split"          */
+  bool draw_split;     /* by fractions and seed, or the protocol, also with a column "split"  */
   double fractions[3]; /* train, validation, test; sum 1                                      */
   uint64_t seed;
+  struct protocol_options protocol; /* not PROTOCOL_NONE: rows are drawn so (import.h)       */
 
   bool force;        /* replace an existing output */
   int threads;       /* of this rank; 0 counts as 1 */

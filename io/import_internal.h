@@ -66,6 +66,11 @@ enum status import_run_pass(struct import *import, struct import_pass *pass);
 /* Look at every image; then the rows and records are those that will be written.  Collective. */
 enum status import_check_all(struct import *import);
 
+/* ---- import_protocol.c ---- */
+
+/* With a protocol: draw by it, and multiply the rows and records accordingly.  Same value. */
+enum status import_apply_protocol(struct import *import);
+
 /* ---- import_write.c ---- */
 
 /* Write the file and put it in place.  Collective. */

@@ -406,6 +406,7 @@ void import_rows_destroy(struct import_rows **rows_pointer) {
   memory_free((void **)&rows->unused);
   memory_free((void **)&rows->number);
   memory_free((void **)&rows->path);
+  memory_free(&rows->path_texts);
   memory_free((void **)&rows->split);
   memory_free((void **)&rows->weights);
   memory_free((void **)&rows->targets);

@@ -21,6 +21,7 @@ struct import_rows {
   uint8_t *split;      /* [count] */
   bool draw_split;     /* `split` is still to be drawn */
   char **path;         /* [count]; NULL when the HDF5 file names none */
+  void *path_texts;    /* what they point into, when it is not the same block */
   int64_t *number;     /* [count] the line of the CSV file, or the row of the HDF5 file */
   char *unused;        /* columns without a purpose; NULL = none */
   char *source;        /* what the labels were made from */

@@ -51,6 +51,8 @@ static const struct option_row table[] = {
   TEXT("weight-column", weight_column, IMPORT, NULL, "NAME", "column of sample weights"),
   TEXT("split-column", split_column, IMPORT, NULL, "NAME", "column that says train, val or test (images: if not given, the one called split)"),
   TEXT("split", split, IMPORT, "0.7,0.15,0.15", "A,B,C", "random shares for train, val, test when there is no split column"),
+  CHOICE("protocol", protocol, IMPORT, "none", "none|extrapolation|interpolation|blind-spot", "draw the splits so that training lacks labels that the test has, as the 2026 review did; rows may stand in it several times"),
+  REALNUM("protocol-bin", protocol_bin, IMPORT, "1", 1e-12, 1e12, "width of its label bins, in label units; it thins out bins around 25, 50 and 80"),
   TEXT("drop", drop, IMPORT, NULL, "NAMES", "columns to leave out, separated by commas"),
   CHOICE("missing", missing, IMPORT, "error", "error|drop-row|mean", "what to do with an empty value"),
   TEXT("images", images, IMPORT, NULL, "DIR", "the rows are images: FILE.csv holds paths that start from DIR, and labels"),

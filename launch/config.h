@@ -48,6 +48,8 @@ struct config {
   const char *target, *weight_column, *split_column, *split, *drop, *missing;
   const char *images, *path_column, *layout, *on_error;
   int64_t quality;
+  const char *protocol;
+  double protocol_bin;
 
   /* train: model */
   const char *model, *hidden, *activation, *init, *precision, *size, *normalise, *batch_norm;

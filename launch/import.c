@@ -37,6 +37,15 @@ static void show_progress(void *context, double fraction, int64_t rows, double r
                rows_per_second);
 }
 
+static enum status parse_protocol(const struct config *config, struct protocol_options *out) {
+  *out = (struct protocol_options){.bin_width = config->protocol_bin, .seed = (uint64_t)config->seed};
+  return protocol_by_name(config->protocol, &out->kind);
+}
+
+static bool has_protocol(const struct config *config) {
+  return strcmp(config->protocol, "none") != 0;
+}
+
 static enum missing_policy policy_of(const char *name) {
   return strcmp(name, "drop-row") == 0 ? MISSING_DROP_ROW : strcmp(name, "mean") == 0 ? MISSING_MEAN : MISSING_ERROR;
 }
@@ -75,6 +84,10 @@ static enum status check_common(const struct config *config) {
   REQUIRE(config->output != NULL, ERR_ARGUMENT, "conr import wants a file to write: give -o DATA.h5");
   REQUIRE(config->split_column == NULL || !config_given(config, "split"), ERR_ARGUMENT,
           "--split-column and --split contradict each other; give one");
+  REQUIRE(!has_protocol(config) || !config_given(config, "split"), ERR_ARGUMENT,
+          "--split and --protocol contradict each other; give one");
+  REQUIRE(has_protocol(config) || !config_given(config, "protocol-bin"), ERR_ARGUMENT,
+          "--protocol-bin has no effect without --protocol; drop one or add the other");
   return STATUS_OK;
 }
 
@@ -125,6 +138,7 @@ static enum status import_table(const struct config *config, const struct name_l
                                        .progress_context = &log};
   struct import_report *report = NULL;
   TRY(parse_fractions(config->split, options.fractions));
+  TRY(parse_protocol(config, &options.protocol));
   enum status status = import_csv(&options, &report);
   if (log.live)
     log_progress(&log, true, status == STATUS_OK ? "importing: done" : "importing: failed");
@@ -165,7 +179,7 @@ static enum status check_images(const struct config *config) {
     REQUIRE(config_given(config, "layout"), ERR_ARGUMENT,
             "%s is an HDF5 file: give --layout encoded or --layout pixels to convert its images", config->word[0]);
     return REFUSE(config, "is for CSV files; an HDF5 file keeps its labels and splits", "target", "weight-column",
-                  "split-column", "split", "path-column", "drop", "missing", "seed");
+                  "split-column", "split", "protocol", "protocol-bin", "path-column", "drop", "missing", "seed");
   }
   REQUIRE(!is_hdf5(config->word[0]), ERR_ARGUMENT, "--images goes with a CSV file; %s is an HDF5 file",
           config->word[0]);
@@ -189,7 +203,7 @@ static enum status import_folder(struct session *session, const struct config *c
                                           .path = config->path_column,
                                           .weight = config->weight_column,
                                           .split = config->split_column,
-                                          .draw_split = config_given(config, "split"),
+                                          .draw_split = config_given(config, "split") || has_protocol(config),
                                           .seed = (uint64_t)config->seed,
                                           .force = config->force,
                                           .threads = session->threads,
@@ -199,6 +213,7 @@ static enum status import_folder(struct session *session, const struct config *c
   struct import_images_report *report = NULL;
   TRY(config_size(config->size, &height, &width));
   TRY(parse_fractions(config->split, options.fractions));
+  TRY(parse_protocol(config, &options.protocol));
   options.height = (int)height;
   options.width = (int)width;
   TRY(import_images(&options, &report));
