@@ -82,9 +82,9 @@ static enum status check_finite(const char *what, enum dtype dtype, int64_t rows
 }
 
 enum status metrics_bad_prediction(const struct metrics *metrics, int64_t at, double value) {
-  return fail(ERR_NUMERIC,
-              "the prediction of row %lld is %g (component %d); training diverged: lower the learning rate",
-              (long long)(at / metrics->targets), value, (int)(at % metrics->targets));
+  return fail(
+      ERR_NUMERIC, "the prediction of row %lld is %g (component %d); training diverged: lower the learning rate",
+      (long long)(at / metrics->targets), isnan(value) ? NAN : value /* not "-nan" */, (int)(at % metrics->targets));
 }
 
 /* ---- bins ---- */
