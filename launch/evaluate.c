@@ -20,6 +20,7 @@ struct evaluation {
   const struct ops *ops;
   struct net *net;
   struct inference *inference;
+  struct metrics *metrics; /* of conr eval */
   /* What every rank must know of the checkpoint, which rank 0 alone has read. */
   struct {
     int64_t inputs, outputs, height, width, standardised, feature_bytes, target_bytes;
@@ -158,6 +159,7 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
 
 static void close_evaluation(struct evaluation *evaluation) {
   inference_destroy(&evaluation->inference);
+  metrics_destroy(&evaluation->metrics);
   net_destroy(&evaluation->net);
   dataset_close(&evaluation->dataset);
   comm_destroy(&evaluation->shared);
@@ -183,8 +185,8 @@ static enum status run_evaluation(struct session *session, const struct config *
   TRY_GOTO(model_share(session->data, evaluation->net), out);
   struct loader_options options =
       loading_options(config, session->threads, evaluation->header.height, evaluation->header.width, false);
-  TRY_GOTO(inference_create(comm, evaluation->dataset, split_of(config->part), evaluation->net, config->batch, &options,
-                            &evaluation->inference),
+  TRY_GOTO(inference_create(comm, session->data, evaluation->dataset, split_of(config->part), evaluation->net,
+                            config->batch, &options, &evaluation->inference),
            out);
   status = inference_run(evaluation->inference);
 out:
@@ -206,10 +208,8 @@ static enum status training_labels(const struct dataset *dataset, double **out) 
   return STATUS_OK;
 }
 
-static enum status compute_table(const struct evaluation *evaluation, const struct config *config,
-                                 struct metrics_table *table) {
+static enum status prepare_metrics(struct evaluation *evaluation, const struct config *config) {
   struct metrics_options options = metrics_options_default();
-  struct metrics *metrics = NULL;
   double *labels = NULL;
   enum status status;
   options.bin_width = config->bin_width;
@@ -217,12 +217,10 @@ static enum status compute_table(const struct evaluation *evaluation, const stru
   options.few_under = config->few;
   TRY_GOTO(training_labels(evaluation->dataset, &labels), out);
   TRY_GOTO(metrics_create(&options, F64, dataset_split_rows(evaluation->dataset, SPLIT_TRAIN),
-                          dataset_targets(evaluation->dataset), labels, &metrics),
+                          dataset_targets(evaluation->dataset), labels, &evaluation->metrics),
            out);
-  status = metrics_compute(metrics, F64, evaluation->inference->rows, evaluation->inference->labels,
-                           evaluation->inference->predictions, table);
+  status = inference_measure(evaluation->inference, evaluation->metrics);
 out:
-  metrics_destroy(&metrics);
   memory_free((void **)&labels);
   return status;
 }
@@ -250,7 +248,9 @@ enum status evaluate(struct session *session, const struct config *config, struc
   struct evaluation evaluation;
   TRY(comm_agree(session->comm, check_groups(config)));
   TRY(run_evaluation(session, config, &evaluation));
-  enum status status = comm_agree(session->comm, compute_table(&evaluation, config, table));
+  enum status status = comm_agree(session->comm, prepare_metrics(&evaluation, config));
+  if (status == STATUS_OK)
+    status = inference_table(evaluation.inference, table);
   close_evaluation(&evaluation);
   return status;
 }
@@ -267,6 +267,7 @@ static enum status write_predictions(const struct evaluation *evaluation, const 
   const struct dataset *dataset = evaluation->dataset;
   int targets = dataset_targets(dataset);
   const char **names;
+  TRY(inference_fetch(evaluation->inference));
   TRY(memory_alloc((size_t)targets * sizeof *names, (void **)&names));
   for (int k = 0; k < targets; k++)
     names[k] = dataset_target_name(dataset, k);

@@ -1,31 +1,60 @@
 /* A sharded pass over a split. */
 #include "launch/inference.h"
 
+#include "dist/host_copy.h"
 #include "dist/memory.h"
 
 #include <math.h>
 #include <string.h>
 
-/* What batches need to go through the network and back. */
+static struct device *device_of(const struct inference *inference) {
+  return net_ops(inference->net)->device;
+}
+
+static enum dtype dtype_of(const struct inference *inference) {
+  return net_ops(inference->net)->parameter_dtype;
+}
+
+/* The bytes of a row of predictions. */
+static size_t row_bytes(const struct inference *inference) {
+  return (size_t)inference->targets * dtype_size(dtype_of(inference));
+}
+
+/* Element i of predictions of the net's type, in memory of the host. */
+static double element(const struct inference *inference, const void *predictions, int64_t i) {
+  return dtype_of(inference) == F32 ? (double)((const float *)predictions)[i] : ((const double *)predictions)[i];
+}
+
+static enum status allocate_predictions(struct inference *inference) {
+  return memory_alloc((size_t)(inference->rows * inference->targets) * sizeof(double),
+                      (void **)&inference->predictions);
+}
+
+/* What batches need to go through the network, and where the predictions are gathered. */
 static enum status prepare_passes(struct inference *inference) {
   const struct ops *ops = net_ops(inference->net);
   struct net_input input = net_input(inference->net);
-  size_t element = dtype_size(ops->parameter_dtype);
+  size_t size = dtype_size(ops->parameter_dtype);
   struct upload_sizes sizes = {.rows = sampler_most_rows(&inference->sampler),
-                               .input_bytes = (size_t)net_input_width(inference->net) * (input.pixels ? 1 : element),
-                               .target_bytes = (size_t)inference->targets * element,
-                               .weight_bytes = element};
+                               .input_bytes = (size_t)net_input_width(inference->net) * (input.pixels ? 1 : size),
+                               .target_bytes = (size_t)inference->targets * size,
+                               .weight_bytes = size};
   TRY(upload_create(ops->device, &sizes, &inference->upload));
-  return device_alloc_pinned(ops->device, (size_t)sizes.rows * sizes.target_bytes, &inference->batch_predictions);
+  if (ops->device == NULL)
+    return allocate_predictions(inference);
+  TRY(loss_ops_open(ops->device, &inference->losses));
+  return device_alloc(ops->device, (size_t)inference->rows * row_bytes(inference) + 1, &inference->there);
 }
 
-enum status inference_create(struct comm *comm, struct dataset *dataset, enum split split, struct net *net,
-                             int64_t batch, const struct loader_options *options, struct inference **out) {
+enum status inference_create(struct comm *comm, struct comm *data, struct dataset *dataset, enum split split,
+                             struct net *net, int64_t batch, const struct loader_options *options,
+                             struct inference **out) {
   *out = NULL;
   struct inference *inference = NULL;
   enum status status;
   TRY_GOTO(memory_alloc_zero(sizeof *inference, (void **)&inference), failed);
   inference->comm = comm;
+  inference->data = data;
   inference->dataset = dataset;
   inference->net = net;
   inference->split = split;
@@ -34,7 +63,6 @@ enum status inference_create(struct comm *comm, struct dataset *dataset, enum sp
   inference->sampler =
       (struct sampler){.rows = inference->rows, .batch = batch, .rank = comm_rank(comm), .size = comm_size(comm)};
   size_t values = (size_t)inference->rows * (size_t)inference->targets;
-  TRY_GOTO(memory_alloc(values * sizeof(double), (void **)&inference->predictions), failed);
   TRY_GOTO(memory_alloc(values * sizeof(double), (void **)&inference->labels), failed);
   TRY_GOTO(memory_alloc((size_t)comm_size(comm) * sizeof(int64_t), (void **)&inference->rows_of_rank), failed);
   TRY_GOTO(loader_create(dataset, split, &inference->sampler, options, &inference->loader), failed);
@@ -52,54 +80,100 @@ failed:
 }
 
 void inference_destroy(struct inference **inference) {
-  if (*inference == NULL)
+  struct inference *own = *inference;
+  if (own == NULL)
     return;
-  device_free_pinned(net_ops((*inference)->net)->device, &(*inference)->batch_predictions);
-  upload_destroy(&(*inference)->upload);
-  loader_destroy(&(*inference)->loader);
-  memory_free((void **)&(*inference)->rows_of_rank);
-  memory_free((void **)&(*inference)->labels);
-  memory_free((void **)&(*inference)->predictions);
+  if (own->metrics_there != NULL)
+    own->losses->metrics_destroy(&own->metrics_there);
+  device_free(device_of(own), &own->there);
+  upload_destroy(&own->upload);
+  loader_destroy(&own->loader);
+  memory_free((void **)&own->rows_of_rank);
+  memory_free((void **)&own->labels);
+  memory_free((void **)&own->predictions);
   memory_free((void **)inference);
 }
 
-/* One pass over this rank's part of a step; its predictions go to their place. */
-static enum status infer_batch(struct inference *inference, const struct batch *batch) {
-  const struct ops *ops = net_ops(inference->net);
-  struct pass pass = {.training = false, .views = 1};
-  struct batch there;
-  int64_t first = sampler_shard(&inference->sampler, batch->step).first * inference->targets;
-  int64_t count = batch->rows * inference->targets;
-  TRY(upload_take(inference->upload, batch, &there));
-  TRY(net_forward(inference->net, there.inputs, batch->rows, &pass));
-  TRY(device_copy(ops->device, inference->batch_predictions, net_predictions(inference->net),
-                  (size_t)count * dtype_size(ops->parameter_dtype)));
-  TRY(device_wait(ops->device)); /* the predictions are wanted */
-  for (int64_t i = 0; i < count; i++)
-    inference->predictions[first + i] = ops->parameter_dtype == F32
-                                            ? (double)((const float *)inference->batch_predictions)[i]
-                                            : ((const double *)inference->batch_predictions)[i];
+enum status inference_measure(struct inference *inference, const struct metrics *metrics) {
+  REQUIRE(inference->metrics == NULL, ERR_BUG, "an inference is to be measured in two ways");
+  if (inference->losses != NULL)
+    TRY(inference->losses->metrics_create(device_of(inference), metrics, inference->rows, inference->labels,
+                                          &inference->metrics_there));
+  inference->metrics = metrics;
   return STATUS_OK;
 }
 
+/* ---- passes -------------------------------------------------------------------------------- */
+
+/* This rank's predictions of a step go to their place among those of all rows. */
+static enum status place_predictions(struct inference *inference, int64_t first, int64_t rows) {
+  const void *from = net_predictions(inference->net);
+  if (inference->there != NULL)
+    return device_copy(device_of(inference), (char *)inference->there + (size_t)first * row_bytes(inference), from,
+                       (size_t)rows * row_bytes(inference));
+  for (int64_t i = 0; i < rows * inference->targets; i++)
+    inference->predictions[first * inference->targets + i] = element(inference, from, i);
+  return STATUS_OK;
+}
+
+/* Those of all ranks, which lie side by side. */
+static enum status gather_step(struct inference *inference, int64_t step) {
+  for (int rank = 0; rank < inference->sampler.size; rank++)
+    inference->rows_of_rank[rank] = sampler_shard_of(&inference->sampler, step, rank).rows;
+  int64_t first = sampler_shard_of(&inference->sampler, step, 0).first;
+  if (inference->there != NULL)
+    return comm_gather_rows(inference->data, NULL, inference->rows_of_rank, row_bytes(inference),
+                            (char *)inference->there + (size_t)first * row_bytes(inference));
+  return comm_gather_rows(inference->comm, NULL, inference->rows_of_rank, (size_t)inference->targets * sizeof(double),
+                          inference->predictions + first * inference->targets);
+}
+
+/* One pass over this rank's part of a step: queued, on a GPU. */
+static enum status infer_batch(struct inference *inference, const struct batch *batch) {
+  struct pass pass = {.training = false, .views = 1};
+  struct batch there;
+  TRY(upload_take(inference->upload, batch, &there));
+  TRY(net_forward(inference->net, there.inputs, batch->rows, &pass));
+  TRY(place_predictions(inference, sampler_shard(&inference->sampler, batch->step).first, batch->rows));
+  return gather_step(inference, batch->step);
+}
+
+/* *batch becomes the next one, NULL after the last: it is read, and sent ahead, while the device works on this one. */
+static enum status run_step(struct inference *inference, struct batch **batch) {
+  TRY(infer_batch(inference, *batch));
+  TRY(upload_release(inference->upload)); /* before the loader fills its memory with another batch */
+  TRY(loader_next(inference->loader, batch, NULL));
+  TRY(upload_ahead(inference->upload, *batch));
+  return comm_device_wait(inference->data); /* then the batch after that one may be sent */
+}
+
 enum status inference_run(struct inference *inference) {
-  int size = inference->sampler.size;
+  struct batch *batch;
   TRY(loader_start(inference->loader, 0, 0));
-  for (int64_t step = 0; step < sampler_steps(&inference->sampler); step++) {
-    struct batch *batch;
-    TRY(loader_next(inference->loader, &batch, NULL));
-    TRY(infer_batch(inference, batch));
-    for (int rank = 0; rank < size; rank++)
-      inference->rows_of_rank[rank] = sampler_shard_of(&inference->sampler, step, rank).rows;
-    int64_t first = sampler_shard_of(&inference->sampler, step, 0).first;
-    TRY(comm_gather_rows(inference->comm, NULL, inference->rows_of_rank, (size_t)inference->targets * sizeof(double),
-                         inference->predictions + first * inference->targets));
-  }
+  TRY(loader_next(inference->loader, &batch, NULL));
+  while (batch != NULL)
+    TRY(run_step(inference, &batch));
   loader_stop(inference->loader);
   return STATUS_OK;
 }
 
-void inference_errors(const struct inference *inference, double *mae, double *mse) {
+/* ---- figures ------------------------------------------------------------------------------- */
+
+static enum status compute_table(struct inference *inference, struct metrics_table *table) {
+  REQUIRE(inference->metrics != NULL, ERR_BUG, "nobody said how an inference is to be measured");
+  if (inference->losses != NULL)
+    return inference->losses->metrics_compute(inference->metrics_there, dtype_of(inference), inference->there, table);
+  return metrics_compute(inference->metrics, F64, inference->rows, inference->labels, inference->predictions, table);
+}
+
+enum status inference_table(struct inference *inference, struct metrics_table *table) {
+  TRY(comm_agree(inference->comm, compute_table(inference, table)));
+  /* Ranks may have GPUs of several kinds, whose logarithms differ in the last place. */
+  return comm_broadcast(inference->comm, table, sizeof *table, 0);
+}
+
+/* On the host: its table takes sorting that nobody asked for here. */
+static enum status errors_on_host(const struct inference *inference, double *mae, double *mse) {
   int64_t count = inference->rows * inference->targets;
   double absolute = 0, squared = 0;
   for (int64_t i = 0; i < count; i++) {
@@ -109,4 +183,34 @@ void inference_errors(const struct inference *inference, double *mae, double *ms
   }
   *mae = absolute / (double)count;
   *mse = squared / (double)count;
+  REQUIRE(isfinite(*mae) && isfinite(*mse), ERR_NUMERIC, "a prediction is not finite");
+  return STATUS_OK;
+}
+
+enum status inference_errors(struct inference *inference, double *mae, double *mse) {
+  struct metrics_table table;
+  if (inference->losses == NULL) /* the predictions are gathered: all ranks see the same */
+    return errors_on_host(inference, mae, mse);
+  TRY(inference_table(inference, &table));
+  *mae = table.row[METRICS_ALL].mae;
+  *mse = table.row[METRICS_ALL].mse;
+  return STATUS_OK;
+}
+
+enum status inference_fetch(struct inference *inference) {
+  struct host_copy copy = {0};
+  enum status status;
+  if (inference->there == NULL)
+    return STATUS_OK;
+  if (inference->predictions == NULL)
+    TRY(allocate_predictions(inference));
+  TRY_GOTO(
+      host_copy_create(device_of(inference), inference->there, (size_t)inference->rows * row_bytes(inference), &copy),
+      out);
+  TRY_GOTO(host_copy_fetch(&copy), out);
+  for (int64_t i = 0; i < inference->rows * inference->targets; i++)
+    inference->predictions[i] = element(inference, copy.data, i);
+out:
+  host_copy_destroy(&copy);
+  return status;
 }

@@ -397,14 +397,14 @@ static enum status validate(struct loop *loop, struct validation *figures) {
   if (trainer->validation == NULL)
     return STATUS_OK;
   TRY(inference_run(trainer->validation));
-  inference_errors(trainer->validation, &figures->mae, &figures->mse);
-  double value = strcmp(trainer->config.select, "mse") == 0 ? figures->mse : figures->mae;
-  /* The predictions are gathered, so all ranks see the same value. */
-  if (!isfinite(value))
+  enum status status = inference_errors(trainer->validation, &figures->mae, &figures->mse);
+  if (status == ERR_NUMERIC) /* on all ranks */
     return comm_agree(trainer->session->comm,
                       fail(ERR_NUMERIC,
                            "epoch %lld: a validation prediction is not finite; lower --lr, or give --clip a value",
                            (long long)progress->epoch + 1));
+  TRY(status);
+  double value = strcmp(trainer->config.select, "mse") == 0 ? figures->mse : figures->mae;
   loop->last_validation = value;
   figures->best = progress->best_epoch < 0 || value < progress->best_value;
   if (figures->best) {

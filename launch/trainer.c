@@ -303,12 +303,20 @@ static enum status build_gradients(struct trainer *trainer) {
   return gradients_create(&parts, &trainer->gradients);
 }
 
+static enum status measure_validation(struct trainer *trainer) {
+  struct metrics_options options = metrics_options_default();
+  TRY(metrics_create(&options, F64, 0, dataset_targets(trainer->dataset), NULL, &trainer->metrics));
+  return inference_measure(trainer->validation, trainer->metrics);
+}
+
 /* As large passes as the training step's memory allows. */
 static enum status build_validation(struct trainer *trainer) {
+  struct session *session = trainer->session;
   struct loader_options options = loader_options_of(trainer, false);
-  int64_t rows = net_capacity(trainer->net) * comm_size(trainer->session->comm);
-  return inference_create(trainer->session->comm, trainer->dataset, SPLIT_VAL, trainer->net, rows, &options,
-                          &trainer->validation);
+  int64_t rows = net_capacity(trainer->net) * comm_size(session->comm);
+  TRY(inference_create(session->comm, session->data, trainer->dataset, SPLIT_VAL, trainer->net, rows, &options,
+                       &trainer->validation));
+  return comm_agree(session->comm, measure_validation(trainer));
 }
 
 enum status trainer_create(struct session *session, const struct config *config, struct trainer **out) {
@@ -343,6 +351,7 @@ void trainer_destroy(struct trainer **trainer) {
     return;
   struct trainer *own = *trainer;
   inference_destroy(&own->validation);
+  metrics_destroy(&own->metrics);
   gradients_destroy(&own->gradients);
   buckets_destroy(&own->buckets);
   optim_destroy(&own->optim);

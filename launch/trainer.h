@@ -45,6 +45,7 @@ struct trainer {
   struct buckets *buckets;
   struct gradients *gradients;
   struct inference *validation; /* NULL when the data have no validation rows */
+  struct metrics *metrics;      /* of validation: errors over all rows, no shot classes; likewise */
 
   struct progress progress;
   char *feature_names, *target_names; /* newline-separated, for the checkpoint */

@@ -1,5 +1,6 @@
 /* The losses of the CUDA backend: the table, and the pointwise ones. */
 #include "loss/conr_cuda.h"
+#include "loss/metrics_cuda.h"
 #include "loss/pointwise.h"
 
 /* The table's functions are not told the device, so there is one a process: another is refused while it is open.  Its
@@ -30,7 +31,10 @@ static const struct loss_ops table = {.regression = regression,
                                       .conr_create = conr_device_create,
                                       .conr_destroy = conr_device_destroy,
                                       .conr_loss = conr_device_loss,
-                                      .conr_result = conr_device_result};
+                                      .conr_result = conr_device_result,
+                                      .metrics_create = metrics_device_create,
+                                      .metrics_destroy = metrics_device_destroy,
+                                      .metrics_compute = metrics_device_compute};
 
 /* LOSS_OPS_OPEN_SYMBOL */
 enum status conr_cuda_loss_ops_open(struct device *device, const struct loss_ops **out);

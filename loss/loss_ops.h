@@ -6,20 +6,25 @@
  *     ...
  *     TRY(losses->conr_loss(conr, &batch, beta, grad_features));
  *     TRY(losses->conr_result(conr, &result));                                 the host waits: once a step, at its end
+ *     ...
+ *     TRY(losses->metrics_compute(validation, F32, predictions, &table));      likewise: once an evaluation
  *
- * All arrays lie in the device's memory, and all work is queued on its main stream: nothing but conr_result() makes the
- * host wait (and the banded path of ConR, once: see conr_loss).  One GPU a process.  Predictions, labels, weights and
- * sums have the types said; features and their gradient those of the network's values. */
+ * All arrays lie in the device's memory unless it is said, and all work is queued on its main stream: nothing but
+ * conr_result() and metrics_compute() makes the host wait (and the banded path of ConR, once: see conr_loss).  One GPU
+ * a process.  Predictions, labels, weights and sums have the types said; features and their gradient those of the
+ * network's values. */
 #ifndef CONR_LOSS_LOSS_OPS_H
 #define CONR_LOSS_LOSS_OPS_H
 
 #include "dist/comm.h"
 #include "dist/device.h"
 #include "loss/conr.h"
+#include "loss/metrics.h"
 #include "loss/regression.h"
 #include "model/ops.h"
 
 struct conr_device;
+struct metrics_device;
 
 struct loss_ops {
   /* regression_loss() of regression.h on float32: *loss += the part of these rows, in double; grad is overwritten.
@@ -52,6 +57,21 @@ struct loss_ops {
   /* What the last conr_loss() found; the host waits for it.  ERR_NUMERIC on all ranks alike when a value was not
    * finite. */
   enum status (*conr_result)(struct conr_device *conr, struct conr_result *result);
+
+  /* Metrics of an evaluated split (metrics.h has the definitions) whose predictions change while its labels stay: bins,
+   * groups and the ranks of labels are found once.
+   * metrics  borrowed: must outlive this
+   * labels   [rows, targets] in host memory, read before the call returns; rows may be 0, INT32_MAX at most
+   * Local.  ERR_NUMERIC: a label is not finite. */
+  enum status (*metrics_create)(struct device *device, const struct metrics *metrics, int64_t rows,
+                                const double *labels, struct metrics_device **out);
+  void (*metrics_destroy)(struct metrics_device **metrics);
+
+  /* metrics_compute() of metrics.h, sums in double; the host waits for it.
+   * predictions  [rows, targets], dtype F32 or F64
+   * Local.  Repeated: the same bits each time.  ERR_NUMERIC: a prediction is not finite; the sentence of the host. */
+  enum status (*metrics_compute)(struct metrics_device *metrics, enum dtype dtype, const void *predictions,
+                                 struct metrics_table *table);
 };
 
 /* ERR_DEVICE when the backend has none.  The device is not the host. */

@@ -6,12 +6,11 @@
 
 #include "dist/memory.h"
 #include "loss/label_bins.h"
+#include "loss/metrics_places.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define GMEAN_EPS 1e-10
 
 struct metrics {
   struct metrics_options options; /* bin_edges and shot_of_bin point to the copies below */
@@ -74,12 +73,18 @@ static enum status check_options(const struct metrics_options *options, int64_t 
   return STATUS_OK;
 }
 
-static enum status check_finite(const char *what, const char *remedy, enum dtype dtype, int64_t rows, int targets,
-                                const void *data) {
+static enum status check_finite(const char *what, enum dtype dtype, int64_t rows, int targets, const void *labels) {
   for (int64_t i = 0; i < rows * targets; i++)
-    REQUIRE(isfinite(load(dtype, data, i)), ERR_NUMERIC, "the %s of row %lld is %g (component %d); %s", what,
-            (long long)(i / targets), load(dtype, data, i), (int)(i % targets), remedy);
+    REQUIRE(isfinite(load(dtype, labels, i)), ERR_NUMERIC,
+            "the %s of row %lld is %g (component %d); remove the row from the data", what, (long long)(i / targets),
+            load(dtype, labels, i), (int)(i % targets));
   return STATUS_OK;
+}
+
+enum status metrics_bad_prediction(const struct metrics *metrics, int64_t at, double value) {
+  return fail(
+      ERR_NUMERIC, "the prediction of row %lld is %g (component %d); training diverged: lower the learning rate",
+      (long long)(at / metrics->targets), isnan(value) ? NAN : value /* not "-nan" */, (int)(at % metrics->targets));
 }
 
 /* ---- bins ---- */
@@ -153,7 +158,7 @@ enum status metrics_create(const struct metrics_options *options, enum dtype dty
                            const void *train_labels, struct metrics **out) {
   *out = NULL;
   TRY(check_options(options, rows, targets));
-  TRY(check_finite("training label", "remove the row from the data", dtype, rows, targets, train_labels));
+  TRY(check_finite("training label", dtype, rows, targets, train_labels));
   struct metrics *metrics;
   TRY(memory_alloc_zero(sizeof *metrics, (void **)&metrics));
   metrics->options = *options;
@@ -217,123 +222,143 @@ int64_t metrics_training_count(const struct metrics *metrics, enum dtype dtype, 
   return count_of_key(metrics, key);
 }
 
-/* ---- one evaluation ---- */
+int metrics_targets(const struct metrics *metrics) {
+  return metrics->targets;
+}
 
-/* One row's errors, sorted by joint bin so that a bin's rows are neighbours. */
-struct scored {
-  const double *key; /* [targets], into evaluation.key */
-  int64_t row;
+enum gmean_rule metrics_gmean_rule(const struct metrics *metrics) {
+  return metrics->options.gmean_rule;
+}
+
+/* ---- the order of rows ---- */
+
+struct placed {
+  const double *key; /* [targets] */
+  int32_t row;
   enum metrics_group shot;
-  double absolute, square, norm;
 };
+
+static int compare_bins(const struct placed *a, const struct placed *b, int targets) {
+  return a->shot != b->shot ? (a->shot > b->shot) - (a->shot < b->shot) : compare_keys(a->key, b->key, targets);
+}
+
+static int compare_placed(const void *left, const void *right, void *targets) {
+  const struct placed *a = left, *b = right;
+  int order = compare_bins(a, b, *(const int *)targets);
+  return order != 0 ? order : (a->row > b->row) - (a->row < b->row);
+}
+
+/* Bins and groups, from rows in order. */
+static void find_ranges(const struct placed *placed, int targets, struct metrics_places *places) {
+  for (int group = METRICS_ALL; group < METRICS_GROUPS; group++)
+    places->bins_of[group] = (struct metrics_range){0, 0};
+  for (int64_t i = 0; i < places->rows; i++) {
+    places->row[i] = placed[i].row;
+    if (i > 0 && compare_bins(&placed[i - 1], &placed[i], targets) == 0)
+      continue;
+    struct metrics_range *bins = &places->bins_of[placed[i].shot];
+    if (bins->next == 0)
+      bins->first = places->bins;
+    places->first[places->bins++] = (int32_t)i;
+    bins->next = places->bins;
+  }
+  places->first[places->bins] = (int32_t)places->rows;
+  places->bins_of[METRICS_ALL] = (struct metrics_range){0, places->bins};
+}
+
+enum status metrics_places_create(const struct metrics *metrics, enum dtype dtype, int64_t rows, const void *labels,
+                                  struct metrics_places *places) {
+  int targets = metrics->targets;
+  double *key = NULL;
+  struct placed *placed = NULL;
+  enum status status;
+  *places = (struct metrics_places){.rows = rows};
+  REQUIRE(rows >= 0 && rows <= INT32_MAX, ERR_BUG, "%lld rows to evaluate", (long long)rows);
+  TRY(check_finite("label", dtype, rows, targets, labels));
+  TRY_GOTO(allocate(rows, sizeof *places->row, &places->row), out);
+  TRY_GOTO(allocate(rows + 1, sizeof *places->first, &places->first), out);
+  TRY_GOTO(allocate(rows * targets, sizeof *key, &key), out);
+  TRY_GOTO(allocate(rows, sizeof *placed, &placed), out);
+  for (int64_t row = 0; row < rows; row++) {
+    double *own = key + row * targets;
+    find_key(metrics, dtype, labels, row * targets, own);
+    placed[row] = (struct placed){.key = own, .row = (int32_t)row, .shot = shot_of_key(metrics, own)};
+  }
+  qsort_r(placed, (size_t)rows, sizeof *placed, compare_placed, &targets);
+  find_ranges(placed, targets, places);
+out:
+  memory_free((void **)&placed);
+  memory_free((void **)&key);
+  if (status != STATUS_OK)
+    metrics_places_free(places);
+  return status;
+}
+
+void metrics_places_free(struct metrics_places *places) {
+  memory_free((void **)&places->first);
+  memory_free((void **)&places->row);
+}
+
+/* ---- one evaluation ---- */
 
 struct evaluation {
   const struct metrics *metrics;
   enum dtype dtype;
-  int64_t rows;
   const void *labels, *predictions; /* borrowed, [rows, targets] */
-  double *key;                      /* [rows, targets]            */
-  struct scored *scored;            /* [rows], by bin, then row   */
-  int64_t *member;                  /* [rows] scratch: rows of the group at hand         */
-  double *x, *y;                    /* [rows] scratch: one component of those, or ranks  */
-  int64_t *order;                   /* [rows] scratch: places in ascending order         */
+  struct metrics_places places;
+  double *x, *y;        /* [rows] scratch: one component of a group's rows, or ranks  */
+  int64_t *order;       /* [rows] scratch: places in ascending order                  */
+  double *correlations; /* [targets, 2] of the group at hand: Pearson's and Spearman's */
 };
 
 static void evaluation_free(struct evaluation *e) {
+  memory_free((void **)&e->correlations);
   memory_free((void **)&e->order);
   memory_free((void **)&e->y);
   memory_free((void **)&e->x);
-  memory_free((void **)&e->member);
-  memory_free((void **)&e->scored);
-  memory_free((void **)&e->key);
+  metrics_places_free(&e->places);
 }
 
 static enum status evaluation_allocate(struct evaluation *e) {
-  TRY(allocate(e->rows * e->metrics->targets, sizeof *e->key, &e->key));
-  TRY(allocate(e->rows, sizeof *e->scored, &e->scored));
-  TRY(allocate(e->rows, sizeof *e->member, &e->member));
-  TRY(allocate(e->rows, sizeof *e->x, &e->x));
-  TRY(allocate(e->rows, sizeof *e->y, &e->y));
-  return allocate(e->rows, sizeof *e->order, &e->order);
+  TRY(allocate(e->places.rows, sizeof *e->x, &e->x));
+  TRY(allocate(e->places.rows, sizeof *e->y, &e->y));
+  TRY(allocate(e->places.rows, sizeof *e->order, &e->order));
+  return allocate(e->metrics->targets, 2 * sizeof *e->correlations, &e->correlations);
 }
 
-static int compare_scored(const void *left, const void *right, void *targets) {
-  const struct scored *a = left, *b = right;
-  int order = compare_keys(a->key, b->key, *(const int *)targets);
-  return order != 0 ? order : (a->row > b->row) - (a->row < b->row);
+static enum status check_predictions(const struct evaluation *e) {
+  for (int64_t i = 0; i < e->places.rows * e->metrics->targets; i++) {
+    double value = load(e->dtype, e->predictions, i);
+    if (!isfinite(value))
+      return metrics_bad_prediction(e->metrics, i, value);
+  }
+  return STATUS_OK;
 }
 
-static void score_rows(struct evaluation *e) {
+static struct metrics_errors errors_of_row(const struct evaluation *e, int64_t row) {
   int targets = e->metrics->targets;
-  for (int64_t row = 0; row < e->rows; row++) {
-    double *key = e->key + row * targets, absolute = 0, square = 0;
-    find_key(e->metrics, e->dtype, e->labels, row * targets, key);
-    for (int64_t i = row * targets; i < (row + 1) * targets; i++) {
-      double d = load(e->dtype, e->predictions, i) - load(e->dtype, e->labels, i);
-      absolute += fabs(d);
-      square += d * d;
-    }
-    e->scored[row] = (struct scored){.key = key, .row = row, .shot = shot_of_key(e->metrics, key)};
-    e->scored[row].absolute = absolute / targets;
-    e->scored[row].square = square / targets;
-    e->scored[row].norm = targets == 1 ? absolute : sqrt(square);
-  }
-  qsort_r(e->scored, (size_t)e->rows, sizeof *e->scored, compare_scored, &targets);
-}
-
-static bool belongs(const struct scored *scored, enum metrics_group group) {
-  return group == METRICS_ALL || scored->shot == group;
-}
-
-static double log_error(double error, enum gmean_rule rule) {
-  if (rule == GMEAN_ADD_EPS)
-    return log(error + GMEAN_EPS);
-  return log(rule == GMEAN_REPLACE_ZERO && error == 0 ? GMEAN_EPS : error); /* log 0 = -inf makes the mean 0 */
-}
-
-/* Means over the rows of the group; lists those rows in e->member. */
-static void sample_means(struct evaluation *e, enum metrics_group group, struct metrics_row *out) {
-  double absolute = 0, square = 0, logs = 0, logs_eps = 0;
-  int64_t count = 0;
-  for (int64_t i = 0; i < e->rows; i++) {
-    const struct scored *row = &e->scored[i];
-    if (!belongs(row, group))
-      continue;
-    e->member[count++] = row->row;
-    absolute += row->absolute;
-    square += row->square;
-    logs += log_error(row->norm, e->metrics->options.gmean_rule);
-    logs_eps += log_error(row->norm, GMEAN_ADD_EPS);
-  }
-  double n = (double)count;
-  *out = (struct metrics_row){.count = count, .mae = absolute / n, .mse = square / n, .rmse = sqrt(square / n)};
-  out->gmean = exp(logs / n);
-  out->gmean_eps = exp(logs_eps / n);
-}
-
-static bool same_bin(const struct evaluation *e, const struct scored *a, const struct scored *b) {
-  return compare_keys(a->key, b->key, e->metrics->targets) == 0;
-}
-
-/* Means over the occupied bins of the group; a bin lies in one shot class as a whole. */
-static void bin_means(const struct evaluation *e, enum metrics_group group, struct metrics_row *out) {
   double absolute = 0, square = 0;
-  int64_t bins = 0;
-  for (int64_t first = 0, next; first < e->rows; first = next) {
-    const struct scored *bin = &e->scored[first];
-    double bin_absolute = 0, bin_square = 0;
-    for (next = first; next < e->rows && same_bin(e, &e->scored[next], bin); next++) {
-      bin_absolute += e->scored[next].absolute;
-      bin_square += e->scored[next].square;
-    }
-    if (!belongs(bin, group))
-      continue;
-    absolute += bin_absolute / (double)(next - first);
-    square += bin_square / (double)(next - first);
-    bins++;
+  for (int64_t i = row * targets; i < (row + 1) * targets; i++) {
+    double d = load(e->dtype, e->predictions, i) - load(e->dtype, e->labels, i);
+    absolute += fabs(d);
+    square += d * d;
   }
-  out->bmae = absolute / (double)bins;
-  out->bmse = square / (double)bins;
+  return metrics_errors_of(e->metrics->options.gmean_rule, targets, absolute, square);
+}
+
+static struct metrics_sums sums_of_group(const struct evaluation *e, enum metrics_group group) {
+  const struct metrics_places *places = &e->places;
+  struct metrics_range bins = places->bins_of[group];
+  struct metrics_sums sums = {0};
+  for (int64_t bin = bins.first; bin < bins.next; bin++) {
+    struct metrics_errors errors = {0};
+    for (int64_t place = places->first[bin]; place < places->first[bin + 1]; place++) {
+      struct metrics_errors row = errors_of_row(e, places->row[place]);
+      metrics_errors_join(&errors, &row);
+    }
+    metrics_sums_add(&sums, &errors, places->first[bin + 1] - places->first[bin]);
+  }
+  return sums;
 }
 
 /* ---- correlations ---- */
@@ -352,7 +377,6 @@ static double mean(int64_t n, const double *x) {
   return sum / (double)n;
 }
 
-/* Centred first, in a second pass: labels far from 0 would otherwise lose all digits.  NaN where undefined. */
 static double correlation(int64_t n, const double *x, const double *y) {
   if (n < 2 || constant(n, x) || constant(n, y))
     return NAN;
@@ -363,8 +387,7 @@ static double correlation(int64_t n, const double *x, const double *y) {
     yy += dy * dy;
     xy += dx * dy;
   }
-  double norms = sqrt(xx) * sqrt(yy);
-  return norms > 0 ? fmax(-1, fmin(1, xy / norms)) : NAN;
+  return metrics_correlation(xx, yy, xy);
 }
 
 static int compare_places(const void *a, const void *b, void *values) {
@@ -382,51 +405,67 @@ static void rank_values(int64_t n, double *values, int64_t *order) {
     for (next = first; next < n && values[order[next]] == tied; next++)
       ;
     for (int64_t i = first; i < next; i++)
-      values[order[i]] = 0.5 * (double)(first + 1 + next);
+      values[order[i]] = metrics_rank(first, next);
   }
 }
 
-/* Of the rows in e->member, mean over components. */
-static void correlations(struct evaluation *e, struct metrics_row *out) {
+static void correlate_group(struct evaluation *e, enum metrics_group group) {
+  struct metrics_range range = metrics_places_of(&e->places, group);
+  int64_t count = range.next - range.first;
   int targets = e->metrics->targets;
   for (int k = 0; k < targets; k++) {
-    for (int64_t i = 0; i < out->count; i++) {
-      e->x[i] = load(e->dtype, e->predictions, e->member[i] * targets + k);
-      e->y[i] = load(e->dtype, e->labels, e->member[i] * targets + k);
+    for (int64_t i = 0; i < count; i++) {
+      int64_t element = e->places.row[range.first + i] * targets + k;
+      e->x[i] = load(e->dtype, e->predictions, element);
+      e->y[i] = load(e->dtype, e->labels, element);
     }
-    out->pearson += correlation(out->count, e->x, e->y) / targets;
-    rank_values(out->count, e->x, e->order);
-    rank_values(out->count, e->y, e->order);
-    out->spearman += correlation(out->count, e->x, e->y) / targets;
+    e->correlations[2 * k] = correlation(count, e->x, e->y);
+    rank_values(count, e->x, e->order);
+    rank_values(count, e->y, e->order);
+    e->correlations[2 * k + 1] = correlation(count, e->x, e->y);
   }
 }
 
-static void fill_row(struct evaluation *e, enum metrics_group group, struct metrics_row *out) {
-  sample_means(e, group, out);
-  if (out->count == 0) {
-    double value = e->metrics->options.empty_is_zero ? 0 : NAN;
+/* ---- the table ---- */
+
+void metrics_finish(const struct metrics *metrics, const struct metrics_places *places, enum metrics_group group,
+                    const struct metrics_sums *sums, const double *correlations, struct metrics_row *out) {
+  struct metrics_range range = metrics_places_of(places, group), bins_range = places->bins_of[group];
+  int64_t count = range.next - range.first;
+  double n = (double)count, bins = (double)(bins_range.next - bins_range.first);
+  if (count == 0) {
+    double value = metrics->options.empty_is_zero ? 0 : NAN;
     *out = (struct metrics_row){0, value, value, value, value, value, value, value, value, value};
     return;
   }
-  bin_means(e, group, out);
-  correlations(e, out);
-  if (out->count < 2 && e->metrics->options.empty_is_zero)
+  *out = (struct metrics_row){.count = count,
+                              .mae = sums->rows.absolute / n,
+                              .mse = sums->rows.square / n,
+                              .rmse = sqrt(sums->rows.square / n),
+                              .gmean = exp(sums->rows.log / n),
+                              .gmean_eps = exp(sums->rows.log_eps / n),
+                              .bmae = sums->bin_absolute / bins,
+                              .bmse = sums->bin_square / bins};
+  for (int k = 0; k < metrics->targets; k++) {
+    out->pearson += correlations[2 * k] / metrics->targets;
+    out->spearman += correlations[2 * k + 1] / metrics->targets;
+  }
+  if (count < 2 && metrics->options.empty_is_zero)
     out->pearson = out->spearman = 0;
 }
 
 enum status metrics_compute(const struct metrics *metrics, enum dtype dtype, int64_t rows, const void *labels,
                             const void *predictions, struct metrics_table *table) {
-  struct evaluation e = {
-      .metrics = metrics, .dtype = dtype, .rows = rows, .labels = labels, .predictions = predictions};
-  REQUIRE(rows >= 0, ERR_BUG, "%lld rows to evaluate", (long long)rows);
-  TRY(check_finite("label", "remove the row from the data", dtype, rows, metrics->targets, labels));
-  TRY(check_finite("prediction", "training diverged: lower the learning rate", dtype, rows, metrics->targets,
-                   predictions));
+  struct evaluation e = {.metrics = metrics, .dtype = dtype, .labels = labels, .predictions = predictions};
+  TRY(metrics_places_create(metrics, dtype, rows, labels, &e.places));
   enum status status;
+  TRY_GOTO(check_predictions(&e), out);
   TRY_GOTO(evaluation_allocate(&e), out);
-  score_rows(&e);
-  for (int group = METRICS_ALL; group < METRICS_GROUPS; group++)
-    fill_row(&e, (enum metrics_group)group, &table->row[group]);
+  for (int group = METRICS_ALL; group < METRICS_GROUPS; group++) {
+    struct metrics_sums sums = sums_of_group(&e, (enum metrics_group)group);
+    correlate_group(&e, (enum metrics_group)group);
+    metrics_finish(metrics, &e.places, (enum metrics_group)group, &sums, e.correlations, &table->row[group]);
+  }
 out:
   evaluation_free(&e);
   return status;

@@ -1,5 +1,6 @@
 /* Sorting on the device: the radix sort of CUDA's own library. */
 #include "loss/conr_kernels.h"
+#include "loss/metrics_kernels.h"
 
 #include "dist/cuda_launch.h"
 
@@ -21,6 +22,22 @@ extern "C" enum status sort_launch(int64_t count, const float *keys, const int32
   return cuda_check(cub::DeviceRadixSort::SortPairs(scratch, bytes, keys, sorted, numbers, order, (int)count, 0, 32,
                                                     cuda_stream(stream)),
                     "sorting the rows of ConR");
+}
+
+extern "C" size_t metrics_sort_bytes(int64_t count) {
+  size_t bytes = 0;
+  cudaError_t code =
+      cub::DeviceRadixSort::SortKeys(nullptr, bytes, (const double *)nullptr, (double *)nullptr, (int)count);
+  return code == cudaSuccess ? bytes : 0; /* as above */
+}
+
+extern "C" enum status metrics_sort_launch(int64_t count, const double *values, double *sorted, void *scratch,
+                                           size_t bytes, struct stream *stream) {
+  if (count == 0)
+    return STATUS_OK;
+  return cuda_check(
+      cub::DeviceRadixSort::SortKeys(scratch, bytes, values, sorted, (int)count, 0, 64, cuda_stream(stream)),
+      "sorting the values of metrics");
 }
 
 #else /* for tests: CUDA's library cannot be had from another compiler */
@@ -46,5 +63,26 @@ extern "C" enum status sort_launch(int64_t count, const float *keys, const int32
     return STATUS_OK;
   LAUNCH(sort_kernel, 1, 1, cuda_stream(stream), count, keys, numbers, sorted, order);
   return cuda_launched("sorting the rows of ConR");
+}
+
+extern "C" size_t metrics_sort_bytes(int64_t count) {
+  (void)count;
+  return 1;
+}
+
+/* NaN last: a fault that whoever asked will notice. */
+static void sort_values_kernel(int64_t count, const double *values, double *sorted) {
+  std::copy(values, values + count, sorted);
+  std::stable_sort(sorted, sorted + count, [](double a, double b) { return a < b || (a == a && b != b); });
+}
+
+extern "C" enum status metrics_sort_launch(int64_t count, const double *values, double *sorted, void *scratch,
+                                           size_t bytes, struct stream *stream) {
+  (void)scratch;
+  (void)bytes;
+  if (count == 0)
+    return STATUS_OK;
+  LAUNCH(sort_values_kernel, 1, 1, cuda_stream(stream), count, values, sorted);
+  return cuda_launched("sorting the values of metrics");
 }
 #endif

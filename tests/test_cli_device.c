@@ -3,11 +3,14 @@
  * how. */
 #include "draw_images.h"
 #include "io_files.h"
+#include "io_table.h"
 #include "support_cli.h"
 #include "tests/emulated.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +102,131 @@ Test(cli_device, sixteen_bit_training_is_evaluated_and_exported_on_the_host) {
   text = cli_output(0, cli_text("eval %s %s --part val --device cuda --json", run, data));
   free(text);
   cli_accepted(0, cli_text("export %s -o %s --quiet", run, io_file("model.safetensors")));
+}
+
+/* ---- evaluation ---- */
+
+/* The tables of two evaluations, figure by figure. */
+static void expect_same_tables(const char *what, const char *text, const char *wanted_text) {
+  json_t *table = json_loads(text, 0, NULL), *wanted = json_loads(wanted_text, 0, NULL), *row, *value;
+  const char *group, *figure;
+  int figures = 0;
+  cr_assert(table != NULL && wanted != NULL, "%s: %s", what, text);
+  json_object_foreach(wanted, group, row) {
+    json_object_foreach(row, figure, value) {
+      json_t *other = json_object_get(json_object_get(table, group), figure);
+      double a = json_number_value(other), b = json_number_value(value);
+      cr_expect(other != NULL && json_typeof(other) == json_typeof(value) && fabs(a - b) <= TOLERANCE * fabs(b),
+                "%s: %s of %s is %.17g, wanted %.17g", what, figure, group, a, b);
+      figures += !json_is_null(value);
+    }
+  }
+  cr_assert(figures > 8, "%s: too few figures to be a test: %s", what, wanted_text);
+  json_decref(table);
+  json_decref(wanted);
+}
+
+/* Few rows of a bin of 1 are for training. */
+#define TABLE "--part train --many 3 --few 2 --json"
+
+/* One forward pass in float32 apart, the device's tables are the host's: on one rank and several, some without a
+ * row in a pass. */
+static void expect_same_evaluation(const char *data) {
+  const char *run = io_file("run");
+  cli_accepted(0, cli_text("train %s -o %s --epochs 2 --device cpu --precision f32 --force --quiet", data, run));
+  const char *line = cli_text("eval %s %s " TABLE, run, data);
+  char *host = cli_output(0, cli_text("%s --device cpu", line));
+  for (int apart = 0; apart < 2; apart++) { /* GPUs that are shared, by MPI; then one each, by NCCL */
+    setenv("EMULATED_CUDA_DEVICES", apart ? "3" : "1", 1);
+    for (int ranks = 1; ranks <= 3; ranks++) {
+      char *there = cli_output(ranks, cli_text("%s --device cuda --batch %d", line, ranks < 3 ? 64 : 2));
+      expect_same_tables(cli_text("%d ranks", ranks), there, host);
+      free(there);
+    }
+  }
+  free(host);
+}
+
+Test(cli_device, evaluation_is_that_of_the_host) {
+  struct io_table pairs = io_table_plain(100, 3);
+  const char *path = io_file("pairs.h5");
+  pairs.targets = 2;
+  io_table_write(&pairs, path);
+  expect_same_evaluation(cli_data("t.h5", 100));
+  expect_same_evaluation(path);
+}
+
+/* A figure of the last epoch. */
+static double last_figure(const char *run, const char *name) {
+  FILE *stream = fopen(cli_metrics(run), "r");
+  char line[1024];
+  double figure = NAN;
+  cr_assert(stream != NULL);
+  while (fgets(line, sizeof line, stream) != NULL) {
+    json_t *event = json_loads(line, 0, NULL);
+    if (json_object_get(event, name) != NULL)
+      figure = json_number_value(json_object_get(event, name));
+    json_decref(event);
+  }
+  fclose(stream);
+  return figure;
+}
+
+Test(cli_device, validation_is_that_of_the_host) {
+  static const char *const figures[] = {"val_mae", "val_mse"};
+  const char *data = cli_data("t.h5", 100), *host = io_file("host"), *there = io_file("there");
+  const char *options = "--epochs 2 --batch 16 --hidden 8 --optimiser sgd --precision f32 --force --quiet";
+  cli_accepted(0, cli_text("train %s -o %s %s --device cpu", data, host, options));
+  setenv("EMULATED_CUDA_DEVICES", "2", 1);
+  for (int ranks = 1; ranks <= 3; ranks++) { /* three share two GPUs */
+    cli_accepted(ranks, cli_text("train %s -o %s %s --device cuda", data, there, options));
+    for (int i = 0; i < 2; i++) {
+      double wanted = last_figure(host, figures[i]), got = last_figure(there, figures[i]);
+      cr_assert(fabs(got - wanted) <= TOLERANCE * wanted, "%s on %d ranks: %.9g, wanted %.9g", figures[i], ranks, got,
+                wanted);
+    }
+  }
+}
+
+/* A finite input so large that only the network's own numbers overflow: validation names the epoch, evaluation the
+ * row of the split. */
+Test(cli_device, an_overflow_is_one_sentence) {
+  struct io_table table = io_table_plain(30, 3);
+  const char *data = io_file("plain.h5"), *run = io_file("run"), *other = io_file("other");
+  const char *options = "--epochs 1 --loss mse --optimiser sgd --lr 1e3 --batch 64 --device cuda --quiet";
+  io_table_write(&table, data);
+  cli_accepted(0, cli_text("train %s -o %s %s", data, run, options));
+  io_table_put(data, "inputs", 13 * 3, 1e38); /* row 13 is the third for validation */
+  for (int ranks = 1; ranks <= 3; ranks += 2) {
+    cli_refused(ranks, 1, "the prediction of row 2 is nan (component 0); training diverged: lower the learning rate",
+                cli_text("eval %s %s --part val --device cuda --quiet", run, data));
+    cli_refused(ranks, 1, "epoch 1: a validation prediction is not finite; lower --lr, or give --clip a value",
+                cli_text("train %s -o %s %s", data, other, options));
+  }
+}
+
+Test(cli_device, predictions_are_those_of_the_host) {
+  const char *data = cli_data("t.h5", 100), *run = io_file("run");
+  const char *const files[] = {io_file("host.csv"), io_file("device.csv")};
+  cli_accepted(0, cli_text("train %s -o %s --epochs 2 --device cpu --precision f32 --quiet", data, run));
+  cli_accepted(0, cli_text("predict %s %s -o %s --device cpu --quiet", run, data, files[0]));
+  cli_accepted(3, cli_text("predict %s %s -o %s --device cuda --quiet", run, data, files[1]));
+  FILE *host = fopen(files[0], "r"), *there = fopen(files[1], "r");
+  char header[2][256];
+  int rows = 0;
+  long long row[2];
+  double label[2], value[2];
+  cr_assert(fgets(header[0], 256, host) != NULL && fgets(header[1], 256, there) != NULL);
+  cr_assert(eq(str, header[0], header[1]));
+  while (fscanf(host, "%lld,%lf,%lf", &row[0], &label[0], &value[0]) == 3) {
+    cr_assert(eq(int, fscanf(there, "%lld,%lf,%lf", &row[1], &label[1], &value[1]), 3));
+    cr_assert(row[0] == row[1] && label[0] == label[1] && fabs(value[0] - value[1]) <= TOLERANCE * fabs(value[0]),
+              "row %lld: %g, wanted %g", row[0], value[1], value[0]);
+    rows++;
+  }
+  cr_assert(eq(int, rows, 20));
+  fclose(host);
+  fclose(there);
 }
 
 /* The same run with passes launched as graphs. */

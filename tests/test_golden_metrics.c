@@ -1,5 +1,9 @@
-/* Evaluation metrics against golden vectors of the published evaluation code. */
+/* Evaluation metrics against golden vectors of the published evaluation code, on the host and on a GPU or its
+ * emulation. */
+#include "loss/loss_ops.h"
 #include "loss/metrics.h"
+#include "tests/device_support.h"
+#include "tests/emulated.h"
 #include "tests/golden.h"
 
 #include <criterion/criterion.h>
@@ -35,7 +39,33 @@ static struct scores read_scores(const struct golden_file *file, const char *nam
   return scores;
 }
 
+/* Where tables are computed; NULL = the host. */
+static struct device *device;
+
+/* Labels go to a device in double, whatever they were: the same numbers. */
+static void compute_there(struct scores *scores) {
+  const struct loss_ops *losses;
+  struct metrics_device *there;
+  size_t bytes = (size_t)scores->rows * dtype_size(scores->dtype);
+  double *labels = malloc((size_t)scores->rows * sizeof *labels + 1);
+  void *predictions;
+  for (int64_t i = 0; i < scores->rows; i++)
+    labels[i] = scores->dtype == F32 ? (double)((float *)scores->labels)[i] : ((double *)scores->labels)[i];
+  MUST(loss_ops_open(device, &losses));
+  MUST(device_alloc(device, bytes + 1, &predictions));
+  MUST(device_copy(device, predictions, scores->predictions, bytes));
+  MUST(losses->metrics_create(device, scores->metrics, scores->rows, labels, &there));
+  MUST(losses->metrics_compute(there, scores->dtype, predictions, &scores->table));
+  losses->metrics_destroy(&there);
+  device_free(device, &predictions);
+  free(labels);
+}
+
 static void compute(struct scores *scores) {
+  if (device != NULL) {
+    compute_there(scores);
+    return;
+  }
   cr_assert(eq(int,
                metrics_compute(scores->metrics, scores->dtype, scores->rows, scores->labels, scores->predictions,
                                &scores->table),
@@ -168,8 +198,8 @@ static void check_similarity(const struct golden_file *file, const char *name) {
   free_scores(&scores);
 }
 
-Test(golden_metrics, tables_equal_the_published_evaluation) {
-  struct golden_file *file = golden_open("metrics.h5");
+static int run_cases(struct golden_file *file) {
+  int ran = 0;
   for (int i = 0; i < golden_case_count(file); i++) {
     const char *name = golden_case_name(file, i);
     if (golden_has(file, name, "depth")) {
@@ -181,7 +211,27 @@ Test(golden_metrics, tables_equal_the_published_evaluation) {
     else
       check_similarity(file, name);
     golden_ran(file);
+    ran++;
   }
+  return ran;
+}
+
+Test(golden_metrics, tables_equal_the_published_evaluation) {
+  struct golden_file *file = golden_open("metrics.h5");
+  run_cases(file);
   golden_report(file);
+  golden_close(&file);
+}
+
+Test(golden_metrics, tables_of_a_device_equal_the_published_evaluation) {
+  if (!gpu_use())
+    cr_skip("there is no emulated CUDA library");
+  struct golden_file *file = golden_open("metrics.h5");
+  MUST(device_open(0, &device));
+  int ran = run_cases(file);
+  cr_assert(ran > 0);
+  printf("golden metrics.h5: %d cases run, on a device\n", ran);
+  fflush(stdout);
+  device_close(&device);
   golden_close(&file);
 }
