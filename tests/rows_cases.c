@@ -73,6 +73,13 @@ static enum status run_method(const struct rows_setting *setting, const struct g
     *bytes = ranksim_bytes(ranksim);
     ranksim_destroy(&ranksim);
   }
+  if (setting->method == ROWS_RNC) {
+    struct rnc *rnc;
+    TRY(rnc_create(&setting->rnc, gathered->features, gathered->targets, gathered->dtype, &rnc));
+    status = rnc_loss(rnc, gathered, coefficient, grad, value);
+    *bytes = rnc_bytes(rnc);
+    rnc_destroy(&rnc);
+  }
   return status;
 }
 
@@ -219,7 +226,70 @@ static double ranksim_reference(const struct rows_setting *setting, const struct
   return value;
 }
 
+static double label_distance(const struct rows_case *batch, int64_t i, int64_t j) {
+  double sum = 0;
+  for (int k = 0; k < batch->targets; k++)
+    sum += fabs(label_of(batch, i)[k] - label_of(batch, j)[k]);
+  return sum;
+}
+
+/* Row i's part, and its gradient with respect to s_ij, g [rows]; the row's nearest column has exponential 1. */
+static double rnc_row(const struct rows_case *batch, int64_t rows, int64_t i, const double *s, double *g) {
+  double value = 0;
+  memset(g, 0, (size_t)rows * sizeof *g);
+  for (int64_t j = 0; j < rows; j++) {
+    double sum = 0, most = -INFINITY;
+    if (j == i)
+      continue;
+    for (int64_t k = 0; k < rows; k++)
+      if (k != i && label_distance(batch, i, k) >= label_distance(batch, i, j))
+        most = fmax(most, s[k]);
+    for (int64_t k = 0; k < rows; k++)
+      if (k != i && label_distance(batch, i, k) >= label_distance(batch, i, j))
+        sum += exp(s[k] - most);
+    for (int64_t k = 0; k < rows; k++)
+      if (k != i && label_distance(batch, i, k) >= label_distance(batch, i, j))
+        g[k] += exp(s[k] - most) / sum;
+    g[j] -= 1;
+    value += most + log(sum) - s[j];
+  }
+  return value;
+}
+
+static double rnc_reference(const struct rows_setting *setting, const struct rows_case *batch, double coefficient,
+                            double *grad) {
+  int64_t rows = batch->samples * batch->views;
+  int features = batch->features;
+  double t = setting->rnc.temperature, value = 0, norm = 1 / ((double)rows * (double)(rows - 1));
+  double *s = malloc((size_t)rows * sizeof *s + 1), *g = malloc((size_t)rows * sizeof *g + 1);
+  memset(grad, 0, (size_t)(rows * features) * sizeof *grad);
+  for (int64_t i = 0; i < rows && rows > 1; i++) {
+    for (int64_t j = 0; j < rows; j++) {
+      double squares = 0;
+      for (int k = 0; k < features; k++)
+        squares += pow(row_of(batch, i)[k] - row_of(batch, j)[k], 2);
+      s[j] = -sqrt(squares) / t;
+    }
+    value += norm * rnc_row(batch, rows, i, s, g);
+    for (int64_t j = 0; j < rows; j++)
+      for (int k = 0; k < features && s[j] != 0; k++) {
+        double part = coefficient * norm * g[j] * (row_of(batch, i)[k] - row_of(batch, j)[k]) / (t * t * s[j]);
+        grad[i * features + k] += part;
+        grad[j * features + k] -= part;
+      }
+  }
+  free(s);
+  free(g);
+  return value;
+}
+
 double rows_reference(const struct rows_setting *setting, const struct rows_case *batch, double coefficient,
                       double *grad) {
-  return setting->method == ROWS_RANKSIM ? ranksim_reference(setting, batch, coefficient, grad) : NAN;
+  switch (setting->method) {
+  case ROWS_RANKSIM:
+    return ranksim_reference(setting, batch, coefficient, grad);
+  case ROWS_RNC:
+    return rnc_reference(setting, batch, coefficient, grad);
+  }
+  return NAN;
 }

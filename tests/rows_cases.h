@@ -8,6 +8,7 @@
 #define CONR_TESTS_ROWS_CASES_H
 
 #include "loss/ranksim.h"
+#include "loss/rnc.h"
 #include "tests/conr_cases.h"
 
 /* A global batch: samples with their views side by side, as the golden files have them. */
@@ -33,11 +34,12 @@ struct rows_case rows_case_random(int64_t samples, int views, int features, int 
 struct rows_case rows_case_load(const struct golden_file *file, const char *name);
 void rows_case_free(struct rows_case *batch);
 
-enum rows_method { ROWS_RANKSIM };
+enum rows_method { ROWS_RANKSIM, ROWS_RNC };
 
 struct rows_setting {
   enum rows_method method;
   struct ranksim_options ranksim;
+  struct rnc_options rnc;
 };
 
 struct rows_outcome {

@@ -22,3 +22,7 @@ static void agrees(const char *method) {
 Test(golden_rows, ranksim, .timeout = 240) {
   agrees("ranksim");
 }
+
+Test(golden_rows, rnc, .timeout = 240) {
+  agrees("rnc");
+}

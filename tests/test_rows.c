@@ -29,3 +29,19 @@ Test(ranksim, a_bad_value_is_a_sentence_on_all_ranks, .timeout = 240) {
 Test(ranksim, one_row_a_label_is_drawn_whatever_the_shares, .timeout = 240) {
   holds("draws", "ranksim");
 }
+
+Test(rnc, value_and_gradient_are_those_of_the_joint_batch, .timeout = 240) {
+  holds("equal", "rnc");
+}
+
+Test(rnc, gradient_agrees_with_finite_differences, .timeout = 240) {
+  holds("finite", "rnc");
+}
+
+Test(rnc, edges_of_the_definition, .timeout = 240) {
+  holds("edges", "rnc");
+}
+
+Test(rnc, a_bad_value_is_a_sentence_on_all_ranks, .timeout = 240) {
+  holds("nonfinite", "rnc");
+}

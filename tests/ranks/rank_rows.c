@@ -2,11 +2,13 @@
  *
  *   rank_rows golden METHOD       every stored case, in both precisions, whatever the shares
  *   rank_rows equal METHOD        plain loops in float64, one rank in float32, whatever the shares
+ *   rank_rows finite METHOD       finite differences (RankSim's gradient is none of a function)
  *   rank_rows edges METHOD        no rows, one row, a row of norm 0, coinciding rows
  *   rank_rows nonfinite METHOD    a bad value is one sentence on all ranks
  *   rank_rows draws ranksim       one row a label, the same for any shares, by chance over steps
  *
  * Prints "MISFIT ..." and exits non-zero when something is wrong on any rank. */
+#include "dist/random.h"
 #include "tests/rows_cases.h"
 
 #include <math.h>
@@ -26,12 +28,12 @@ static void expect(int good, const char *what, double got, double limit) {
 /* ---- settings of the methods ---- */
 
 static struct rows_setting setting_of(enum rows_method method) {
-  return (struct rows_setting){.method = method, .ranksim = {.lambda = 2}};
+  return (struct rows_setting){.method = method, .ranksim = {.lambda = 2}, .rnc = {.temperature = 2}};
 }
 
-static const char *const names[] = {"ranksim"};
-static const char *const titles[] = {"RankSim"};
-static const char *const files[] = {"ranksim.h5"};
+static const char *const names[] = {"ranksim", "rnc"};
+static const char *const titles[] = {"RankSim", "RnC"};
+static const char *const files[] = {"ranksim.h5", "rnc.h5"};
 
 static enum rows_method method_named(const char *name) {
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -72,6 +74,14 @@ static void golden_ranksim(const struct golden_file *file, const char *name, con
   golden_free(&hundred);
 }
 
+static void golden_rnc(const struct golden_file *file, const char *name, const struct rows_case *batch) {
+  struct rows_setting setting = setting_of(ROWS_RNC);
+  setting.rnc.temperature = golden_number(file, name, "temperature", 2);
+  struct golden_array grad = golden_read(file, name, "grad_features");
+  check_stored(&setting, batch, name, 1, golden_scalar(file, name, "loss"), grad.data, 1e-12, 1e-11);
+  golden_free(&grad);
+}
+
 static void golden(enum rows_method method) {
   struct golden_file *file = golden_open(files[method]);
   for (int i = 0; i < golden_case_count(file); i++) {
@@ -79,6 +89,8 @@ static void golden(enum rows_method method) {
     struct rows_case batch = rows_case_load(file, name);
     if (method == ROWS_RANKSIM)
       golden_ranksim(file, name, &batch);
+    if (method == ROWS_RNC)
+      golden_rnc(file, name, &batch);
     rows_case_free(&batch);
     golden_ran(file);
   }
@@ -130,6 +142,38 @@ static void equal(enum rows_method method) {
     equal_on(&setting, 110, 1, 12, 1, LABELS_INTEGERS);
     equal_on(&setting, 60, 1, 5, 2, LABELS_REAL);
   }
+  if (method == ROWS_RNC) {
+    equal_on(&setting, 30, 2, 8, 1, LABELS_AGES);
+    equal_on(&setting, 37, 1, 8, 1, LABELS_REAL);
+    equal_on(&setting, 110, 2, 12, 1, LABELS_INTEGERS);
+    equal_on(&setting, 40, 2, 5, 3, LABELS_AGES);
+    setting.rnc.temperature = 0.01; /* exponents beyond both types */
+    equal_on(&setting, 40, 2, 5, 1, LABELS_AGES);
+  }
+}
+
+/* ---- finite differences ---- */
+
+static void differences(enum rows_method method) {
+  struct rows_setting setting = setting_of(method);
+  struct rows_case batch = rows_case_random(35, 2, 6, 1, LABELS_AGES, 3);
+  struct random_key key = random_key(5, RANDOM_TEST, 2);
+  struct rows_outcome exact = rows_run(&setting, &batch, F64, SHARE_EVEN, MPI_COMM_WORLD, 3);
+  for (uint64_t probe = 0; probe < 20; probe++) {
+    int64_t at = (int64_t)(random_uniform(key, probe, 0) * 35 * 2 * 6);
+    double kept = batch.feature[at], step = 1e-5, side[2];
+    for (int i = 0; i < 2; i++) {
+      batch.feature[at] = kept + (i ? step : -step);
+      struct rows_outcome moved = rows_run(&setting, &batch, F64, SHARE_EVEN, MPI_COMM_WORLD, 3);
+      side[i] = 3 * moved.value;
+      rows_outcome_free(&moved);
+    }
+    batch.feature[at] = kept;
+    double error = fabs((side[1] - side[0]) / (2 * step) - exact.grad[at]);
+    expect(exact.status == STATUS_OK && error <= 1e-8, "finite difference", error, 1e-8);
+  }
+  rows_outcome_free(&exact);
+  rows_case_free(&batch);
 }
 
 /* ---- edges ---- */
@@ -137,6 +181,24 @@ static void equal(enum rows_method method) {
 static void check_edge(const struct rows_setting *setting, struct rows_case *batch, const char *what) {
   check_equal(setting, batch, what);
   rows_case_free(batch);
+}
+
+/* What would lose float32's digits: rows far from 0, and rows close to each other. */
+static void rnc_edges(const struct rows_setting *setting) {
+  struct rows_case batch = rows_case_random(60, 1, 16, 1, LABELS_AGES, 12);
+  for (int64_t i = 0; i < 60 * 16; i++)
+    batch.feature[i] = (double)(float)(batch.feature[i] + 50);
+  check_edge(setting, &batch, "a mean of 200 norms");
+  batch = rows_case_random(60, 1, 16, 1, LABELS_AGES, 13);
+  for (int64_t i = 0; i < 30; i++)
+    for (int k = 0; k < 16; k++)
+      batch.feature[(i + 30) * 16 + k] =
+          (double)(float)(batch.feature[i * 16 + k] + (i % 3 == 0 ? 1e-2 : 1e-4) * (double)(k - 7));
+  check_edge(setting, &batch, "pairs of rows that are close");
+  batch = rows_case_random(20, 1, 8, 1, LABELS_AGES, 14);
+  for (int64_t i = 0; i < 20; i++)
+    batch.label[i] = 7;
+  check_edge(setting, &batch, "equal labels");
 }
 
 static void edges(enum rows_method method) {
@@ -151,6 +213,8 @@ static void edges(enum rows_method method) {
     batch.feature[12 * 6 + k] = batch.feature[13 * 6 + k];
   }
   check_edge(&setting, &batch, "a row of norm 0 and two that coincide");
+  if (method == ROWS_RNC)
+    rnc_edges(&setting);
 }
 
 /* ---- a bad value ---- */
@@ -263,6 +327,8 @@ int main(int argc, char **argv) {
     golden(method);
   else if (strcmp(property, "equal") == 0)
     equal(method);
+  else if (strcmp(property, "finite") == 0)
+    differences(method);
   else if (strcmp(property, "edges") == 0)
     edges(method);
   else if (strcmp(property, "nonfinite") == 0)
