@@ -80,6 +80,13 @@ static enum status run_method(const struct rows_setting *setting, const struct g
     *bytes = rnc_bytes(rnc);
     rnc_destroy(&rnc);
   }
+  if (setting->method == ROWS_ACCON) {
+    struct accon *accon;
+    TRY(accon_create(&setting->accon, gathered->features, gathered->targets, gathered->dtype, &accon));
+    status = accon_loss(accon, gathered, coefficient, grad, value);
+    *bytes = accon_bytes(accon);
+    accon_destroy(&accon);
+  }
   return status;
 }
 
@@ -283,6 +290,54 @@ static double rnc_reference(const struct rows_setting *setting, const struct row
   return value;
 }
 
+/* Row i of [M]: exponents x, and their slopes with respect to the cosine. */
+static int64_t accon_row(const struct rows_setting *setting, const struct rows_case *batch, const double *q, int64_t i,
+                         double *x, double *slope, double *same) {
+  const struct accon_options *options = &setting->accon;
+  int64_t rows = batch->samples * batch->views, positives = 0;
+  double shift = options->consistent || dot(batch->features, q + i * batch->features, q + i * batch->features) == 0;
+  for (int64_t j = 0; j < rows; j++) {
+    double c = dot(batch->features, q + i * batch->features, q + j * batch->features);
+    double s = sqrt(1 - c * c + options->tau), distance = label_distance(batch, i, j);
+    double angle = M_PI * distance / options->range;
+    same[j] = distance == 0 && j != i;
+    positives += same[j] != 0;
+    x[j] = (same[j] ? c - (shift ? 0 : 1) : -(c * cos(angle) + s * fabs(sin(angle)))) / options->temperature;
+    slope[j] = (same[j] ? 1 : c / s * fabs(sin(angle)) - cos(angle)) / options->temperature;
+  }
+  return positives;
+}
+
+static double accon_reference(const struct rows_setting *setting, const struct rows_case *batch, double coefficient,
+                              double *grad) {
+  const struct accon_options *options = &setting->accon;
+  int64_t rows = batch->samples * batch->views;
+  int features = batch->features;
+  double *q = normalised(batch), value = 0, x[rows + 1], slope[rows + 1], same[rows + 1];
+  memset(grad, 0, (size_t)(rows * features) * sizeof *grad);
+  for (int64_t i = 0; i < rows; i++) {
+    double positives = (double)accon_row(setting, batch, q, i, x, slope, same), most = -INFINITY, sum = 0, part = 0;
+    double norm = options->temperature / options->base_temperature / (double)rows / (positives + options->tau);
+    for (int64_t j = 0; j < rows; j++)
+      most = j != i ? fmax(most, x[j]) : most;
+    for (int64_t j = 0; j < rows; j++)
+      sum += j != i ? exp(x[j] - most) : 0;
+    for (int64_t j = 0; j < rows; j++)
+      part += same[j] ? x[j] - most - log(sum) : 0;
+    value -= norm * (part + options->tau);
+    for (int64_t j = 0; j < rows; j++) {
+      double g = coefficient * norm * slope[j] * (j == i ? 0 : positives * exp(x[j] - most) / sum - same[j]);
+      for (int k = 0; k < features; k++) {
+        grad[i * features + k] += g * q[j * features + k];
+        grad[j * features + k] += g * q[i * features + k];
+      }
+    }
+  }
+  through_norms(batch, q, grad);
+  free(q);
+  return value;
+}
+
 double rows_reference(const struct rows_setting *setting, const struct rows_case *batch, double coefficient,
                       double *grad) {
   switch (setting->method) {
@@ -290,6 +345,8 @@ double rows_reference(const struct rows_setting *setting, const struct rows_case
     return ranksim_reference(setting, batch, coefficient, grad);
   case ROWS_RNC:
     return rnc_reference(setting, batch, coefficient, grad);
+  case ROWS_ACCON:
+    return accon_reference(setting, batch, coefficient, grad);
   }
   return NAN;
 }

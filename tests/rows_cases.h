@@ -7,6 +7,7 @@
 #ifndef CONR_TESTS_ROWS_CASES_H
 #define CONR_TESTS_ROWS_CASES_H
 
+#include "loss/accon.h"
 #include "loss/ranksim.h"
 #include "loss/rnc.h"
 #include "tests/conr_cases.h"
@@ -34,12 +35,13 @@ struct rows_case rows_case_random(int64_t samples, int views, int features, int 
 struct rows_case rows_case_load(const struct golden_file *file, const char *name);
 void rows_case_free(struct rows_case *batch);
 
-enum rows_method { ROWS_RANKSIM, ROWS_RNC };
+enum rows_method { ROWS_RANKSIM, ROWS_RNC, ROWS_ACCON };
 
 struct rows_setting {
   enum rows_method method;
   struct ranksim_options ranksim;
   struct rnc_options rnc;
+  struct accon_options accon;
 };
 
 struct rows_outcome {

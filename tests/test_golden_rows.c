@@ -26,3 +26,7 @@ Test(golden_rows, ranksim, .timeout = 240) {
 Test(golden_rows, rnc, .timeout = 240) {
   agrees("rnc");
 }
+
+Test(golden_rows, accon, .timeout = 240) {
+  agrees("accon");
+}

@@ -45,3 +45,19 @@ Test(rnc, edges_of_the_definition, .timeout = 240) {
 Test(rnc, a_bad_value_is_a_sentence_on_all_ranks, .timeout = 240) {
   holds("nonfinite", "rnc");
 }
+
+Test(accon, value_and_gradient_are_those_of_the_joint_batch, .timeout = 240) {
+  holds("equal", "accon");
+}
+
+Test(accon, gradient_agrees_with_finite_differences, .timeout = 240) {
+  holds("finite", "accon");
+}
+
+Test(accon, edges_of_the_definition, .timeout = 240) {
+  holds("edges", "accon");
+}
+
+Test(accon, a_bad_value_is_a_sentence_on_all_ranks, .timeout = 240) {
+  holds("nonfinite", "accon");
+}
