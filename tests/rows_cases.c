@@ -1,6 +1,7 @@
 /* Batches for tests of the regularisers on gathered rows. */
 #include "tests/rows_cases.h"
 
+#include "dist/memory.h"
 #include "dist/random.h"
 
 #include <math.h>
@@ -63,30 +64,95 @@ static void place_rows(const struct rows_case *batch, int size, const int64_t *s
   }
 }
 
+/* One of them. */
+struct handle {
+  struct ranksim *ranksim;
+  struct rnc *rnc;
+  struct accon *accon;
+  struct srl *srl;
+};
+
+/* A new SRL with the setting's surrogate and points in place of its own. */
+static enum status create_srl(const struct rows_setting *setting, const struct gathered *gathered, struct srl **out) {
+  double *state;
+  size_t count, features = (size_t)gathered->features, bins = (size_t)setting->srl.bins;
+  TRY(srl_create(&setting->srl, gathered->features, gathered->targets, gathered->dtype, out));
+  srl_state(*out, &state, &count);
+  if (setting->surrogate != NULL) {
+    memcpy(state, setting->surrogate, bins * features * sizeof *state);
+    for (size_t bin = 0; bin < bins; bin++)
+      state[bins * features + bin] = 1;
+  }
+  for (size_t k = 0; k < (size_t)setting->srl.points * features && setting->points != NULL; k++)
+    dtype_put(gathered->dtype, srl_points(*out), (int64_t)k, setting->points[k]);
+  return STATUS_OK;
+}
+
+static enum status create_method(const struct rows_setting *setting, const struct gathered *gathered,
+                                 struct handle *handle) {
+  int features = gathered->features, targets = gathered->targets;
+  enum dtype dtype = gathered->dtype;
+  switch (setting->method) {
+  case ROWS_RANKSIM:
+    return ranksim_create(&setting->ranksim, features, targets, dtype, &handle->ranksim);
+  case ROWS_RNC:
+    return rnc_create(&setting->rnc, features, targets, dtype, &handle->rnc);
+  case ROWS_ACCON:
+    return accon_create(&setting->accon, features, targets, dtype, &handle->accon);
+  case ROWS_SRL:
+    return create_srl(setting, gathered, &handle->srl);
+  }
+  return ERR_BUG;
+}
+
+static enum status call_method(const struct handle *handle, const struct gathered *gathered, double coefficient,
+                               void *grad, double *value) {
+  if (handle->ranksim != NULL)
+    return ranksim_loss(handle->ranksim, gathered, coefficient, grad, value);
+  if (handle->rnc != NULL)
+    return rnc_loss(handle->rnc, gathered, coefficient, grad, value);
+  if (handle->accon != NULL)
+    return accon_loss(handle->accon, gathered, coefficient, grad, value);
+  return srl_loss(handle->srl, gathered, coefficient, grad, value);
+}
+
+static size_t bytes_of(const struct handle *handle) {
+  return handle->ranksim != NULL ? ranksim_bytes(handle->ranksim)
+         : handle->rnc != NULL   ? rnc_bytes(handle->rnc)
+         : handle->accon != NULL ? accon_bytes(handle->accon)
+                                 : srl_bytes(handle->srl);
+}
+
+/* The largest batch has been seen, and then one of half its samples, alone on this rank. */
+static enum status warm_up(const struct handle *handle, const struct gathered *gathered) {
+  struct gathered half = *gathered;
+  int64_t rows = gathered->rows / gathered->views / 2 * gathered->views;
+  double value;
+  void *scratch = calloc((size_t)(gathered->rows * gathered->features) + 1, sizeof(double));
+  enum status status = call_method(handle, gathered, 1, scratch, &value);
+  half.rows = half.own = rows;
+  half.rows_of_rank = &rows;
+  if (status == STATUS_OK)
+    status = call_method(handle, &half, 1, scratch, &value);
+  free(scratch);
+  return status;
+}
+
 static enum status run_method(const struct rows_setting *setting, const struct gathered *gathered, double coefficient,
-                              void *grad, double *value, size_t *bytes) {
-  enum status status = ERR_BUG;
-  if (setting->method == ROWS_RANKSIM) {
-    struct ranksim *ranksim;
-    TRY(ranksim_create(&setting->ranksim, gathered->features, gathered->targets, gathered->dtype, &ranksim));
-    status = ranksim_loss(ranksim, gathered, coefficient, grad, value);
-    *bytes = ranksim_bytes(ranksim);
-    ranksim_destroy(&ranksim);
-  }
-  if (setting->method == ROWS_RNC) {
-    struct rnc *rnc;
-    TRY(rnc_create(&setting->rnc, gathered->features, gathered->targets, gathered->dtype, &rnc));
-    status = rnc_loss(rnc, gathered, coefficient, grad, value);
-    *bytes = rnc_bytes(rnc);
-    rnc_destroy(&rnc);
-  }
-  if (setting->method == ROWS_ACCON) {
-    struct accon *accon;
-    TRY(accon_create(&setting->accon, gathered->features, gathered->targets, gathered->dtype, &accon));
-    status = accon_loss(accon, gathered, coefficient, grad, value);
-    *bytes = accon_bytes(accon);
-    accon_destroy(&accon);
-  }
+                              void *grad, struct rows_outcome *outcome) {
+  struct handle handle = {0};
+  TRY(create_method(setting, gathered, &handle));
+  enum status status = setting->used_before ? warm_up(&handle, gathered) : STATUS_OK;
+  size_t before = memory_in_use();
+  memory_peak_reset();
+  if (status == STATUS_OK)
+    status = call_method(&handle, gathered, coefficient, grad, &outcome->value);
+  outcome->grown = memory_peak() - before;
+  outcome->bytes = bytes_of(&handle);
+  ranksim_destroy(&handle.ranksim);
+  rnc_destroy(&handle.rnc);
+  accon_destroy(&handle.accon);
+  srl_destroy(&handle.srl);
   return status;
 }
 
@@ -128,7 +194,7 @@ struct rows_outcome rows_run(const struct rows_setting *setting, const struct ro
                               .views = batch->views,
                               .seed = 3,
                               .step = batch->step};
-  outcome.status = run_method(setting, &gathered, coefficient, grad, &outcome.value, &outcome.bytes);
+  outcome.status = run_method(setting, &gathered, coefficient, grad, &outcome);
   outcome.grad = calloc((size_t)(rows * features) + 1, sizeof(double));
   for (int64_t i = 0; i < rows_of_rank[rank]; i++)
     for (int k = 0; k < features; k++)
@@ -338,6 +404,91 @@ static double accon_reference(const struct rows_setting *setting, const struct r
   return value;
 }
 
+/* Unit rows of all bins, [bins, features]: of the batch where count > 0, else of the surrogate. */
+static void srl_surrogate(const struct rows_setting *setting, const struct rows_case *batch, const double *q,
+                          double *centre, double *count, double *norm) {
+  int features = batch->features;
+  memset(centre, 0, (size_t)(setting->srl.bins * features) * sizeof *centre);
+  memset(count, 0, (size_t)setting->srl.bins * sizeof *count);
+  for (int64_t i = 0; i < batch->samples * batch->views; i++) {
+    int bin = (int)label_of(batch, i)[0];
+    count[bin]++;
+    for (int k = 0; k < features; k++)
+      centre[bin * features + k] += q[i * features + k];
+  }
+  for (int bin = 0; bin < setting->srl.bins; bin++) {
+    double *row = centre + bin * features;
+    for (int k = 0; k < features; k++)
+      row[k] = count[bin] > 0 ? row[k] / count[bin] : setting->surrogate[bin * features + k];
+    norm[bin] = sqrt(dot(features, row, row));
+    for (int k = 0; k < features; k++)
+      row[k] /= norm[bin];
+  }
+}
+
+/* Enveloping and homogeneity on c [bins, features], and their gradient with respect to it. */
+static double srl_on_surrogate(const struct rows_setting *setting, int features, const double *c, double *grad) {
+  const struct srl_options *options = &setting->srl;
+  double value = 0, best, mean = 0, sign = options->homogeneity == SRL_REPEL ? 1 : -1;
+  int winner = 0, pairs = options->bins - 1;
+  for (int p = 0; p < options->points; p++) {
+    const double *u = setting->points + (int64_t)p * features;
+    best = -INFINITY;
+    for (int b = 0; b < options->bins; b++)
+      if (dot(features, u, c + b * features) > best)
+        best = dot(features, u, c + (winner = b) * features);
+    value += options->weight_enveloping * (1 - best) / options->points;
+    for (int k = 0; k < features; k++)
+      grad[winner * features + k] -= options->weight_enveloping * u[k] / options->points;
+  }
+  for (int b = 0; b < pairs; b++)
+    mean += dot(features, c + b * features, c + (b + 1) * features) / pairs;
+  for (int b = 0; b < pairs; b++) {
+    const double *own = c + b * features, *next = own + features;
+    double cosine = dot(features, own, next), off = cosine - mean, w = options->weight_homogeneity;
+    bool paper = options->homogeneity == SRL_PAPER;
+    value += w * (paper ? 2 - 2 * cosine : sign * cosine + options->spread * off * off / (pairs - 1));
+    for (int k = 0; k < features; k++) {
+      double slope = paper ? 0 : sign + 2 * options->spread * off / (pairs - 1), step = paper ? next[k] - own[k] : 0;
+      grad[b * features + k] += w * (slope * next[k] - 2 * step);
+      grad[(b + 1) * features + k] += w * (slope * own[k] + 2 * step);
+    }
+  }
+  return value;
+}
+
+/* All bins have rows, in the batch or in the setting's surrogate; labels are bins. */
+static double srl_reference(const struct rows_setting *setting, const struct rows_case *batch, double coefficient,
+                            double *grad) {
+  const struct srl_options *options = &setting->srl;
+  int64_t rows = batch->samples * batch->views;
+  int features = batch->features, bins = options->bins;
+  double *q = normalised(batch), *c = malloc((size_t)(bins * features) * sizeof *c), count[bins], norm[bins], p[bins];
+  double *on_c = calloc((size_t)(bins * features), sizeof *on_c), value;
+  srl_surrogate(setting, batch, q, c, count, norm);
+  value = srl_on_surrogate(setting, features, c, on_c);
+  for (int64_t i = 0; i < rows; i++) {
+    int bin = (int)label_of(batch, i)[0];
+    double sum = 0, along = dot(features, on_c + bin * features, c + bin * features);
+    for (int b = 0; b < bins; b++)
+      sum += p[b] = exp(dot(features, q + i * features, c + b * features) / options->temperature);
+    value -= options->weight_contrastive * log(p[bin] / sum) / (double)rows;
+    for (int k = 0; k < features; k++) {
+      double pull = 0;
+      for (int b = 0; b < bins; b++)
+        pull += (p[b] / sum - (b == bin)) * c[b * features + k];
+      grad[i * features + k] =
+          coefficient * (options->weight_contrastive / options->temperature / (double)rows * pull +
+                         (on_c[bin * features + k] - along * c[bin * features + k]) / norm[bin] / count[bin]);
+    }
+  }
+  through_norms(batch, q, grad);
+  free(q);
+  free(c);
+  free(on_c);
+  return value;
+}
+
 double rows_reference(const struct rows_setting *setting, const struct rows_case *batch, double coefficient,
                       double *grad) {
   switch (setting->method) {
@@ -347,6 +498,8 @@ double rows_reference(const struct rows_setting *setting, const struct rows_case
     return rnc_reference(setting, batch, coefficient, grad);
   case ROWS_ACCON:
     return accon_reference(setting, batch, coefficient, grad);
+  case ROWS_SRL:
+    return srl_reference(setting, batch, coefficient, grad);
   }
   return NAN;
 }

@@ -10,6 +10,7 @@
 #include "loss/accon.h"
 #include "loss/ranksim.h"
 #include "loss/rnc.h"
+#include "loss/srl.h"
 #include "tests/conr_cases.h"
 
 /* A global batch: samples with their views side by side, as the golden files have them. */
@@ -35,13 +36,17 @@ struct rows_case rows_case_random(int64_t samples, int views, int features, int 
 struct rows_case rows_case_load(const struct golden_file *file, const char *name);
 void rows_case_free(struct rows_case *batch);
 
-enum rows_method { ROWS_RANKSIM, ROWS_RNC, ROWS_ACCON };
+enum rows_method { ROWS_RANKSIM, ROWS_RNC, ROWS_ACCON, ROWS_SRL };
 
 struct rows_setting {
   enum rows_method method;
+  bool used_before; /* on one rank: the object has seen this batch, and half of it, before */
   struct ranksim_options ranksim;
   struct rnc_options rnc;
   struct accon_options accon;
+  struct srl_options srl;
+  const double *surrogate; /* [bins, features] rows that are stored; NULL: none     */
+  const double *points;    /* [points, features]; NULL: those of the seed           */
 };
 
 struct rows_outcome {
@@ -49,6 +54,7 @@ struct rows_outcome {
   double value;
   double *grad;  /* [samples, views, features]: whole, zeros outside this rank's rows */
   size_t bytes;  /* of workspace */
+  size_t grown;  /* bytes allocated during the call */
   double before; /* what grad held: the loss adds to it, and this has been subtracted again */
 };
 

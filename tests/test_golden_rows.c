@@ -30,3 +30,7 @@ Test(golden_rows, rnc, .timeout = 240) {
 Test(golden_rows, accon, .timeout = 240) {
   agrees("accon");
 }
+
+Test(golden_rows, srl, .timeout = 240) {
+  agrees("srl");
+}
