@@ -18,7 +18,9 @@ enum random_purpose {
   RANDOM_INIT,
   RANDOM_SPLIT,
   RANDOM_TEST,
-  RANDOM_PROTOCOL
+  RANDOM_PROTOCOL,
+  RANDOM_RANKSIM,
+  RANDOM_POINTS
 };
 
 struct random_key {

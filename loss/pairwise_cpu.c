@@ -2,16 +2,11 @@
  * several vector widths and chosen at run time. */
 #include "loss/pairwise.h"
 
+#include "loss/vectorised.h"
 #include "model/gemm.h"
 
 #include <math.h>
 #include <string.h>
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define VECTORISED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define VECTORISED
-#endif
 
 #define SMALLEST_NORM 1e-12
 
