@@ -5,8 +5,8 @@
 #include "loss/metrics.h"
 
 #include "dist/memory.h"
+#include "loss/label_bins.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,13 +84,6 @@ static enum status check_finite(const char *what, const char *remedy, enum dtype
 
 /* ---- bins ---- */
 
-static double bin_by_width(double label, double width) {
-  double quotient = label / width, nearest = rint(quotient);
-  if (fabs(quotient - nearest) <= fmin(1e-3, 4 * FLT_EPSILON * fabs(quotient)))
-    quotient = nearest;         /* decimal labels that float32 rounded to just below an edge */
-  return trunc(quotient) + 0.0; /* bin -0 is bin 0 */
-}
-
 /* The last bin whose lower edge is not above the label. */
 static double bin_by_edges(double label, const double *edges, int bins) {
   int low = 0, high = bins;
@@ -109,7 +102,7 @@ static void find_key(const struct metrics *metrics, enum dtype dtype, const void
   for (int k = 0; k < metrics->targets; k++) {
     double label = load(dtype, labels, first + k);
     key[k] = metrics->edges != NULL ? bin_by_edges(label, metrics->edges, metrics->options.bins)
-                                    : bin_by_width(label, metrics->options.bin_width);
+                                    : label_bin(label, metrics->options.bin_width);
   }
 }
 
