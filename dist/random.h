@@ -11,7 +11,15 @@
 #include <stdint.h>
 
 /* What a stream is for: equal seeds give unrelated streams for different purposes. */
-enum random_purpose { RANDOM_SHUFFLE = 1, RANDOM_AUGMENT, RANDOM_DROPOUT, RANDOM_INIT, RANDOM_SPLIT, RANDOM_TEST };
+enum random_purpose {
+  RANDOM_SHUFFLE = 1,
+  RANDOM_AUGMENT,
+  RANDOM_DROPOUT,
+  RANDOM_INIT,
+  RANDOM_SPLIT,
+  RANDOM_TEST,
+  RANDOM_MIXTURE
+};
 
 struct random_key {
   uint32_t word[2];
