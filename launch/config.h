@@ -50,7 +50,10 @@ struct config {
   double dropout;
   /* train: objective */
   const char *loss, *weights;
-  double huber_beta;
+  double huber_beta, focal_beta, focal_gamma;
+  const char *focal_activation;
+  double noise_scale, noise_lr, bni_width;
+  int64_t gmm;
   bool conr, conr_outer_weights;
   const char *conr_variant, *conr_distance, *conr_aggregate, *conr_path;
   double conr_w, conr_t, conr_e, conr_beta;

@@ -36,6 +36,7 @@ struct trainer {
   struct loader *loader;
   const struct ops *ops;
   struct net *net;
+  struct balanced *balanced; /* NULL unless the loss is Balanced MSE */
   struct objective *objective;
   struct optim *optim;
   struct schedule schedule;
