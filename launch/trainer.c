@@ -17,6 +17,22 @@ static enum status refuse_unread(const struct config *config, bool read, const c
   return STATUS_OK;
 }
 
+static enum status check_weighting(const struct config *config) {
+  static const char *const kernel_options[] = {"lds-size", "lds-sigma", "lds-padding", "lds-truncate"};
+  bool inverse = strcmp(config->weights, "inverse") == 0, by_bins = strstr(config->weights, "inverse") != NULL;
+  bool lds = strcmp(config->lds, "none") != 0;
+  REQUIRE(by_bins || !lds, ERR_ARGUMENT,
+          "--lds %s smooths the counts that samples are weighted by: add --weights inverse or sqrt-inverse",
+          config->lds);
+  for (size_t i = 0; i < sizeof kernel_options / sizeof *kernel_options; i++)
+    TRY(refuse_unread(config, lds, kernel_options[i], "--lds"));
+  TRY(refuse_unread(config, strcmp(config->lds, "triang") != 0, "lds-sigma", "--lds gaussian or laplace"));
+  TRY(refuse_unread(config, inverse, "lds-truncate", "--weights inverse"));
+  TRY(refuse_unread(config, inverse, "weight-clip", "--weights inverse"));
+  TRY(refuse_unread(config, by_bins, "weight-bins", "--weights inverse or sqrt-inverse"));
+  return refuse_unread(config, strcmp(config->weights, "dense") == 0, "dense-alpha", "--weights dense");
+}
+
 static enum status check_pairs(const struct config *config) {
   static const char *const conr_options[] = {"conr-beta",      "conr-w",       "conr-t",
                                              "conr-e",         "conr-variant", "conr-distance",
@@ -26,6 +42,7 @@ static enum status check_pairs(const struct config *config) {
   bool sgd = strcmp(config->optimiser, "sgd") == 0, constant = strcmp(config->schedule, "constant") == 0;
   bool step = strcmp(config->schedule, "step") == 0;
   TRY(refuse_unread(config, strcmp(config->loss, "huber") == 0, "huber-beta", "--loss huber"));
+  TRY(check_weighting(config));
   TRY(refuse_unread(config, sgd, "momentum", "--optimiser sgd"));
   TRY(refuse_unread(config, !sgd, "beta1", "--optimiser adam or adamw"));
   TRY(refuse_unread(config, !sgd, "beta2", "--optimiser adam or adamw"));
@@ -129,6 +146,7 @@ static struct loader_options loader_options_of(const struct trainer *trainer, bo
   options.transform.padding = (int)trainer->config.pad; /* resolved */
   options.cache = trainer->cache;
   options.device = trainer->session->device;
+  options.weights = training ? trainer->weights : NULL;
   return options;
 }
 
@@ -158,6 +176,7 @@ static enum status open_data(struct trainer *trainer) {
   if (strcmp(config->precision, "auto") == 0)
     config->precision = images && trainer->session->device != NULL ? "bf16" : "f32";
   TRY(describe_model(trainer));
+  TRY(weighting_create(config, trainer->dataset, trainer->weight_bins, &trainer->weights));
   trainer->sampler = (struct sampler){.rows = dataset_split_rows(trainer->dataset, SPLIT_TRAIN),
                                       .batch = config->batch,
                                       .seed = (uint64_t)config->seed,
@@ -201,7 +220,7 @@ static enum status build_model(struct trainer *trainer) {
 
 static enum status build_objective(struct trainer *trainer) {
   const struct config *config = &trainer->config;
-  struct objective_options options = {.weights = strcmp(config->weights, "auto") == 0,
+  struct objective_options options = {.weights = strcmp(config->weights, "none") != 0,
                                       .conr = config->conr,
                                       .conr_beta = config->conr_beta,
                                       .conr_options = conr_options_of(config)};
@@ -330,6 +349,7 @@ void trainer_destroy(struct trainer **trainer) {
   net_destroy(&own->net);
   loader_destroy(&own->loader);
   image_cache_destroy(&own->cache);
+  memory_free((void **)&own->weights);
   dataset_close(&own->dataset);
   memory_free((void **)&own->feature_names);
   memory_free((void **)&own->target_names);

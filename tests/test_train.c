@@ -24,6 +24,9 @@ static const struct variant variants[] = {
       "--mask", "0.1", "--batch", "200", "--optimiser", "sgd", "--lr", "0.002"}},
     {"float64, three views, reference variant, clipping",
      {"--precision", "f64", "--conr", "--conr-variant", "reference", "--views", "3", "--clip", "1", "--batch", "150"}},
+    {"float64, ConR and MSE, weights by smoothed counts",
+     {"--precision", "f64", "--loss", "mse", "--conr", "--conr-variant", "reference", "--weights", "sqrt-inverse",
+      "--lds", "gaussian", "--batch", "150"}},
     {"float64, MSE alone, batches of 7: empty and uneven shards",
      {"--precision", "f64", "--loss", "mse", "--batch", "7", "--bucket-mb", "0.0005"}},
 };
