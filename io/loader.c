@@ -163,19 +163,27 @@ static void put(enum dtype dtype, void *data, int64_t i, double value) {
     ((double *)data)[i] = value;
 }
 
+/* The weight of a sample, which is number `index` of its split. */
+static double weight_of(const struct loader *loader, int64_t index, int64_t sample) {
+  const double *own = loader->options.weights, *of_file = dataset_weight(loader->dataset);
+  return own != NULL ? own[index] : of_file != NULL ? of_file[sample] : 1;
+}
+
 /* Sample ids, targets and weights of a row of the batch, in all views. */
 static void fill_labels(const struct loader *loader, struct batch *batch, int64_t row) {
   const struct sampler *sampler = &loader->sampler;
   enum dtype dtype = dataset_dtype(loader->dataset);
   int targets = dataset_targets(loader->dataset);
-  const double *target = dataset_target(loader->dataset), *weight = dataset_weight(loader->dataset);
+  const double *target = dataset_target(loader->dataset);
   int64_t position = sampler_shard(sampler, batch->step).first + row;
-  int64_t sample = dataset_split_ids(loader->dataset, loader->split)[sampler_sample(sampler, batch->epoch, position)];
+  int64_t index = sampler_sample(sampler, batch->epoch, position);
+  int64_t sample = dataset_split_ids(loader->dataset, loader->split)[index];
+  double weight = weight_of(loader, index, sample);
   for (int64_t i = row; i < batch->views * batch->rows; i += batch->rows) {
     batch->samples[i] = sample;
     for (int k = 0; k < targets; k++)
       put(dtype, batch->targets, i * targets + k, target[sample * targets + k]);
-    put(dtype, batch->weights, i, weight != NULL ? weight[sample] : 1.0);
+    put(dtype, batch->weights, i, weight);
   }
 }
 

@@ -39,6 +39,8 @@ struct loader_options {
   int workers;                /* threads for images; 0 counts as 1; a table has one                    */
   struct device *device;  /* borrowed: what the batches go to: they lie in memory that it can read by itself (pinned) */
   bool no_decode_scaling; /* decode JPEGs at full size always, as the published Python loaders do   */
+  const double *weights;  /* [rows of the split], in the order of its ids: instead of the file's; borrowed: must outlive
+                             the loader; NULL = the file's */
 };
 
 /* This rank's part of one step, view-major: all first views, then all second ones. */
@@ -50,7 +52,7 @@ struct batch {
   void *inputs;     /* a table: [views * rows, features], dtype of the dataset;
                        images: [views * rows, height, width, 3] uint8, of the transform's size */
   void *targets;    /* [views * rows, K], dtype                         */
-  void *weights;    /* [views * rows], dtype; 1 when the file has none  */
+  void *weights;    /* [views * rows], dtype; 1 when there are none      */
   int64_t *samples; /* [views * rows] row ids in the file               */
 };
 

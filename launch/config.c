@@ -80,7 +80,15 @@ static const struct option_row table[] = {
   REALNUM("noise-lr", noise_lr, TRAIN, "0.01", 0, 1e6, "Balanced MSE: constant learning rate of sigma, by Adam; 0: it is fixed"),
   INTEGER("gmm", gmm, TRAIN, "8", 1, 64, "gai: components of the mixture that is fitted to the training labels"),
   REALNUM("bni-width", bni_width, TRAIN, "1", 1e-12, 1e12, "bni: width of the bins that training labels are counted in, in label units"),
-  CHOICE("weights", weights, TRAIN, "auto", "auto|none", "auto: sample weights of the file, where it has them"),
+  CHOICE("weights", weights, TRAIN, "auto", "auto|none|file|inverse|sqrt-inverse|dense", "of samples; auto: the file's, where it has them; inverse, sqrt-inverse: by how often a label occurs in the training split; dense: DenseWeight"),
+  TEXT("weight-bins", weight_bins, TRAIN, "auto", "LOW,WIDTH,COUNT", "inverse, sqrt-inverse: bins in which labels are counted, the last one open above; auto: of width 1, from 0 or the lowest label"),
+  TEXT("weight-clip", weight_clip, TRAIN, "5,1000", "LOW,HIGH", "inverse: counts are clipped to these; 0,inf leaves them as they are"),
+  CHOICE("lds", lds, TRAIN, "none", "none|gaussian|triang|laplace", "inverse, sqrt-inverse: kernel that smooths the counts along the bins (LDS)"),
+  INTEGER("lds-size", lds_size, TRAIN, "5", 1, 1023, "its size in bins, odd"),
+  REALNUM("lds-sigma", lds_sigma, TRAIN, "2", 1e-6, 1e6, "gaussian, laplace: its scale in bins"),
+  CHOICE("lds-padding", lds_padding, TRAIN, "zero", "zero|reflect", "counts beyond the bins: none, or those at the edge mirrored"),
+  FLAG("lds-truncate", lds_truncate, TRAIN, "inverse: cut smoothed counts to integers, as the published code does"),
+  REALNUM("dense-alpha", dense_alpha, TRAIN, "1", 0, 1e6, "dense: how much rare labels count; 0: no more than others"),
   FLAG("conr", conr, TRAIN, "add the ConR regulariser over the global batch"),
   REALNUM("conr-beta", conr_beta, TRAIN, "4", 0, 1e12, "its coefficient"),
   REALNUM("conr-w", conr_w, TRAIN, "1", 0, 1e12, "window of labels and of predictions, in label units"),
@@ -496,6 +504,18 @@ enum status config_integers(const char *option, const char *text, int64_t low, i
     REQUIRE(*count < most, ERR_ARGUMENT, "--%s takes at most %d numbers", option, most);
     values[(*count)++] = value;
     next = *end == ',' ? end + 1 : end;
+  }
+  return STATUS_OK;
+}
+
+enum status config_numbers(const char *option, const char *text, int count, double *values) {
+  const char *next = text;
+  for (int i = 0; i < count; i++) {
+    char *end;
+    values[i] = strtod(next, &end);
+    REQUIRE(end != next && *end == (i < count - 1 ? ',' : '\0') && !isnan(values[i]), ERR_ARGUMENT,
+            "--%s wants %d numbers separated by commas, not \"%s\"", option, count, text);
+    next = end + 1;
   }
   return STATUS_OK;
 }

@@ -54,6 +54,10 @@ struct config {
   const char *focal_activation;
   double noise_scale, noise_lr, bni_width;
   int64_t gmm;
+  const char *weight_bins, *weight_clip, *lds, *lds_padding;
+  int64_t lds_size;
+  double lds_sigma, dense_alpha;
+  bool lds_truncate;
   bool conr, conr_outer_weights;
   const char *conr_variant, *conr_distance, *conr_aggregate, *conr_path;
   double conr_w, conr_t, conr_e, conr_beta;
@@ -107,6 +111,9 @@ void config_write(const struct config *config, FILE *out);
 const char *config_value(const struct config *config, const char *name, char *buffer, size_t bytes);
 
 const char *command_name(enum command command);
+
+/* Numbers such as "0,1,121", `count` of them; infinity ("inf") is one. */
+enum status config_numbers(const char *option, const char *text, int count, double *values);
 
 /* "224" or "160x320" (height x width), 1 to 65536 each. */
 enum status config_size(const char *text, int64_t *height, int64_t *width);

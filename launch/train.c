@@ -367,12 +367,15 @@ static enum status begin(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
   struct session *session = trainer->session;
   struct log *log = &session->log;
-  char hosts[4096], path[PATH_MAX];
+  char hosts[4096], path[PATH_MAX], weights[WEIGHTING_TEXT] = "";
   bool resumed = false;
   enum status status = STATUS_OK;
   TRY(list_hosts(session->comm, hosts, sizeof hosts));
   if (comm_rank(session->comm) == 0) {
-    status = prepare_folder(trainer, hosts, &resumed);
+    if (trainer->balanced == NULL)
+      status = weighting_summary(&trainer->config, trainer->dataset, trainer->weights, weights);
+    if (status == STATUS_OK)
+      status = prepare_folder(trainer, hosts, &resumed);
     if (status == STATUS_OK)
       status = metrics_log_open(run_path(trainer->config.output, RUN_METRICS, path), &loop->metrics);
   }
@@ -384,6 +387,8 @@ static enum status begin(struct loop *loop) {
   log_line(log, "%s: %lld training samples, %lld for validation, %d features, %zu parameters", trainer->config.word[0],
            (long long)trainer->sampler.rows, (long long)dataset_split_rows(trainer->dataset, SPLIT_VAL),
            dataset_features(trainer->dataset), net_parameters(trainer->net).elements);
+  if (weights[0] != '\0')
+    log_line(log, "%s", weights);
   if (trainer->validation == NULL)
     log_line(log, "no validation samples: there will be no best checkpoint, only the last");
   if (trainer->balanced != NULL && strcmp(trainer->config.weights, "auto") == 0 &&

@@ -35,6 +35,22 @@ static enum status check_loss(const struct config *config) {
   return STATUS_OK;
 }
 
+static enum status check_weighting(const struct config *config) {
+  static const char *const kernel_options[] = {"lds-size", "lds-sigma", "lds-padding", "lds-truncate"};
+  bool inverse = strcmp(config->weights, "inverse") == 0, by_bins = strstr(config->weights, "inverse") != NULL;
+  bool lds = strcmp(config->lds, "none") != 0;
+  REQUIRE(by_bins || !lds, ERR_ARGUMENT,
+          "--lds %s smooths the counts that samples are weighted by: add --weights inverse or sqrt-inverse",
+          config->lds);
+  for (size_t i = 0; i < sizeof kernel_options / sizeof *kernel_options; i++)
+    TRY(refuse_unread(config, lds, kernel_options[i], "--lds"));
+  TRY(refuse_unread(config, strcmp(config->lds, "triang") != 0, "lds-sigma", "--lds gaussian or laplace"));
+  TRY(refuse_unread(config, inverse, "lds-truncate", "--weights inverse"));
+  TRY(refuse_unread(config, inverse, "weight-clip", "--weights inverse"));
+  TRY(refuse_unread(config, by_bins, "weight-bins", "--weights inverse or sqrt-inverse"));
+  return refuse_unread(config, strcmp(config->weights, "dense") == 0, "dense-alpha", "--weights dense");
+}
+
 static enum status check_pairs(const struct config *config) {
   static const char *const conr_options[] = {"conr-beta",      "conr-w",       "conr-t",
                                              "conr-e",         "conr-variant", "conr-distance",
@@ -45,6 +61,7 @@ static enum status check_pairs(const struct config *config) {
   bool step = strcmp(config->schedule, "step") == 0;
   bool adam = !sgd || (prior_is_wanted(config) && config->noise_lr > 0); /* the noise scale is moved by Adam */
   TRY(check_loss(config));
+  TRY(check_weighting(config));
   TRY(refuse_unread(config, sgd, "momentum", "--optimiser sgd"));
   TRY(refuse_unread(config, adam, "beta1", "--optimiser adam or adamw"));
   TRY(refuse_unread(config, adam, "beta2", "--optimiser adam or adamw"));
@@ -148,6 +165,7 @@ static struct loader_options loader_options_of(const struct trainer *trainer, bo
   options.transform.padding = (int)trainer->config.pad; /* resolved */
   options.cache = trainer->cache;
   options.device = trainer->session->device;
+  options.weights = training ? trainer->weights : NULL;
   return options;
 }
 
@@ -177,6 +195,7 @@ static enum status open_data(struct trainer *trainer) {
   if (strcmp(config->precision, "auto") == 0)
     config->precision = images && trainer->session->device != NULL ? "bf16" : "f32";
   TRY(describe_model(trainer));
+  TRY(weighting_create(config, trainer->dataset, trainer->weight_bins, &trainer->weights));
   trainer->sampler = (struct sampler){.rows = dataset_split_rows(trainer->dataset, SPLIT_TRAIN),
                                       .batch = config->batch,
                                       .seed = (uint64_t)config->seed,
@@ -235,7 +254,7 @@ static enum status build_objective(struct trainer *trainer) {
                                                       .beta1 = config->beta1,
                                                       .beta2 = config->beta2,
                                                       .epsilon = config->epsilon},
-                                      .weights = strcmp(config->weights, "auto") == 0 && trainer->balanced == NULL,
+                                      .weights = strcmp(config->weights, "none") != 0 && trainer->balanced == NULL,
                                       .conr = config->conr,
                                       .conr_beta = config->conr_beta,
                                       .conr_options = conr_options_of(config)};
@@ -366,6 +385,7 @@ void trainer_destroy(struct trainer **trainer) {
   net_destroy(&own->net);
   loader_destroy(&own->loader);
   image_cache_destroy(&own->cache);
+  memory_free((void **)&own->weights);
   dataset_close(&own->dataset);
   memory_free((void **)&own->feature_names);
   memory_free((void **)&own->target_names);

@@ -16,6 +16,7 @@
 #include "launch/inference.h"
 #include "launch/model.h"
 #include "launch/session.h"
+#include "launch/weighting.h"
 #include "loss/objective.h"
 #include "model/checkpoint.h"
 #include "model/schedule.h"
@@ -31,6 +32,8 @@ struct trainer {
   struct model_description model; /* texts are the config's, or `hidden`  */
 
   struct dataset *dataset;
+  double *weights;                  /* [training rows]; NULL = the file's, or none */
+  char weight_bins[WEIGHTING_TEXT]; /* the config's, where it did not name them     */
   struct sampler sampler;
   struct image_cache *cache; /* NULL = none */
   struct loader *loader;

@@ -127,9 +127,11 @@ Test(config, help_fits_eighty_columns) {
 /* A value other than the default for every option of train. */
 static const char every_option[] =
     "train t.h5 --output run --force --hidden 8,4,2 --activation gelu --dropout 0.25 --init start.h5 --precision f64 "
-    "--loss huber --huber-beta 0.1 --focal-beta 0.3 --focal-gamma 2 --focal-activation tanh --noise-scale 3 --noise-lr "
-    "0.02 "
-    "--gmm 5 --bni-width 0.5 --weights none --conr --conr-beta 0.3 --conr-w 0.7 --conr-t 0.2 --conr-e 0.05 "
+    "--loss huber --huber-beta 0.1 --focal-beta 0.3 --focal-gamma 2 --focal-activation tanh --noise-scale 3 "
+    "--noise-lr 0.02 --gmm 5 --bni-width 0.5 --weights none --weight-bins 0,2,50 --weight-clip 1,inf --lds laplace "
+    "--lds-size 7 "
+    "--lds-sigma 1.5 --lds-padding reflect --lds-truncate --dense-alpha 0.5 --conr --conr-beta 0.3 --conr-w 0.7 "
+    "--conr-t 0.2 --conr-e 0.05 "
     "--conr-variant reference --conr-distance manhattan --conr-aggregate log_of_mean --conr-outer-weights "
     "--conr-path dense --views 3 --noise 0.3 --mask 0.1 --shuffle none --batch 17 --epochs 19 --optimiser sgd "
     "--lr 0.0123456789012345678 --momentum 0.8 --beta1 0.7 --beta2 0.6 --epsilon 1e-7 --weight-decay 0.001 "

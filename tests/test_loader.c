@@ -90,6 +90,31 @@ FILE_TEST(loader, an_epoch_gives_each_row_once_with_its_inputs_target_and_weight
   dataset_close(&dataset);
 }
 
+FILE_TEST(loader, weights_that_are_given_come_instead_of_those_of_the_file) {
+  struct io_table table = io_table_plain(ROWS, FEATURES);
+  table.weights = true;
+  struct dataset *dataset = open_sample(&table, F64);
+  int64_t rows = dataset_split_rows(dataset, SPLIT_TRAIN), first = 0;
+  double weights[ROWS];
+  for (int64_t i = 0; i < rows; i++)
+    weights[i] = 0.5 + 3 * (double)i;
+  for (int rank = 0; rank < 3; rank++) {
+    struct sampler sampler = sampler_of(dataset, 50, rank, 3);
+    struct loader_options options = {.views = 2, .weights = weights};
+    struct loader *loader;
+    cr_assert(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, &sampler, &options, &loader), 0));
+    cr_assert(eq(int, (int)loader_start(loader, 1, 0), 0));
+    struct batch *batch = next(loader);
+    for (int64_t i = 0; i < 2 * batch->rows; i++)
+      cr_expect(eq(dbl, ((double *)batch->weights)[i],
+                   0.5 + 3 * (double)sampler_sample(&sampler, 1, first + i % batch->rows)));
+    first += batch->rows;
+    loader_destroy(&loader);
+  }
+  cr_expect(eq(i64, first, 50));
+  dataset_close(&dataset);
+}
+
 /* The inputs of one step, gathered over the ranks in order: [views * rows_global, FEATURES] as views of each rank. */
 static void step_of_all(struct dataset *dataset, int size, int64_t step, const struct augment *augment,
                         double *inputs) {
