@@ -52,7 +52,7 @@ struct config {
   const char *loss, *weights;
   double huber_beta, focal_beta, focal_gamma;
   const char *focal_activation;
-  double noise_scale, noise_lr, bni_width;
+  double noise_scale, noise_lr;
   int64_t gmm;
   const char *weight_bins, *weight_clip, *lds, *lds_padding;
   int64_t lds_size;

@@ -2,6 +2,7 @@
 #include "launch/prior.h"
 
 #include "dist/memory.h"
+#include "launch/weighting.h"
 #include "loss/label_prior.h"
 
 #include <string.h>
@@ -46,6 +47,18 @@ static enum status create_gai(struct session *session, const struct config *conf
   return comm_agree(comm, balanced_create_gai(dtype, &mixture, out));
 }
 
+/* The histogram of training labels. */
+static enum status make_prior(const struct config *config, int64_t rows, const double *labels,
+                              struct label_prior *prior) {
+  bool lds = strcmp(config->lds, "none") != 0;
+  struct label_smoothing smoothing = {.padding = weighting_padding(config), .truncate = config->lds_truncate};
+  struct label_bins bins;
+  TRY(weighting_bins(config, rows, labels, &bins));
+  if (lds)
+    TRY(weighting_window(config, &smoothing.window));
+  return label_prior_create(rows, labels, &bins, lds ? &smoothing : NULL, prior);
+}
+
 /* Local: every rank counts all labels. */
 static enum status create_bni(const struct config *config, const struct dataset *dataset, enum dtype dtype,
                               struct balanced **out) {
@@ -57,7 +70,7 @@ static enum status create_bni(const struct config *config, const struct dataset 
           "--loss bni takes labels of one component, and %s has %d; use --loss bmc or gai", dataset_path(dataset),
           dataset_targets(dataset));
   TRY(training_labels(dataset, &rows, &labels));
-  TRY_GOTO(label_prior_create(rows, labels, config->bni_width, NULL, &prior), out);
+  TRY_GOTO(make_prior(config, rows, labels, &prior), out);
   status = balanced_create_bni(dtype, prior.count, prior.centres, prior.probabilities, out);
 out:
   label_prior_destroy(&prior);

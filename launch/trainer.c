@@ -27,7 +27,6 @@ static enum status check_loss(const struct config *config) {
   TRY(refuse_unread(config, balanced, "noise-scale", "--loss bmc, gai or bni"));
   TRY(refuse_unread(config, balanced, "noise-lr", "--loss bmc, gai or bni"));
   TRY(refuse_unread(config, strcmp(config->loss, "gai") == 0, "gmm", "--loss gai"));
-  TRY(refuse_unread(config, strcmp(config->loss, "bni") == 0, "bni-width", "--loss bni"));
   REQUIRE(!balanced || strcmp(config->weights, "auto") == 0 || strcmp(config->weights, "none") == 0, ERR_ARGUMENT,
           "--loss %s is Balanced MSE, which takes no sample weights; drop --weights %s", config->loss, config->weights);
   REQUIRE(!balanced || !config->conr_outer_weights, ERR_ARGUMENT,
@@ -38,16 +37,15 @@ static enum status check_loss(const struct config *config) {
 static enum status check_weighting(const struct config *config) {
   static const char *const kernel_options[] = {"lds-size", "lds-sigma", "lds-padding", "lds-truncate"};
   bool inverse = strcmp(config->weights, "inverse") == 0, by_bins = strstr(config->weights, "inverse") != NULL;
-  bool lds = strcmp(config->lds, "none") != 0;
-  REQUIRE(by_bins || !lds, ERR_ARGUMENT,
-          "--lds %s smooths the counts that samples are weighted by: add --weights inverse or sqrt-inverse",
-          config->lds);
+  bool lds = strcmp(config->lds, "none") != 0, bni = strcmp(config->loss, "bni") == 0;
+  REQUIRE(by_bins || bni || !lds, ERR_ARGUMENT,
+          "--lds %s smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni", config->lds);
   for (size_t i = 0; i < sizeof kernel_options / sizeof *kernel_options; i++)
     TRY(refuse_unread(config, lds, kernel_options[i], "--lds"));
   TRY(refuse_unread(config, strcmp(config->lds, "triang") != 0, "lds-sigma", "--lds gaussian or laplace"));
-  TRY(refuse_unread(config, inverse, "lds-truncate", "--weights inverse"));
+  TRY(refuse_unread(config, inverse || bni, "lds-truncate", "--weights inverse or --loss bni"));
   TRY(refuse_unread(config, inverse, "weight-clip", "--weights inverse"));
-  TRY(refuse_unread(config, by_bins, "weight-bins", "--weights inverse or sqrt-inverse"));
+  TRY(refuse_unread(config, by_bins || bni, "weight-bins", "--weights inverse or sqrt-inverse, or --loss bni"));
   return refuse_unread(config, strcmp(config->weights, "dense") == 0, "dense-alpha", "--weights dense");
 }
 

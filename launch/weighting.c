@@ -14,7 +14,7 @@ static bool by_bins(const struct config *config) {
   return strstr(config->weights, "inverse") != NULL;
 }
 
-static enum status read_bins(const struct config *config, int64_t n, const double *labels, struct label_bins *bins) {
+enum status weighting_bins(const struct config *config, int64_t n, const double *labels, struct label_bins *bins) {
   double number[3];
   if (strcmp(config->weight_bins, "auto") == 0)
     return label_bins_cover(n, labels, 1, bins);
@@ -25,8 +25,17 @@ static enum status read_bins(const struct config *config, int64_t n, const doubl
   return STATUS_OK;
 }
 
-static enum status read_rule(const struct config *config, struct reweighting *rule) {
+enum status weighting_window(const struct config *config, struct label_window *window) {
   enum label_kernel kernel;
+  TRY(label_kernel_by_name(config->lds, &kernel));
+  return label_window_make(kernel, (int)config->lds_size, config->lds_sigma, WINDOW_BY_MAXIMUM, window);
+}
+
+enum label_padding weighting_padding(const struct config *config) {
+  return strcmp(config->lds_padding, "reflect") == 0 ? PADDING_REFLECT : PADDING_ZERO;
+}
+
+static enum status read_rule(const struct config *config, struct reweighting *rule) {
   double clip[2];
   *rule = reweighting_default(strcmp(config->weights, "inverse") == 0 ? 1 : 0.5);
   TRY(config_numbers("weight-clip", config->weight_clip, 2, clip));
@@ -34,11 +43,8 @@ static enum status read_rule(const struct config *config, struct reweighting *ru
   rule->clip_high = clip[1];
   rule->lds = strcmp(config->lds, "none") != 0;
   rule->lds_truncate = config->lds_truncate;
-  rule->padding = strcmp(config->lds_padding, "reflect") == 0 ? PADDING_REFLECT : PADDING_ZERO;
-  if (!rule->lds)
-    return STATUS_OK;
-  TRY(label_kernel_by_name(config->lds, &kernel));
-  return label_window_make(kernel, (int)config->lds_size, config->lds_sigma, WINDOW_BY_MAXIMUM, &rule->window);
+  rule->padding = weighting_padding(config);
+  return rule->lds ? weighting_window(config, &rule->window) : STATUS_OK;
 }
 
 /* ---- weights ------------------------------------------------------------------------------- */
@@ -48,7 +54,7 @@ static enum status weigh_by_bins(struct config *config, int64_t rows, int target
   struct label_bins bins;
   struct reweighting rule;
   TRY(read_rule(config, &rule));
-  TRY(read_bins(config, rows * targets, labels, &bins));
+  TRY(weighting_bins(config, rows * targets, labels, &bins));
   TRY(reweighting_of_labels(&rule, &bins, rows, targets, labels, weights));
   snprintf(text, WEIGHTING_TEXT, "%.17g,%.17g,%lld", bins.low, bins.width, (long long)bins.count);
   if (strcmp(config->weight_bins, "auto") == 0)

@@ -3,18 +3,27 @@
 
 #include "dist/memory.h"
 
+#include <math.h>
 #include <string.h>
 
 /* How many labels are in each bin, and how far they lie from its beginning, on average. */
-static double count_labels(const struct label_bins *bins, int64_t rows, const double *labels, double *counts) {
-  double offset = 0;
+static enum status count_labels(const struct label_bins *bins, int64_t rows, const double *labels, double *counts,
+                                double *offset) {
+  double sum = 0, inside = 0;
   memset(counts, 0, (size_t)bins->count * sizeof *counts);
   for (int64_t i = 0; i < rows; i++) {
     int64_t bin = label_bins_index(bins, labels[i]);
+    REQUIRE(bin >= 0, ERR_ARGUMENT, "label %g lies below the first bin, which begins at %g; begin lower", labels[i],
+            bins->low);
     counts[bin]++;
-    offset += labels[i] - bins->low - (double)bin * bins->width;
+    double above = labels[i] - bins->low - (double)bin * bins->width;
+    if (above <= bins->width) { /* no label above all bins */
+      sum += above;
+      inside++;
+    }
   }
-  return offset / (double)rows;
+  *offset = inside > 0 ? sum / inside : bins->width / 2;
+  return STATUS_OK;
 }
 
 /* Keep the bins that have any; their share of the whole. */
@@ -29,35 +38,44 @@ static void fill(const struct label_bins *bins, double offset, const double *cou
     }
 }
 
-static enum status create(const struct label_bins *bins, int64_t rows, const double *labels,
-                          const struct label_window *window, double *counts, double *smoothed,
-                          struct label_prior *out) {
-  double offset = count_labels(bins, rows, labels, counts);
-  int64_t filled = 0;
-  for (int64_t bin = 0; bin < bins->count; bin++)
-    filled += counts[bin] > 0;
-  REQUIRE(filled > 1, ERR_ARGUMENT, "bins of width %g put all labels into one; give narrower ones", bins->width);
-  if (window != NULL) {
-    TRY(label_window_check(window, bins->count));
-    label_window_convolve(window, PADDING_ZERO, bins->count, 1, counts, smoothed);
-  }
-  fill(bins, offset, window != NULL ? smoothed : counts, out);
+static enum status smooth(const struct label_bins *bins, const struct label_smoothing *smoothing, const double *counts,
+                          double *smoothed) {
+  memcpy(smoothed, counts, (size_t)bins->count * sizeof *counts);
+  if (smoothing == NULL)
+    return STATUS_OK;
+  TRY(label_window_check(&smoothing->window, bins->count));
+  label_window_convolve(&smoothing->window, smoothing->padding, bins->count, 1, counts, smoothed);
+  for (int64_t bin = 0; smoothing->truncate && bin < bins->count; bin++)
+    smoothed[bin] = trunc(smoothed[bin]);
   return STATUS_OK;
 }
 
-enum status label_prior_create(int64_t rows, const double *labels, double width, const struct label_window *window,
-                               struct label_prior *out) {
-  struct label_bins bins;
+static enum status create(const struct label_bins *bins, int64_t rows, const double *labels,
+                          const struct label_smoothing *smoothing, double *counts, double *smoothed,
+                          struct label_prior *out) {
+  double offset = 0;
+  int64_t filled = 0;
+  TRY(count_labels(bins, rows, labels, counts, &offset));
+  for (int64_t bin = 0; bin < bins->count; bin++)
+    filled += counts[bin] > 0;
+  REQUIRE(filled > 1, ERR_ARGUMENT, "bins of width %g put all labels into one; give narrower ones", bins->width);
+  TRY(smooth(bins, smoothing, counts, smoothed));
+  fill(bins, offset, smoothed, out);
+  return STATUS_OK;
+}
+
+enum status label_prior_create(int64_t rows, const double *labels, const struct label_bins *bins,
+                               const struct label_smoothing *smoothing, struct label_prior *out) {
   double *counts = NULL, *smoothed = NULL;
   enum status status;
   *out = (struct label_prior){0};
-  TRY(label_bins_cover(rows, labels, width, &bins));
-  size_t bytes = (size_t)bins.count * sizeof(double);
+  TRY(label_bins_check(bins));
+  size_t bytes = (size_t)bins->count * sizeof(double);
   TRY_GOTO(memory_alloc(bytes, (void **)&counts), out);
   TRY_GOTO(memory_alloc(bytes, (void **)&smoothed), out);
   TRY_GOTO(memory_alloc(bytes, (void **)&out->centres), out);
   TRY_GOTO(memory_alloc(bytes, (void **)&out->probabilities), out);
-  status = create(&bins, rows, labels, window, counts, smoothed, out);
+  status = create(bins, rows, labels, smoothing, counts, smoothed, out);
 out:
   memory_free((void **)&counts);
   memory_free((void **)&smoothed);

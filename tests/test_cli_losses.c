@@ -52,7 +52,8 @@ static double last_metric(const char *run, const char *key) {
 }
 
 Test(cli_losses, the_noise_scale_is_shown_and_kept) {
-  static const char *const losses[] = {"--loss bmc", "--loss gai --gmm 3", "--loss bni --bni-width 0.25"};
+  static const char *const losses[] = {"--loss bmc", "--loss gai --gmm 3",
+                                       "--loss bni --weight-bins -10,0.25,80 --lds gaussian"};
   for (int i = 0; i < 3; i++) {
     const char *run = io_file(cli_text("run%d", i));
     struct run_result result = cli_run(2, train(run, cli_text("%s --noise-scale 0.5 --epochs 2", losses[i])));
@@ -89,7 +90,7 @@ Test(cli_losses, other_losses_have_no_noise_scale) {
 /* In the middle of an epoch too: the checkpoint holds the scale and its moments. */
 Test(cli_losses, a_resumed_run_ends_with_the_same_bits) {
   static const char *const losses[] = {"--loss bmc --conr", "--loss gai --gmm 3 --optimiser sgd --lr 0.001",
-                                       "--loss bni --bni-width 0.25"};
+                                       "--loss bni --weight-bins -10,0.25,80"};
   for (int i = 0; i < 3; i++) {
     const char *whole = io_file(cli_text("whole%d", i)), *cut = io_file(cli_text("cut%d", i));
     cli_accepted(2, train(whole, cli_text("%s --epochs 4", losses[i])));
@@ -104,7 +105,10 @@ Test(cli_losses, options_without_effect) {
   refused("--loss mse --noise-lr 2",
           "--noise-lr has no effect without --loss bmc, gai or bni; drop one or add the other");
   refused("--loss bmc --gmm 4", "--gmm has no effect without --loss gai; drop one or add the other");
-  refused("--loss bmc --bni-width 4", "--bni-width has no effect without --loss bni; drop one or add the other");
+  refused("--loss bmc --weight-bins 0,1,9", "--weight-bins has no effect without --weights inverse or sqrt-inverse, or "
+                                            "--loss bni; drop one or add the other");
+  refused("--loss bmc --lds triang",
+          "--lds triang smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni");
   refused("--focal-beta 4",
           "--focal-beta has no effect without --loss focal_l1 or focal_mse; drop one or add the other");
   refused("--loss bmc --focal-gamma 4",
@@ -120,7 +124,10 @@ Test(cli_losses, values_that_make_no_sense) {
   refused("--loss bmc --noise-lr -1", "--noise-lr -1 is out of range; give 0 to 1000000");
   refused("--loss gai --gmm 50",
           "a mixture of 50 components needs as many distinct labels, and there are 36; ask for fewer components");
-  refused("--loss bni --bni-width 1e9", "bins of width 1e+09 put all labels into one; give narrower ones");
+  refused("--loss bni --weight-bins -1000,10000,2", "bins of width 10000 put all labels into one; give narrower ones");
+  refused("--loss bni --lds gaussian --lds-size 4", "a window has an odd number of bins, not 4");
+  refused("--loss bmc --weights inverse",
+          "--loss bmc is Balanced MSE, which takes no sample weights; drop --weights inverse");
 }
 
 /* Labels of several components: BMC and GAI take them, BNI does not. */

@@ -128,7 +128,7 @@ Test(config, help_fits_eighty_columns) {
 static const char every_option[] =
     "train t.h5 --output run --force --hidden 8,4,2 --activation gelu --dropout 0.25 --init start.h5 --precision f64 "
     "--loss huber --huber-beta 0.1 --focal-beta 0.3 --focal-gamma 2 --focal-activation tanh --noise-scale 3 "
-    "--noise-lr 0.02 --gmm 5 --bni-width 0.5 --weights none --weight-bins 0,2,50 --weight-clip 1,inf --lds laplace "
+    "--noise-lr 0.02 --gmm 5 --weights none --weight-bins 0,2,50 --weight-clip 1,inf --lds laplace "
     "--lds-size 7 "
     "--lds-sigma 1.5 --lds-padding reflect --lds-truncate --dense-alpha 0.5 --conr --conr-beta 0.3 --conr-w 0.7 "
     "--conr-t 0.2 --conr-e 0.05 "
