@@ -278,7 +278,7 @@ static struct row_result one_row(const struct balanced *balanced, const struct m
     error[d] = p[d] - dtype_get(balanced->dtype, target, first + d);
   }
   struct row_result result =
-      density != NULL ? mixture_row(density, sigma, p, error) : points_row(balanced, sigma, p, error);
+      balanced->mixture != NULL ? mixture_row(density, sigma, p, error) : points_row(balanced, sigma, p, error);
   if (grad != NULL)
     for (int d = 0; d < balanced->targets; d++)
       dtype_put(balanced->dtype, grad, first + d, error[d] / rows_global);
@@ -287,17 +287,17 @@ static struct row_result one_row(const struct balanced *balanced, const struct m
 
 void balanced_loss(const struct balanced *balanced, double sigma, int64_t rows, const void *pred, const void *target,
                    int64_t rows_global, void *grad, double *loss, double *grad_sigma) {
-  struct mixture_density room, *density = balanced->mixture != NULL ? &room : NULL;
+  struct mixture_density density = {0}; /* GAI */
   struct row_result results[BLOCK];
-  int64_t terms = density != NULL ? balanced->mixture->components : balanced->points.count;
+  int64_t terms = balanced->mixture != NULL ? balanced->mixture->components : balanced->points.count;
   double loss_sum = 0, sigma_sum = 0;
-  if (density != NULL)
-    mixture_density_at(balanced->mixture, sigma * sigma, density);
+  if (balanced->mixture != NULL)
+    mixture_density_at(balanced->mixture, sigma * sigma, &density);
   for (int64_t first = 0; first < rows; first += BLOCK) {
     int64_t count = rows - first < BLOCK ? rows - first : BLOCK;
 #pragma omp parallel for schedule(static) if (count * terms > 16384)
     for (int64_t i = 0; i < count; i++)
-      results[i] = one_row(balanced, density, sigma, pred, target, (double)rows_global, grad, first + i);
+      results[i] = one_row(balanced, &density, sigma, pred, target, (double)rows_global, grad, first + i);
     for (int64_t i = 0; i < count; i++) {
       loss_sum += results[i].loss;
       sigma_sum += results[i].grad_sigma;

@@ -157,13 +157,14 @@ static void share_hard(const struct fit *fit, const double *x, double copies, st
 /* To each component by its probability. */
 static void share_soft(const struct fit *fit, const double *x, double copies, struct block_sums *sums) {
   const struct mixture *mixture = &fit->mixture;
-  double logs[COMPONENTS], scaled[DIMENSIONS], largest = -INFINITY, sum = 0;
+  double logs[COMPONENTS] = {0}, scaled[DIMENSIONS], largest = -INFINITY, sum = 0;
   for (int k = 0; k < mixture->components; k++) {
     logs[k] = mixture_density_log(&fit->density, k, x, scaled);
     largest = fmax(largest, logs[k]);
   }
   for (int k = 0; k < mixture->components; k++)
     sum += logs[k] = exp(logs[k] - largest);
+  /* cppcheck-suppress invalidFunctionArg ; there is a component, so the sum is 1 at least */
   sums->value += copies * (largest + log(sum) - mixture->dimensions * log(2 * M_PI) / 2);
   for (int k = 0; k < mixture->components; k++)
     if (logs[k] > 0)

@@ -125,9 +125,24 @@ Test(cli_losses, values_that_make_no_sense) {
   refused("--loss gai --gmm 50",
           "a mixture of 50 components needs as many distinct labels, and there are 36; ask for fewer components");
   refused("--loss bni --weight-bins -1000,10000,2", "bins of width 10000 put all labels into one; give narrower ones");
-  refused("--loss bni --lds gaussian --lds-size 4", "a window has an odd number of bins, not 4");
+  refused("--loss bni --lds gaussian --lds-size 4",
+          "a kernel of 4 bins cannot be had: its size must be odd, so that it has a middle, and at most 1023");
   refused("--loss bmc --weights inverse",
           "--loss bmc is Balanced MSE, which takes no sample weights; drop --weights inverse");
+}
+
+/* A NaN of one rank's row makes the loss NaN on all. */
+Test(cli_losses, numbers_that_overflow) {
+  static const char *const losses[] = {"bmc", "gai --gmm 2", "bni"};
+  for (int i = 0; i < 3; i++) {
+    const char *line =
+        train(io_file("run"), cli_text("--loss %s --lr 1e6 --weight-decay 1e6 --optimiser sgd --force", losses[i]));
+    struct run_result result = cli_run(RANKS, line);
+    cr_expect(eq(int, result.exit_status, 1), "%s", result.output);
+    cr_expect(eq(int, cli_count(result.output, "is not finite; lower --lr, or give --clip a value"), 1), "%s",
+              result.output);
+    run_result_free(&result);
+  }
 }
 
 /* Labels of several components: BMC and GAI take them, BNI does not. */

@@ -27,7 +27,8 @@ struct rows {
 };
 
 static double number(int stream, int64_t sample, int view, int d) {
-  return random_normal(random_key(3, RANDOM_TEST, (uint64_t)stream), (uint64_t)sample, (uint64_t)(view * TARGETS + d));
+  uint64_t place = (uint64_t)view * TARGETS + (uint64_t)d;
+  return random_normal(random_key(3, RANDOM_TEST, (uint64_t)stream), (uint64_t)sample, place);
 }
 
 static void fill(enum dtype dtype, int64_t first, int64_t samples, struct rows *rows) {
