@@ -11,26 +11,13 @@ bool prior_is_wanted(const struct config *config) {
   return strcmp(config->loss, "bmc") == 0 || strcmp(config->loss, "gai") == 0 || strcmp(config->loss, "bni") == 0;
 }
 
-/* Labels of the training split, [rows, targets], in memory of memory_alloc. */
-static enum status training_labels(const struct dataset *dataset, int64_t *rows, double **out) {
-  const int64_t *ids = dataset_split_ids(dataset, SPLIT_TRAIN);
-  size_t row_bytes = (size_t)dataset_targets(dataset) * sizeof **out;
-  *rows = dataset_split_rows(dataset, SPLIT_TRAIN);
-  TRY(memory_alloc((size_t)*rows * row_bytes, (void **)out));
-  for (int64_t i = 0; i < *rows; i++)
-    memcpy((char *)*out + (size_t)i * row_bytes, (const char *)dataset_target(dataset) + (size_t)ids[i] * row_bytes,
-           row_bytes);
-  return STATUS_OK;
-}
-
 /* Rank 0. */
 static enum status fit(const struct config *config, const struct dataset *dataset, struct log *log,
                        struct mixture *mixture) {
   double *labels = NULL, value;
-  int64_t rows;
-  TRY(training_labels(dataset, &rows, &labels));
-  enum status status =
-      mixture_fit(rows, dataset_targets(dataset), labels, (int)config->gmm, (uint64_t)config->seed, mixture, &value);
+  TRY(weighting_labels(dataset, &labels));
+  enum status status = mixture_fit(dataset_split_rows(dataset, SPLIT_TRAIN), dataset_targets(dataset), labels,
+                                   (int)config->gmm, (uint64_t)config->seed, mixture, &value);
   if (status == STATUS_OK)
     log_line(log, "mixture of %d components fitted to the training labels: mean log-likelihood %.5f",
              mixture->components, value);
@@ -64,13 +51,12 @@ static enum status create_bni(const struct config *config, const struct dataset 
                               struct balanced **out) {
   struct label_prior prior = {0};
   double *labels = NULL;
-  int64_t rows;
   enum status status;
   REQUIRE(dataset_targets(dataset) == 1, ERR_ARGUMENT,
           "--loss bni takes labels of one component, and %s has %d; use --loss bmc or gai", dataset_path(dataset),
           dataset_targets(dataset));
-  TRY(training_labels(dataset, &rows, &labels));
-  TRY_GOTO(make_prior(config, rows, labels, &prior), out);
+  TRY(weighting_labels(dataset, &labels));
+  TRY_GOTO(make_prior(config, dataset_split_rows(dataset, SPLIT_TRAIN), labels, &prior), out);
   status = balanced_create_bni(dtype, prior.count, prior.centres, prior.probabilities, out);
 out:
   label_prior_destroy(&prior);

@@ -8,6 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum status weighting_labels(const struct dataset *dataset, double **out) {
+  const int64_t *ids = dataset_split_ids(dataset, SPLIT_TRAIN);
+  int64_t rows = dataset_split_rows(dataset, SPLIT_TRAIN), targets = dataset_targets(dataset);
+  TRY(memory_alloc((size_t)(rows * targets) * sizeof **out, (void **)out));
+  for (int64_t i = 0; i < rows; i++)
+    memcpy(*out + i * targets, dataset_target(dataset) + ids[i] * targets, (size_t)targets * sizeof **out);
+  return STATUS_OK;
+}
+
 /* ---- options ------------------------------------------------------------------------------- */
 
 static bool by_bins(const struct config *config) {
@@ -74,17 +83,9 @@ static enum status weigh(struct config *config, const struct dataset *dataset, c
   return dense_weights(rows, labels, config->dense_alpha, weights);
 }
 
-/* Labels of the training rows, [rows, K]. */
-static void copy_labels(const struct dataset *dataset, double *labels) {
-  const int64_t *ids = dataset_split_ids(dataset, SPLIT_TRAIN);
-  int targets = dataset_targets(dataset);
-  for (int64_t i = 0; i < dataset_split_rows(dataset, SPLIT_TRAIN); i++)
-    memcpy(labels + i * targets, dataset_target(dataset) + ids[i] * targets, (size_t)targets * sizeof *labels);
-}
-
 enum status weighting_create(struct config *config, const struct dataset *dataset, char bins[WEIGHTING_TEXT],
                              double **out) {
-  size_t rows = (size_t)dataset_split_rows(dataset, SPLIT_TRAIN), targets = (size_t)dataset_targets(dataset);
+  size_t rows = (size_t)dataset_split_rows(dataset, SPLIT_TRAIN);
   double *labels = NULL;
   enum status status;
   *out = NULL;
@@ -93,9 +94,8 @@ enum status weighting_create(struct config *config, const struct dataset *datase
           dataset_path(dataset));
   if (!by_bins(config) && strcmp(config->weights, "dense") != 0)
     return STATUS_OK;
-  TRY_GOTO(memory_alloc(rows * targets * sizeof *labels, (void **)&labels), out);
+  TRY_GOTO(weighting_labels(dataset, &labels), out);
   TRY_GOTO(memory_alloc(rows * sizeof **out, (void **)out), out);
-  copy_labels(dataset, labels);
   status = weigh(config, dataset, labels, bins, *out);
   if (status == ERR_ARGUMENT)
     status = fail(status, "--weights %s: %s", config->weights, status_message());

@@ -19,6 +19,9 @@
 
 #define WEIGHTING_TEXT 160
 
+/* Labels of the training split, [rows, K], in the order of their ids, by memory_alloc. */
+enum status weighting_labels(const struct dataset *dataset, double **out);
+
 /* The bins of --weight-bins, found from labels [n] where they are not named; and the kernel of --lds, which is not none. */
 enum status weighting_bins(const struct config *config, int64_t n, const double *labels, struct label_bins *bins);
 enum status weighting_window(const struct config *config, struct label_window *window);
