@@ -20,7 +20,8 @@ enum random_purpose {
   RANDOM_TEST,
   RANDOM_PROTOCOL,
   RANDOM_RANKSIM,
-  RANDOM_POINTS
+  RANDOM_POINTS,
+  RANDOM_MIXTURE
 };
 
 struct random_key {

@@ -56,7 +56,10 @@ struct config {
   double dropout;
   /* train: objective */
   const char *loss, *weights;
-  double huber_beta;
+  double huber_beta, focal_beta, focal_gamma;
+  const char *focal_activation;
+  double noise_scale, noise_lr;
+  int64_t gmm;
   const char *weight_bins, *weight_clip, *lds, *lds_padding;
   int64_t lds_size;
   double lds_sigma, dense_alpha;

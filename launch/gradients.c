@@ -368,6 +368,7 @@ enum status gradients_compute(struct gradients *own, const struct batch *batch) 
   struct batch there;
   groups[count - 1].last = true;
   TRY(begin(own, batch, &there));
+  TRY(objective_begin(own->parts.objective, own->samples_of_rank, batch->targets, apart ? 1 : own->parts.views));
   int64_t pieces = count_pieces(own);
   for (int i = 0; i < count; i++) {
     if (pieces == 1)
@@ -407,6 +408,7 @@ enum status gradients_finish(struct gradients *own, struct gradients_value *valu
   TRY(comm_device_wait(own->parts.data));
   TRY(step_clock_read(own->clock));
   own->value.regression_local = own->numbers_here[NUMBER_REGRESSION];
+  own->value.noise_gradient = objective_noise_gradient(own->parts.objective);
   own->value.squares = own->numbers_here[NUMBER_SQUARES];
   own->value.bad = own->numbers_here[NUMBER_BAD] > 0;
   *value = own->value;

@@ -49,6 +49,7 @@ struct gradients_parts {
 
 struct gradients_value {
   double regression_local; /* this rank's part; the sum over ranks is the loss  */
+  double noise_gradient;   /* likewise: its derivative by the noise scale       */
   double conr;             /* global, without its coefficient; 0 when off       */
   double squares;          /* sum of the squared gradients of all ranks         */
   bool bad;                /* some value of this rank was not finite            */

@@ -49,7 +49,7 @@ static enum status report_nonfinite(struct trainer *trainer) {
 /* ---- one step ------------------------------------------------------------------------------ */
 
 /* What a step adds up over ranks beside the gradients. */
-enum step_sum { SUM_REGRESSION, SUM_BAD, SUM_STOP, STEP_SUMS };
+enum step_sum { SUM_REGRESSION, SUM_NOISE, SUM_BAD, SUM_STOP, STEP_SUMS };
 
 /* All that the device does in a step, up to the update.  What is not finite is noticed afterwards: the run ends then,
  * and nothing of it is kept. */
@@ -67,6 +67,7 @@ static enum status finish_step(struct trainer *trainer, struct train_step *step,
   struct gradients_value value;
   TRY(gradients_finish(trainer->gradients, &value));
   sums[SUM_REGRESSION] = value.regression_local;
+  sums[SUM_NOISE] = value.noise_gradient;
   sums[SUM_BAD] = value.bad;
   sums[SUM_STOP] = signals_stop_asked();
   TRY(comm_sum(trainer->session->comm, F64, sums, STEP_SUMS));
@@ -74,7 +75,16 @@ static enum status finish_step(struct trainer *trainer, struct train_step *step,
   step->loss_conr = value.conr;
   step->loss = step->loss_regression + (trainer->config.conr ? trainer->config.conr_beta * step->loss_conr : 0);
   step->grad_norm = sqrt(value.squares);
+  step->noise_gradient = sums[SUM_NOISE];
+  objective_update(trainer->objective, step->noise_gradient);
+  step->noise_scale = objective_noise_scale(trainer->objective);
   return STATUS_OK;
+}
+
+/* NaN (null in the file) without Balanced MSE. */
+static double metric_noise(const struct trainer *trainer) {
+  double scale = objective_noise_scale(trainer->objective);
+  return scale != 0 ? scale : NAN;
 }
 
 static enum status log_step(struct loop *loop, const struct train_step *step, double seconds) {
@@ -85,7 +95,8 @@ static enum status log_step(struct loop *loop, const struct train_step *step, do
                            metric_integer("step", step->step), metric_real("loss", step->loss),
                            metric_real("loss_regression", step->loss_regression),
                            metric_real("loss_conr", step->loss_conr), metric_real("grad_norm", step->grad_norm),
-                           metric_real("lr", step->lr), metric_real("seconds", seconds));
+                           metric_real("noise_scale", metric_noise(loop->trainer)), metric_real("lr", step->lr),
+                           metric_real("seconds", seconds));
 }
 
 /* "3 min" */
@@ -161,7 +172,7 @@ static enum status run_step(struct loop *loop, struct batch **batch) {
     return report_nonfinite(trainer);
   TRY(status);
   /* The summed numbers are the same on all ranks, so all come to the same verdict. */
-  if (sums[SUM_BAD] > 0 || !isfinite(step.loss) || !isfinite(step.grad_norm))
+  if (sums[SUM_BAD] > 0 || !isfinite(step.loss) || !isfinite(step.grad_norm) || !isfinite(step.noise_scale))
     return report_nonfinite(trainer);
   count_step(loop, &step, rows);
   loop->stopped = sums[SUM_STOP] > 0;
@@ -182,6 +193,8 @@ static enum status save(struct trainer *trainer, bool best) {
     struct checkpoint checkpoint = {.parameters = net_parameters(trainer->net),
                                     .buffers = net_buffers(trainer->net),
                                     .optim = trainer->optim,
+                                    .states = trainer->states,
+                                    .state_count = trainer->state_count,
                                     .progress = trainer->progress,
                                     .model = trainer->model,
                                     .input_features = dataset_features(trainer->dataset),
@@ -252,13 +265,14 @@ static enum status restore_last(struct trainer *trainer) {
   TRY_GOTO(checkpoint_restore(&opened, net_parameters(trainer->net), net_buffers(trainer->net), trainer->optim,
                               trainer->ops->parameter_dtype),
            out);
+  TRY_GOTO(checkpoint_restore_states(&opened, trainer->states, trainer->state_count), out);
   trainer->progress = opened.progress;
 out:
   checkpoint_close(&opened);
   return status;
 }
 
-/* Give all ranks rank 0's parameters, optimiser states and progress. */
+/* Give all ranks rank 0's parameters, optimiser states, other states and progress. */
 static enum status share_state(struct trainer *trainer) {
   struct session *session = trainer->session;
   struct optim_array states[OPTIM_MAX_ARRAYS];
@@ -266,6 +280,8 @@ static enum status share_state(struct trainer *trainer) {
   TRY(model_share(session->data, trainer->net));
   for (int i = 0; i < count; i++)
     TRY(comm_broadcast(session->data, states[i].data, states[i].count * dtype_size(trainer->ops->parameter_dtype), 0));
+  for (size_t i = 0; i < trainer->state_count; i++)
+    TRY(comm_broadcast(session->comm, trainer->states[i].values, trainer->states[i].count * sizeof(double), 0));
   TRY(comm_broadcast(session->comm, &trainer->progress, sizeof trainer->progress, 0));
   optim_set_steps(trainer->optim, trainer->progress.step);
   return comm_device_wait(session->data);
@@ -358,7 +374,8 @@ static enum status begin(struct loop *loop) {
   enum status status = STATUS_OK;
   TRY(list_hosts(session->comm, hosts, sizeof hosts));
   if (comm_rank(session->comm) == 0) {
-    status = weighting_summary(&trainer->config, trainer->dataset, trainer->weights, weights);
+    if (trainer->balanced == NULL)
+      status = weighting_summary(&trainer->config, trainer->dataset, trainer->weights, weights);
     if (status == STATUS_OK)
       status = prepare_folder(trainer, hosts, &resumed);
     if (status == STATUS_OK)
@@ -376,6 +393,9 @@ static enum status begin(struct loop *loop) {
     log_line(log, "%s", weights);
   if (trainer->validation == NULL)
     log_line(log, "no validation samples: there will be no best checkpoint, only the last");
+  if (trainer->balanced != NULL && strcmp(trainer->config.weights, "auto") == 0 &&
+      dataset_has_weights(trainer->dataset))
+    log_line(log, "Balanced MSE takes no sample weights: those of %s are not used", trainer->config.word[0]);
   if (resumed)
     log_line(log, "resuming at epoch %lld, step %lld", (long long)trainer->progress.epoch + 1,
              (long long)trainer->progress.step);
@@ -424,11 +444,12 @@ static enum status log_epoch(const struct loop *loop, const struct validation *f
       loop->metrics, metric_text("event", "epoch"), metric_integer("epoch", progress->epoch),
       metric_integer("step", progress->step - 1), metric_real("train_loss", progress->loss_sum / rows),
       metric_real("loss_conr", progress->conr_sum / rows), metric_real("val_mae", figures->mae),
-      metric_real("val_mse", figures->mse), metric_real("lr", schedule_lr(&trainer->schedule, progress->step - 1)),
-      metric_real("seconds", seconds), metric_real("data_wait", loop->data_wait),
-      metric_real("time_forward", phase[PHASE_FORWARD]), metric_real("time_loss", phase[PHASE_LOSS]),
-      metric_real("time_gather", gather), metric_real("time_backward", phase[PHASE_BACKWARD]),
-      metric_real("time_reduce", phase[PHASE_REDUCE]), metric_real("time_update", phase[PHASE_UPDATE]),
+      metric_real("val_mse", figures->mse), metric_real("noise_scale", metric_noise(trainer)),
+      metric_real("lr", schedule_lr(&trainer->schedule, progress->step - 1)), metric_real("seconds", seconds),
+      metric_real("data_wait", loop->data_wait), metric_real("time_forward", phase[PHASE_FORWARD]),
+      metric_real("time_loss", phase[PHASE_LOSS]), metric_real("time_gather", gather),
+      metric_real("time_backward", phase[PHASE_BACKWARD]), metric_real("time_reduce", phase[PHASE_REDUCE]),
+      metric_real("time_update", phase[PHASE_UPDATE]),
       metric_real("samples_per_second", (double)loop->samples / seconds));
 }
 
@@ -499,6 +520,9 @@ static void report(const struct loop *loop, struct train_result *result) {
   const struct trainer *trainer = loop->trainer;
   const struct progress *progress = &trainer->progress;
   struct log *log = &trainer->session->log;
+  char noise[64] = "";
+  if (trainer->balanced != NULL)
+    snprintf(noise, sizeof noise, "; noise scale %.6g", objective_noise_scale(trainer->objective));
   *result = (struct train_result){.stopped = loop->stopped && !progress->finished,
                                   .epochs = progress->epoch,
                                   .best_epoch = progress->best_epoch,
@@ -507,11 +531,11 @@ static void report(const struct loop *loop, struct train_result *result) {
     log_line(log, "stopped by a signal after step %lld, checkpoint written to %s; --resume goes on from it",
              (long long)progress->step, trainer->config.output);
   else if (progress->best_epoch >= 0)
-    log_line(log, "done after %lld epochs; best validation %s %.6g in epoch %lld; run folder %s",
+    log_line(log, "done after %lld epochs; best validation %s %.6g in epoch %lld%s; run folder %s",
              (long long)progress->epoch, trainer->config.select, progress->best_value,
-             (long long)progress->best_epoch + 1, trainer->config.output);
+             (long long)progress->best_epoch + 1, noise, trainer->config.output);
   else
-    log_line(log, "done after %lld epochs; run folder %s", (long long)progress->epoch, trainer->config.output);
+    log_line(log, "done after %lld epochs%s; run folder %s", (long long)progress->epoch, noise, trainer->config.output);
 }
 
 enum status train(struct session *session, const struct config *config, const struct train_observer *observer,

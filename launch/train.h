@@ -17,6 +17,7 @@ struct train_step {
   double loss;            /* regression + beta conr                                   */
   double grad_norm;       /* of the summed gradient, before clipping                  */
   double lr;
+  double noise_scale, noise_gradient; /* of Balanced MSE: after the update, and what moved it; else 0 */
 };
 
 /* Called on every rank after each update; trainer->net still holds the step's gradients.  For tests. */

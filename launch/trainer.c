@@ -3,6 +3,7 @@
 
 #include "dist/memory.h"
 #include "launch/loading.h"
+#include "launch/prior.h"
 #include "launch/run_folder.h"
 
 #include <stdlib.h>
@@ -17,19 +18,34 @@ static enum status refuse_unread(const struct config *config, bool read, const c
   return STATUS_OK;
 }
 
+static enum status check_loss(const struct config *config) {
+  static const char *const focal_options[] = {"focal-beta", "focal-gamma", "focal-activation"};
+  bool balanced = prior_is_wanted(config), focal = strncmp(config->loss, "focal", 5) == 0;
+  TRY(refuse_unread(config, strcmp(config->loss, "huber") == 0, "huber-beta", "--loss huber"));
+  for (size_t i = 0; i < sizeof focal_options / sizeof *focal_options; i++)
+    TRY(refuse_unread(config, focal, focal_options[i], "--loss focal_l1 or focal_mse"));
+  TRY(refuse_unread(config, balanced, "noise-scale", "--loss bmc, gai or bni"));
+  TRY(refuse_unread(config, balanced, "noise-lr", "--loss bmc, gai or bni"));
+  TRY(refuse_unread(config, strcmp(config->loss, "gai") == 0, "gmm", "--loss gai"));
+  REQUIRE(!balanced || strcmp(config->weights, "auto") == 0 || strcmp(config->weights, "none") == 0, ERR_ARGUMENT,
+          "--loss %s is Balanced MSE, which takes no sample weights; drop --weights %s", config->loss, config->weights);
+  REQUIRE(!balanced || !config->conr_outer_weights, ERR_ARGUMENT,
+          "--conr-outer-weights has no effect with --loss %s, which takes no sample weights; drop one", config->loss);
+  return STATUS_OK;
+}
+
 static enum status check_weighting(const struct config *config) {
   static const char *const kernel_options[] = {"lds-size", "lds-sigma", "lds-padding", "lds-truncate"};
   bool inverse = strcmp(config->weights, "inverse") == 0, by_bins = strstr(config->weights, "inverse") != NULL;
-  bool lds = strcmp(config->lds, "none") != 0;
-  REQUIRE(by_bins || !lds, ERR_ARGUMENT,
-          "--lds %s smooths the counts that samples are weighted by: add --weights inverse or sqrt-inverse",
-          config->lds);
+  bool lds = strcmp(config->lds, "none") != 0, bni = strcmp(config->loss, "bni") == 0;
+  REQUIRE(by_bins || bni || !lds, ERR_ARGUMENT,
+          "--lds %s smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni", config->lds);
   for (size_t i = 0; i < sizeof kernel_options / sizeof *kernel_options; i++)
     TRY(refuse_unread(config, lds, kernel_options[i], "--lds"));
   TRY(refuse_unread(config, strcmp(config->lds, "triang") != 0, "lds-sigma", "--lds gaussian or laplace"));
-  TRY(refuse_unread(config, inverse, "lds-truncate", "--weights inverse"));
+  TRY(refuse_unread(config, inverse || bni, "lds-truncate", "--weights inverse or --loss bni"));
   TRY(refuse_unread(config, inverse, "weight-clip", "--weights inverse"));
-  TRY(refuse_unread(config, by_bins, "weight-bins", "--weights inverse or sqrt-inverse"));
+  TRY(refuse_unread(config, by_bins || bni, "weight-bins", "--weights inverse or sqrt-inverse, or --loss bni"));
   return refuse_unread(config, strcmp(config->weights, "dense") == 0, "dense-alpha", "--weights dense");
 }
 
@@ -41,12 +57,13 @@ static enum status check_pairs(const struct config *config) {
     TRY(refuse_unread(config, config->conr, conr_options[i], "--conr"));
   bool sgd = strcmp(config->optimiser, "sgd") == 0, constant = strcmp(config->schedule, "constant") == 0;
   bool step = strcmp(config->schedule, "step") == 0;
-  TRY(refuse_unread(config, strcmp(config->loss, "huber") == 0, "huber-beta", "--loss huber"));
+  bool adam = !sgd || (prior_is_wanted(config) && config->noise_lr > 0); /* the noise scale is moved by Adam */
+  TRY(check_loss(config));
   TRY(check_weighting(config));
   TRY(refuse_unread(config, sgd, "momentum", "--optimiser sgd"));
-  TRY(refuse_unread(config, !sgd, "beta1", "--optimiser adam or adamw"));
-  TRY(refuse_unread(config, !sgd, "beta2", "--optimiser adam or adamw"));
-  TRY(refuse_unread(config, !sgd, "epsilon", "--optimiser adam or adamw"));
+  TRY(refuse_unread(config, adam, "beta1", "--optimiser adam or adamw"));
+  TRY(refuse_unread(config, adam, "beta2", "--optimiser adam or adamw"));
+  TRY(refuse_unread(config, adam, "epsilon", "--optimiser adam or adamw"));
   TRY(refuse_unread(config, step, "milestones", "--schedule step"));
   TRY(refuse_unread(config, !constant, "lr-factor", "--schedule step or cosine"));
   bool paper = strcmp(config->conr_variant, "paper") == 0;
@@ -218,19 +235,33 @@ static enum status build_model(struct trainer *trainer) {
   return net_initialise(trainer->net, (uint64_t)config->seed);
 }
 
+static enum status regression_of(const struct config *config, struct regression *loss) {
+  enum regression_kind kind;
+  TRY(regression_by_name(config->loss, &kind));
+  *loss = regression_default(kind);
+  loss->beta = kind == REGRESSION_HUBER ? config->huber_beta : config->focal_beta;
+  loss->gamma = config->focal_gamma;
+  return focal_activation_by_name(config->focal_activation, &loss->activation);
+}
+
 static enum status build_objective(struct trainer *trainer) {
   const struct config *config = &trainer->config;
-  struct objective_options options = {.weights = strcmp(config->weights, "none") != 0,
+  struct objective_options options = {.balanced = trainer->balanced,
+                                      .noise_scale = {.initial = config->noise_scale,
+                                                      .lr = config->noise_lr,
+                                                      .beta1 = config->beta1,
+                                                      .beta2 = config->beta2,
+                                                      .epsilon = config->epsilon},
+                                      .weights = strcmp(config->weights, "none") != 0 && trainer->balanced == NULL,
                                       .conr = config->conr,
                                       .conr_beta = config->conr_beta,
                                       .conr_options = conr_options_of(config)};
-  enum regression_kind kind;
-  TRY(regression_by_name(config->loss, &kind));
-  options.regression = regression_default(kind);
-  if (kind == REGRESSION_HUBER)
-    options.regression.beta = config->huber_beta;
-  return objective_create(trainer->session->mpi, trainer->session->data, trainer->ops, &options,
-                          (int)net_feature_width(trainer->net), dataset_targets(trainer->dataset), &trainer->objective);
+  if (trainer->balanced == NULL)
+    TRY(regression_of(config, &options.regression));
+  TRY(objective_create(trainer->session->mpi, trainer->session->data, trainer->ops, &options,
+                       (int)net_feature_width(trainer->net), dataset_targets(trainer->dataset), &trainer->objective));
+  trainer->state_count = objective_states(trainer->objective, trainer->states);
+  return STATUS_OK;
 }
 
 static enum status build_schedule(struct trainer *trainer) {
@@ -331,6 +362,8 @@ enum status trainer_create(struct session *session, const struct config *config,
   TRY_GOTO(comm_agree(session->comm, open_data(trainer)), failed);
   TRY_GOTO(comm_agree(session->comm, build_cache(trainer)), failed);
   TRY_GOTO(comm_agree(session->comm, build(trainer)), failed);
+  TRY_GOTO(prior_create(session, &trainer->config, trainer->dataset, trainer->ops->parameter_dtype, &trainer->balanced),
+           failed);
   TRY_GOTO(comm_agree(session->comm, build_objective(trainer)), failed);
   TRY_GOTO(comm_agree(session->comm, build_gradients(trainer)), failed);
   if (dataset_split_rows(trainer->dataset, SPLIT_VAL) > 0)
@@ -356,6 +389,7 @@ void trainer_destroy(struct trainer **trainer) {
   buckets_destroy(&own->buckets);
   optim_destroy(&own->optim);
   objective_destroy(&own->objective);
+  balanced_destroy(&own->balanced);
   net_destroy(&own->net);
   loader_destroy(&own->loader);
   image_cache_destroy(&own->cache);

@@ -22,6 +22,7 @@
 #include "model/schedule.h"
 
 #define MOST_MILESTONES 64
+#define MOST_STATES 16
 
 struct trainer {
   struct session *session; /* borrowed: must outlive this */
@@ -39,6 +40,7 @@ struct trainer {
   struct loader *loader;
   const struct ops *ops;
   struct net *net;
+  struct balanced *balanced; /* NULL unless the loss is Balanced MSE */
   struct objective *objective;
   struct optim *optim;
   struct schedule schedule;
@@ -48,6 +50,8 @@ struct trainer {
   struct metrics *metrics;      /* of validation: errors over all rows, no shot classes; likewise */
 
   struct progress progress;
+  struct state_array states[MOST_STATES]; /* of the parts above, borrowed: what checkpoints keep beside the network */
+  size_t state_count;
   char *feature_names, *target_names; /* newline-separated, for the checkpoint */
   char *options_text;                 /* config_write's lines, likewise        */
 };

@@ -8,13 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum status weighting_labels(const struct dataset *dataset, double **out) {
+  const int64_t *ids = dataset_split_ids(dataset, SPLIT_TRAIN);
+  int64_t rows = dataset_split_rows(dataset, SPLIT_TRAIN), targets = dataset_targets(dataset);
+  TRY(memory_alloc((size_t)(rows * targets) * sizeof **out, (void **)out));
+  for (int64_t i = 0; i < rows; i++)
+    memcpy(*out + i * targets, dataset_target(dataset) + ids[i] * targets, (size_t)targets * sizeof **out);
+  return STATUS_OK;
+}
+
 /* ---- options ------------------------------------------------------------------------------- */
 
 static bool by_bins(const struct config *config) {
   return strstr(config->weights, "inverse") != NULL;
 }
 
-static enum status read_bins(const struct config *config, int64_t n, const double *labels, struct label_bins *bins) {
+enum status weighting_bins(const struct config *config, int64_t n, const double *labels, struct label_bins *bins) {
   double number[3];
   if (strcmp(config->weight_bins, "auto") == 0)
     return label_bins_cover(n, labels, 1, bins);
@@ -25,8 +34,17 @@ static enum status read_bins(const struct config *config, int64_t n, const doubl
   return STATUS_OK;
 }
 
-static enum status read_rule(const struct config *config, struct reweighting *rule) {
+enum status weighting_window(const struct config *config, struct label_window *window) {
   enum label_kernel kernel;
+  TRY(label_kernel_by_name(config->lds, &kernel));
+  return label_window_make(kernel, (int)config->lds_size, config->lds_sigma, WINDOW_BY_MAXIMUM, window);
+}
+
+enum label_padding weighting_padding(const struct config *config) {
+  return strcmp(config->lds_padding, "reflect") == 0 ? PADDING_REFLECT : PADDING_ZERO;
+}
+
+static enum status read_rule(const struct config *config, struct reweighting *rule) {
   double clip[2];
   *rule = reweighting_default(strcmp(config->weights, "inverse") == 0 ? 1 : 0.5);
   TRY(config_numbers("weight-clip", config->weight_clip, 2, clip));
@@ -34,11 +52,8 @@ static enum status read_rule(const struct config *config, struct reweighting *ru
   rule->clip_high = clip[1];
   rule->lds = strcmp(config->lds, "none") != 0;
   rule->lds_truncate = config->lds_truncate;
-  rule->padding = strcmp(config->lds_padding, "reflect") == 0 ? PADDING_REFLECT : PADDING_ZERO;
-  if (!rule->lds)
-    return STATUS_OK;
-  TRY(label_kernel_by_name(config->lds, &kernel));
-  return label_window_make(kernel, (int)config->lds_size, config->lds_sigma, WINDOW_BY_MAXIMUM, &rule->window);
+  rule->padding = weighting_padding(config);
+  return rule->lds ? weighting_window(config, &rule->window) : STATUS_OK;
 }
 
 /* ---- weights ------------------------------------------------------------------------------- */
@@ -48,7 +63,7 @@ static enum status weigh_by_bins(struct config *config, int64_t rows, int target
   struct label_bins bins;
   struct reweighting rule;
   TRY(read_rule(config, &rule));
-  TRY(read_bins(config, rows * targets, labels, &bins));
+  TRY(weighting_bins(config, rows * targets, labels, &bins));
   TRY(reweighting_of_labels(&rule, &bins, rows, targets, labels, weights));
   snprintf(text, WEIGHTING_TEXT, "%.17g,%.17g,%lld", bins.low, bins.width, (long long)bins.count);
   if (strcmp(config->weight_bins, "auto") == 0)
@@ -68,17 +83,9 @@ static enum status weigh(struct config *config, const struct dataset *dataset, c
   return dense_weights(rows, labels, config->dense_alpha, weights);
 }
 
-/* Labels of the training rows, [rows, K]. */
-static void copy_labels(const struct dataset *dataset, double *labels) {
-  const int64_t *ids = dataset_split_ids(dataset, SPLIT_TRAIN);
-  int targets = dataset_targets(dataset);
-  for (int64_t i = 0; i < dataset_split_rows(dataset, SPLIT_TRAIN); i++)
-    memcpy(labels + i * targets, dataset_target(dataset) + ids[i] * targets, (size_t)targets * sizeof *labels);
-}
-
 enum status weighting_create(struct config *config, const struct dataset *dataset, char bins[WEIGHTING_TEXT],
                              double **out) {
-  size_t rows = (size_t)dataset_split_rows(dataset, SPLIT_TRAIN), targets = (size_t)dataset_targets(dataset);
+  size_t rows = (size_t)dataset_split_rows(dataset, SPLIT_TRAIN);
   double *labels = NULL;
   enum status status;
   *out = NULL;
@@ -87,9 +94,8 @@ enum status weighting_create(struct config *config, const struct dataset *datase
           dataset_path(dataset));
   if (!by_bins(config) && strcmp(config->weights, "dense") != 0)
     return STATUS_OK;
-  TRY_GOTO(memory_alloc(rows * targets * sizeof *labels, (void **)&labels), out);
+  TRY_GOTO(weighting_labels(dataset, &labels), out);
   TRY_GOTO(memory_alloc(rows * sizeof **out, (void **)out), out);
-  copy_labels(dataset, labels);
   status = weigh(config, dataset, labels, bins, *out);
   if (status == ERR_ARGUMENT)
     status = fail(status, "--weights %s: %s", config->weights, status_message());

@@ -14,8 +14,18 @@
 
 #include "io/dataset.h"
 #include "launch/config.h"
+#include "loss/label_bins.h"
+#include "loss/label_window.h"
 
 #define WEIGHTING_TEXT 160
+
+/* Labels of the training split, [rows, K], in the order of their ids, by memory_alloc. */
+enum status weighting_labels(const struct dataset *dataset, double **out);
+
+/* The bins of --weight-bins, found from labels [n] where they are not named; and the kernel of --lds, which is not none. */
+enum status weighting_bins(const struct config *config, int64_t n, const double *labels, struct label_bins *bins);
+enum status weighting_window(const struct config *config, struct label_window *window);
+enum label_padding weighting_padding(const struct config *config);
 
 /* config  where labels are to be counted in bins found from the data, weight_bins becomes `bins`, the text of those
  * bins    memory for it, as long as the config lives

@@ -4,6 +4,13 @@
 #include "dist/memory.h"
 #include "loss/loss_ops.h"
 
+/* Rows of a batch in pinned memory: predictions, labels and gradient one after the other, and the sum of the losses. */
+struct staged {
+  int64_t capacity; /* elements of each */
+  float *rows;      /* [3, capacity]    */
+  double *sum;
+};
+
 struct objective {
   const struct ops *ops;         /* borrowed: lives as long as its device      */
   const struct loss_ops *losses; /* borrowed: likewise; NULL on the host        */
@@ -13,7 +20,19 @@ struct objective {
   struct conr_device *conr_device; /* on a device; likewise                       */
   struct conr_result conr_result;  /* of the last batch, on the host              */
   int64_t *rows_of_rank;           /* [ranks] rows that ConR sees, by rank        */
+  /* Balanced MSE */
+  struct comm *comm; /* of the host */
+  struct noise_scale noise_scale;
+  double noise_gradient; /* of this rank's rows so far in this step         */
+  struct staged staged;  /* on a device                                     */
 };
+
+static enum status create_balanced(struct objective *objective, MPI_Comm mpi) {
+  if (objective->options.balanced == NULL)
+    return STATUS_OK;
+  TRY(noise_scale_begin(&objective->options.noise_scale, &objective->noise_scale));
+  return comm_create(mpi, &objective->comm);
+}
 
 static enum status create_conr(struct objective *objective, MPI_Comm mpi, struct comm *data) {
   const struct ops *ops = objective->ops;
@@ -50,6 +69,8 @@ enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *
   enum status status = create_own(mpi, ops, options, features, targets, out);
   status = data != NULL ? comm_agree(data, status) : status;
   if (status == STATUS_OK)
+    status = create_balanced(*out, mpi);
+  if (status == STATUS_OK)
     status = create_conr(*out, mpi, data);
   if (status != STATUS_OK)
     objective_destroy(out);
@@ -62,6 +83,9 @@ void objective_destroy(struct objective **objective) {
   if ((*objective)->conr_device != NULL)
     (*objective)->losses->conr_destroy(&(*objective)->conr_device);
   conr_destroy(&(*objective)->conr);
+  device_free_pinned((*objective)->ops->device, (void **)&(*objective)->staged.rows);
+  device_free_pinned((*objective)->ops->device, (void **)&(*objective)->staged.sum);
+  comm_destroy(&(*objective)->comm);
   memory_free((void **)&(*objective)->rows_of_rank);
   memory_free((void **)objective);
 }
@@ -70,12 +94,70 @@ bool objective_has_conr(const struct objective *objective) {
   return objective->conr != NULL || objective->conr_device != NULL;
 }
 
-enum status objective_regression(const struct objective *objective, const struct objective_batch *batch,
+enum status objective_begin(struct objective *objective, const int64_t *samples_of_rank, const void *labels,
+                            int views) {
+  objective->noise_gradient = 0;
+  if (objective->options.balanced == NULL)
+    return STATUS_OK;
+  return balanced_begin(objective->options.balanced, objective->comm, samples_of_rank, labels, views);
+}
+
+/* Balanced MSE on rows in host memory. */
+static double balanced_host(struct objective *objective, const struct objective_batch *batch, const void *predictions,
+                            const void *labels, void *grad_predictions) {
+  double part, noise_gradient;
+  balanced_loss(objective->options.balanced, objective->noise_scale.now.sigma, batch->views * batch->samples,
+                predictions, labels, batch->views * batch->samples_global, grad_predictions, &part, &noise_gradient);
+  objective->noise_gradient += noise_gradient;
+  return part;
+}
+
+static enum status staged_grow(struct device *device, int64_t elements, struct staged *staged) {
+  if (elements <= staged->capacity)
+    return STATUS_OK;
+  TRY(device_wait(device)); /* it may still be read from */
+  device_free_pinned(device, (void **)&staged->rows);
+  staged->capacity = 0;
+  if (staged->sum == NULL)
+    TRY(device_alloc_pinned(device, sizeof *staged->sum, (void **)&staged->sum));
+  TRY(device_alloc_pinned(device, (size_t)elements * 3 * sizeof *staged->rows, (void **)&staged->rows));
+  staged->capacity = elements;
+  return STATUS_OK;
+}
+
+/* The same on a device's rows.  The host waits for them; what it sends back is read in its turn, before the next rows
+ * come. */
+static enum status balanced_device(struct objective *objective, const struct objective_batch *batch,
+                                   float *grad_predictions, double *sum) {
+  struct device *device = objective->ops->device;
+  struct staged *staged = &objective->staged;
+  int64_t elements = batch->views * batch->samples * objective->targets;
+  size_t bytes = (size_t)elements * sizeof(float);
+  if (elements == 0)
+    return STATUS_OK;
+  TRY(staged_grow(device, elements, staged));
+  float *predictions = staged->rows, *labels = predictions + elements, *grad = labels + elements;
+  TRY(device_copy(device, predictions, batch->predictions, bytes));
+  TRY(device_copy(device, labels, batch->labels, bytes));
+  TRY(device_copy(device, staged->sum, sum, sizeof *sum));
+  TRY(device_wait(device));
+  *staged->sum += balanced_host(objective, batch, predictions, labels, grad);
+  TRY(device_copy(device, grad_predictions, grad, bytes));
+  return device_copy(device, sum, staged->sum, sizeof *sum);
+}
+
+enum status objective_regression(struct objective *objective, const struct objective_batch *batch,
                                  void *grad_predictions, double *sum) {
   const struct regression *loss = &objective->options.regression;
   int64_t rows = batch->views * batch->samples, rows_global = batch->views * batch->samples_global;
   const void *weights = objective->options.weights ? batch->weights : NULL;
   double part;
+  if (objective->options.balanced != NULL && objective->losses != NULL)
+    return balanced_device(objective, batch, grad_predictions, sum);
+  if (objective->options.balanced != NULL) {
+    *sum += balanced_host(objective, batch, batch->predictions, batch->labels, grad_predictions);
+    return STATUS_OK;
+  }
   if (objective->losses != NULL)
     return objective->losses->regression(loss, rows, objective->targets, batch->predictions, batch->labels, weights,
                                          rows_global, grad_predictions, sum);
@@ -83,6 +165,26 @@ enum status objective_regression(const struct objective *objective, const struct
                   rows_global, grad_predictions, &part);
   *sum += part;
   return STATUS_OK;
+}
+
+double objective_noise_gradient(const struct objective *objective) {
+  return objective->noise_gradient;
+}
+
+void objective_update(struct objective *objective, double noise_gradient) {
+  if (objective->options.balanced != NULL)
+    noise_scale_update(&objective->noise_scale, noise_gradient);
+}
+
+double objective_noise_scale(const struct objective *objective) {
+  return objective->options.balanced != NULL ? objective->noise_scale.now.sigma : 0;
+}
+
+size_t objective_states(struct objective *objective, struct state_array states[OBJECTIVE_STATES]) {
+  if (objective->options.balanced == NULL)
+    return 0;
+  states[0] = noise_scale_state(&objective->noise_scale);
+  return 1;
 }
 
 enum status objective_count_nonfinite(const struct objective *objective, enum dtype dtype, int64_t count, const void *x,

@@ -1,12 +1,15 @@
-/* The one objective of a training run: a regression loss, sample weights, and regularisers on the
- * gathered features, evaluated on a global batch.
+/* The one objective of a training run: a regression loss (Balanced MSE among them), sample weights, and regularisers on
+ * the gathered features, evaluated on a global batch.
  *
  *     struct objective *objective;
  *     TRY(objective_create(MPI_COMM_WORLD, data, ops, &options, features, targets, &objective));
- *     each step, on what the network computed for this rank's rows:
+ *     each step:
+ *       TRY(objective_begin(objective, samples_of_rank, labels, views));                  collective
+ *     then, on what the network computed for this rank's rows:
  *       TRY(objective_regression(objective, &batch, grad_predictions, sum));              local
  *       TRY(objective_conr(objective, &batch, grad_features));                            collective
  *       TRY(objective_conr_value(objective, &conr));                                      the host waits
+ *       objective_update(objective, gradient summed over ranks);                          local
  *     objective_destroy(&objective);
  *
  * Arrays lie in the memory of the ops' device: features and their gradient are of the type of values, predictions,
@@ -19,7 +22,9 @@
 #define CONR_LOSS_OBJECTIVE_H
 
 #include "dist/comm.h"
+#include "loss/balanced.h"
 #include "loss/conr.h"
+#include "loss/noise_scale.h"
 #include "loss/regression.h"
 #include "model/ops.h"
 
@@ -29,7 +34,9 @@ struct objective;
 
 struct objective_options {
   struct regression regression;
-  bool weights; /* use the batch's sample weights; false = ones */
+  struct balanced *balanced; /* NULL, or Balanced MSE instead of `regression`; borrowed: must outlive the objective */
+  struct noise_scale_options noise_scale; /* of Balanced MSE */
+  bool weights;                           /* use the batch's sample weights; false = ones */
   bool conr;
   double conr_beta; /* coefficient of ConR */
   struct conr_options conr_options;
@@ -57,13 +64,36 @@ void objective_destroy(struct objective **objective);
 /* Is there a term on features, and thus a gradient for them? */
 bool objective_has_conr(const struct objective *objective);
 
+/* Begin a step on rows that the regression loss will see: what is known of them before the network has run.
+ * samples_of_rank  [ranks]
+ * labels           [samples of this rank, targets] of the parameters' type, in host memory
+ * views            rows of each sample that the regression loss sees
+ * Collective. */
+enum status objective_begin(struct objective *objective, const int64_t *samples_of_rank, const void *labels, int views);
+
 /* The regression loss of some of the rows of the global batch, and its gradient.  A batch may come in pieces: the
- * values of all pieces and ranks add up to the loss.
+ * values of all pieces and ranks add up to the loss.  Balanced MSE is computed on the host: on a device, predictions and
+ * labels are fetched, and the host waits for them.
  * grad_predictions  [views * samples, targets], overwritten
  * sum               += the part of these rows; in the memory of the ops
  * Local. */
-enum status objective_regression(const struct objective *objective, const struct objective_batch *batch,
+enum status objective_regression(struct objective *objective, const struct objective_batch *batch,
                                  void *grad_predictions, double *sum);
+
+/* The derivative of the regression loss by the noise scale: the part of this rank's rows since objective_begin(); 0
+ * without Balanced MSE. */
+double objective_noise_gradient(const struct objective *objective);
+
+/* Let what the objective learns by itself, the noise scale, take the step's gradient.  Same value. */
+void objective_update(struct objective *objective, double noise_gradient);
+
+/* 0 without Balanced MSE. */
+double objective_noise_scale(const struct objective *objective);
+
+/* What the objective keeps from step to step; arrays are borrowed from it.  Returns how many, at most
+ * OBJECTIVE_STATES. */
+#define OBJECTIVE_STATES 1
+size_t objective_states(struct objective *objective, struct state_array states[OBJECTIVE_STATES]);
 
 /* *found += how many of x [count], or 1 if any, are not finite; dtype that of values or parameters.  Local. */
 enum status objective_count_nonfinite(const struct objective *objective, enum dtype dtype, int64_t count, const void *x,

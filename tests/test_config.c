@@ -128,7 +128,9 @@ Test(config, help_fits_eighty_columns) {
 /* A value other than the default for every option of train. */
 static const char every_option[] =
     "train t.h5 --output run --force --hidden 8,4,2 --activation gelu --dropout 0.25 --init start.h5 --precision f64 "
-    "--loss huber --huber-beta 0.1 --weights none --weight-bins 0,2,50 --weight-clip 1,inf --lds laplace --lds-size 7 "
+    "--loss huber --huber-beta 0.1 --focal-beta 0.3 --focal-gamma 2 --focal-activation tanh --noise-scale 3 "
+    "--noise-lr 0.02 --gmm 5 --weights none --weight-bins 0,2,50 --weight-clip 1,inf --lds laplace "
+    "--lds-size 7 "
     "--lds-sigma 1.5 --lds-padding reflect --lds-truncate --dense-alpha 0.5 --conr --conr-beta 0.3 --conr-w 0.7 "
     "--conr-t 0.2 --conr-e 0.05 "
     "--conr-variant reference --conr-distance manhattan --conr-aggregate log_of_mean --conr-outer-weights "
@@ -266,12 +268,18 @@ Test(config, numbers_out_of_range) {
   refused("train t.h5 --views 4", "--views 4 is out of range; give 1 to 3");
   refused("train t.h5 --seed 9007199254740993", "--seed 9007199254740993 is out of range; give 0 to 9007199254740991");
   refused("train t.h5 --seed -1", "--seed -1 is out of range; give 0 to 9007199254740991");
+  refused("train t.h5 --noise-scale 0", "--noise-scale 0 is out of range; give 1e-12 to 1000000000000");
+  refused("train t.h5 --noise-scale -2", "--noise-scale -2 is out of range; give 1e-12 to 1000000000000");
+  refused("train t.h5 --noise-lr -0.1", "--noise-lr -0.1 is out of range; give 0 to 1000000");
+  refused("train t.h5 --gmm 65", "--gmm 65 is out of range; give 1 to 64");
 }
 
+#define LOSSES "l1|mse|huber|focal_l1|focal_mse|bmc|gai|bni"
+
 Test(config, choices_are_listed) {
-  refused("train t.h5 --loss l2", "--loss \"l2\" is not one of l1|mse|huber");
-  refused("train t.h5 --loss l1|mse", "--loss \"l1|mse\" is not one of l1|mse|huber");
-  refused("train t.h5 --loss ''", "--loss \"\" is not one of l1|mse|huber");
+  refused("train t.h5 --loss l2", "--loss \"l2\" is not one of " LOSSES);
+  refused("train t.h5 --loss l1|mse", "--loss \"l1|mse\" is not one of " LOSSES);
+  refused("train t.h5 --loss ''", "--loss \"\" is not one of " LOSSES);
 }
 
 Test(config, files_that_lack_or_are_too_many) {

@@ -29,6 +29,18 @@ static const struct variant variants[] = {
       "--lds", "gaussian", "--batch", "150"}},
     {"float64, MSE alone, batches of 7: empty and uneven shards",
      {"--precision", "f64", "--loss", "mse", "--batch", "7", "--bucket-mb", "0.0005"}},
+    {"float64, BMC, batches of 7: empty and uneven shards",
+     {"--precision", "f64", "--loss", "bmc", "--noise-scale", "2", "--batch", "7"}},
+    {"float64, BMC with ConR, two views in micro-batches",
+     {"--precision", "f64", "--loss", "bmc", "--conr", "--batch", "150", "--micro-batch", "20"}},
+    {"float32, BMC, three views", /* no edges: as above */
+     {"--activation", "gelu", "--loss", "bmc", "--conr", "--conr-w", "6", "--views", "3", "--batch", "200",
+      "--optimiser", "sgd", "--lr", "0.002"}},
+    {"float64, GAI, batches of 7: empty and uneven shards",
+     {"--precision", "f64", "--loss", "gai", "--gmm", "4", "--batch", "7"}},
+    {"float64, BNI in micro-batches",
+     {"--precision", "f64", "--loss", "bni", "--noise-lr", "0.1", "--batch", "130", "--micro-batch", "11"}},
+    {"float64, focal L1", {"--precision", "f64", "--loss", "focal_l1", "--focal-gamma", "1.5", "--batch", "130"}},
 };
 
 /* Tests run in processes of their own, so a parameter must not hold pointers: the number of the variant. */

@@ -131,6 +131,8 @@ int main(int argc, char **argv) {
     double limit = s == 0 ? tight : wide;
     compare("loss", s, &one.step[s].loss, &many.step[s].loss, 1, limit);
     compare("ConR loss", s, &one.step[s].loss_conr, &many.step[s].loss_conr, 1, limit);
+    compare("noise scale", s, &one.step[s].noise_scale, &many.step[s].noise_scale, 1, limit);
+    compare("gradient of the noise scale", s, &one.step[s].noise_gradient, &many.step[s].noise_gradient, 1, wide);
     compare("gradient norm", s, &one.step[s].grad_norm, &many.step[s].grad_norm, 1, limit);
     compare("gradient", s, one.gradient + (size_t)s * one.elements, many.gradient + (size_t)s * one.elements,
             one.elements,

@@ -154,6 +154,10 @@ static void make_options(const struct golden_file *golden, const char *name, enu
   add_text(words, golden, name, "--activation", "activation");
   add_text(words, golden, name, "--loss", "loss_name");
   add_number(words, golden, name, "--huber-beta", "huber_beta");
+  if (golden_has_attribute(golden, name, "sigma_init")) {
+    add_number(words, golden, name, "--noise-scale", "sigma_init");
+    add_number(words, golden, name, "--noise-lr", "sigma_lr");
+  }
   add_number(words, golden, name, "--views", "views");
   add_number(words, golden, name, "--batch", "batch_size");
   add_number(words, golden, name, "--epochs", "epochs");
@@ -198,8 +202,8 @@ static const char *missing_method(const struct golden_file *golden, const char *
     return "FDS is planned";
   if (strcmp(regulariser, "none") != 0 && strcmp(regulariser, "conr") != 0)
     return strcmp(regulariser, "ranksim") == 0 ? "RankSim is planned" : "its regulariser is planned";
-  if (strcmp(loss, "l1") != 0 && strcmp(loss, "mse") != 0 && strcmp(loss, "huber") != 0)
-    return strcmp(loss, "bmc") == 0 ? "Balanced MSE (BMC) is planned" : "its loss is planned";
+  if (strcmp(loss, "l1") != 0 && strcmp(loss, "mse") != 0 && strcmp(loss, "huber") != 0 && strcmp(loss, "bmc") != 0)
+    return "its loss is planned";
   return NULL;
 }
 
@@ -212,6 +216,8 @@ struct judge {
   int64_t steps;
   struct golden_array regression, regulariser, total, norm, lr;
   struct golden_array regression_limit, regulariser_limit, total_limit, norm_limit; /* float32 */
+  bool learns_sigma;                                                                /* then also: */
+  struct golden_array sigma, grad_sigma, sigma_limit;
   int64_t seen;
   int misfits;
 };
@@ -309,6 +315,10 @@ static void judge_step(void *context, const struct trainer *trainer, const struc
   compare_scalar(judge, "ConR loss", &judge->regulariser, &judge->regulariser_limit, s, step->loss_conr);
   compare_scalar(judge, "loss", &judge->total, &judge->total_limit, s, step->loss);
   compare_scalar(judge, "gradient norm", &judge->norm, &judge->norm_limit, s, step->grad_norm);
+  if (judge->learns_sigma) { /* its gradient belongs to the loss: the same limit */
+    compare_scalar(judge, "sigma", &judge->sigma, &judge->sigma_limit, s, step->noise_scale);
+    compare_scalar(judge, "gradient of sigma", &judge->grad_sigma, &judge->regression_limit, s, step->noise_gradient);
+  }
   misfit(judge, "learning rate", s, golden_scalar_error(step->lr, judge->lr.data[s]), 1e-12);
   if (s == 0)
     compare_group(judge, "grad_step1", own, own.gradients, s);
@@ -341,6 +351,12 @@ static int run_case(const struct golden_file *golden, const char *name, enum dty
   judge.regulariser_limit = read_limit(&judge, "loss_regulariser");
   judge.total_limit = read_limit(&judge, "loss_total");
   judge.norm_limit = read_limit(&judge, "grad_norm");
+  judge.learns_sigma = golden_has_attribute(golden, name, "sigma_init");
+  if (judge.learns_sigma) {
+    judge.sigma = read_stored(&judge, "sigma");
+    judge.grad_sigma = read_stored(&judge, "grad_sigma");
+    judge.sigma_limit = read_limit(&judge, "sigma");
+  }
   make_options(golden, name, dtype, folder, device, &words);
   CHECK(config_parse(words.count, words.list, &config));
   CHECK(session_open(MPI_COMM_WORLD, &config, &session));
@@ -351,8 +367,9 @@ static int run_case(const struct golden_file *golden, const char *name, enum dty
   config_destroy(&config);
   misfit(&judge, "number of steps", judge.seen, judge.seen >= judge.steps ? 0 : INFINITY, 0);
   struct golden_array *arrays[] = {
-      &judge.regression,       &judge.regulariser,       &judge.total,       &judge.norm,      &judge.lr,
-      &judge.regression_limit, &judge.regulariser_limit, &judge.total_limit, &judge.norm_limit};
+      &judge.regression,       &judge.regulariser,       &judge.total,       &judge.norm,       &judge.lr,
+      &judge.regression_limit, &judge.regulariser_limit, &judge.total_limit, &judge.norm_limit, &judge.sigma,
+      &judge.grad_sigma,       &judge.sigma_limit};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
     golden_free(arrays[i]);
   return judge.misfits;
