@@ -7,6 +7,7 @@
 #include "launch/loading.h"
 #include "launch/run_folder.h"
 #include "launch/trainer.h"
+#include "launch/weighting.h"
 
 #include <limits.h>
 #include <string.h>
@@ -198,16 +199,6 @@ out:
 
 /* ---- conr eval ----------------------------------------------------------------------------- */
 
-/* Labels of the training split, [rows, targets]. */
-static enum status training_labels(const struct dataset *dataset, double **out) {
-  int64_t rows = dataset_split_rows(dataset, SPLIT_TRAIN), targets = dataset_targets(dataset);
-  const int64_t *ids = dataset_split_ids(dataset, SPLIT_TRAIN);
-  TRY(memory_alloc((size_t)(rows * targets) * sizeof **out, (void **)out));
-  for (int64_t i = 0; i < rows; i++)
-    memcpy(*out + i * targets, dataset_target(dataset) + ids[i] * targets, (size_t)targets * sizeof **out);
-  return STATUS_OK;
-}
-
 static enum status prepare_metrics(struct evaluation *evaluation, const struct config *config) {
   struct metrics_options options = metrics_options_default();
   double *labels = NULL;
@@ -215,7 +206,7 @@ static enum status prepare_metrics(struct evaluation *evaluation, const struct c
   options.bin_width = config->bin_width;
   options.many_over = config->many;
   options.few_under = config->few;
-  TRY_GOTO(training_labels(evaluation->dataset, &labels), out);
+  TRY_GOTO(weighting_labels(evaluation->dataset, &labels), out);
   TRY_GOTO(metrics_create(&options, F64, dataset_split_rows(evaluation->dataset, SPLIT_TRAIN),
                           dataset_targets(evaluation->dataset), labels, &evaluation->metrics),
            out);
