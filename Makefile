@@ -202,6 +202,11 @@ $(BUILD)/%.o: %.c $(BUILD)/flags | $(BUILD)/dependencies $(BUILD)/version.h
 	$(say)CC $<
 	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -MMD -MP -c $< -o $@
 
+# What the host and CUDA are to compute to the bit (io/inline.h) is rounded after each product.
+$(BUILD)/io/colour.o $(BUILD)/io/triangle.o: EXTRA_CFLAGS = -ffp-contract=off
+$(BUILD)/emulated/io/%.cu.o: EXTRA_CFLAGS = -ffp-contract=off
+$(BUILD)/io/%.cu.o: EXTRA_NVCC_FLAGS = --fmad=false
+
 $(BUILD)/libconr-all.a: $(OBJECTS) $(BUILD)/objects
 	@rm -f $@
 	$(say)AR $@
@@ -234,7 +239,7 @@ $(CUDA_SOURCES:%.c=$(BUILD)/%.o): $(BUILD)/cuda-flags
 $(BUILD)/%.cu.o: %.cu $(BUILD)/cuda-flags | $(BUILD)/dependencies
 	@mkdir -p $(@D)
 	$(say)NVCC $<
-	$(Q)$(NVCC) $(NVCC_FLAGS) -I. -MMD -MP -c $< -o $@
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(EXTRA_NVCC_FLAGS) -I. -MMD -MP -c $< -o $@
 # What it calls of the program must be exported there, or it cannot be opened.
 $(BUILD)/libconr-cuda.so: $(CUDA_SOURCES:%.c=$(BUILD)/%.o) $(CUDA_KERNELS:%=$(BUILD)/%.o) $(BUILD)/libconr-all.a
 	$(say)LINK $@
