@@ -24,8 +24,7 @@
 #include "dist/sampler.h"
 #include "io/augment.h"
 #include "io/dataset.h"
-#include "io/image_cache.h"
-#include "io/transform.h"
+#include "io/image_worker.h"
 
 struct loader;
 
@@ -39,6 +38,7 @@ struct loader_options {
   int workers;                /* threads for images; 0 counts as 1; a table has one                    */
   struct device *device;  /* borrowed: what the batches go to: they lie in memory that it can read by itself (pinned) */
   bool no_decode_scaling; /* decode JPEGs at full size always, as the published Python loaders do   */
+  bool records;           /* of images: JPEGs are left to where the batches go, and decoded whole: struct batch */
 };
 
 /* This rank's part of one step, view-major: all first views, then all second ones. */
@@ -52,6 +52,11 @@ struct batch {
   void *targets;    /* [views * rows, K], dtype                         */
   void *weights;    /* [views * rows], dtype; 1 when the file has none  */
   int64_t *samples; /* [views * rows] row ids in the file               */
+  /* With loader_options.records, where images are encoded, else NULL: records[i] of sample i and its views' plans, for
+   * who decodes them (device_images.h); inputs has the pixels of those that are decoded already, and of no others. */
+  struct image_record *records; /* [rows], bytes in memory as of options.device */
+  struct transform_plan *plans; /* [views * rows]                               */
+  struct image_worker *host;    /* for batch_decode()                           */
 };
 
 /* dataset  borrowed: must outlive the loader.   sampler, options  copied; the sampler's rows are the split's. */
@@ -68,6 +73,10 @@ enum status loader_start(struct loader *loader, int64_t epoch, int64_t first_ste
  * A failure of a worker comes out here, with its sentence (that of the batch's first failing sample), and again on
  * each later call. */
 enum status loader_next(struct loader *loader, struct batch **batch, double *waited_seconds);
+
+/* The pixels of all views of a sample into batch->inputs after all: its record was refused elsewhere.  By the thread that
+ * calls the loader.  Errors as of dataset_image_read. */
+enum status batch_decode(const struct batch *batch, int64_t row);
 
 /* Stop at any time; the batch last given is no longer valid.  Does nothing when stopped. */
 void loader_stop(struct loader *loader);
