@@ -23,7 +23,7 @@ struct device_images_options {
   int views;         /* of a batch                                         */
   int threads;       /* of the host, that may help the decoder             */
   int64_t samples;   /* of the largest batch                               */
-  size_t room;       /* bytes for decoded pictures, a larger one is the host's; 0 = 256 MiB: 89 million pixels */
+  size_t room;       /* bytes for decoded pictures; a larger one is the host's */
 };
 
 /* ERR_DEVICE: the host has none, or nvJPEG is not on this machine.  ERR_MEMORY.  All memory is allocated here but for

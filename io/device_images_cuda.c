@@ -8,7 +8,6 @@
 #include "io/image_kernels.h"
 #include "io/nvjpeg_api.h"
 
-#define ARENA_BYTES ((size_t)256 << 20)
 #define ALIGNMENT 256
 
 /* Pictures that are decoded together. */
@@ -101,8 +100,6 @@ static enum status create(struct device *device, const struct device_images_opti
   TRY(memory_alloc_zero(sizeof *own, (void **)&own));
   own->device = device;
   own->options = *options;
-  if (options->room == 0)
-    own->options.room = ARENA_BYTES;
   TRY_GOTO(start_nvjpeg(own), failed);
   TRY_GOTO(allocate(own), failed);
   *out = own;

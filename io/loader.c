@@ -184,6 +184,10 @@ failed:
   return status;
 }
 
+size_t loader_record_bytes(const struct loader *loader) {
+  return loader->record_bytes;
+}
+
 void loader_destroy(struct loader **loader_pointer) {
   struct loader *loader = *loader_pointer;
   if (loader == NULL)

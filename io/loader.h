@@ -66,6 +66,9 @@ enum status loader_create(struct dataset *dataset, enum split split, const struc
 /* Stop the workers if need be and free everything; NULL is fine. */
 void loader_destroy(struct loader **loader);
 
+/* Bytes of the largest batch of records; 0 where batches are pixels, or a table's. */
+size_t loader_record_bytes(const struct loader *loader);
+
 /* Begin an epoch at a step (0 .. steps; at `steps` nothing is left).  A running epoch is stopped first. */
 enum status loader_start(struct loader *loader, int64_t epoch, int64_t first_step);
 

@@ -134,7 +134,7 @@ static const char every_option[] =
     "--clip 2.5 --schedule step --milestones 3,5 --lr-factor 0.3 --warmup 11 --resume --select mse --patience 4 "
     "--log-steps 2 --checkpoint-steps 3 --bucket-mb 0.01 --seed 9007199254740991 --threads 2 --graphs --quiet --model cnn "
     "--size 32x48 --normalise imagenet --batch-norm rank --augment strong --pad 5 --flip 0.25 --full-decode "
-    "--cache off --workers 3 --micro-batch 6 --device cuda --comm mpi";
+    "--cache off --decode nvjpeg --workers 3 --micro-batch 6 --device cuda --comm mpi";
 
 Test(config, what_is_written_can_be_read_again) {
   struct config config, again;
