@@ -158,9 +158,10 @@ GOLDEN_TESTS := $(filter $(BUILD)/tests/test_golden% $(BUILD)/tests/test_traject
 PROGRAM := $(if $(MAIN),$(BUILD)/conr)
 # The backend's library is found in ../lib of the program, where `make install` puts it, and beside it, where it is built.
 CUDA_LIBRARY := $(if $(CUDA_MISSING)$(if $(CUDA_SOURCES),,none),,$(BUILD)/libconr-cuda.so)
-EMULATION := $(wildcard tests/emulate/*.cc tests/emulate/*.cu)
+EMULATION := $(filter-out %/emulated_nvjpeg.cc,$(wildcard tests/emulate/*.cc tests/emulate/*.cu))
 EMULATED_OBJECTS := $(patsubst %,$(BUILD)/emulated/%.o,$(CUDA_KERNELS) $(EMULATION))
-EMULATED_LIBRARY := $(if $(CUDA_LIBRARY),$(if $(shell command -v $(CXX)),$(BUILD)/libconr-cuda-emulated.so))
+EMULATED_LIBRARY := $(if $(CUDA_LIBRARY),$(if $(shell command -v $(CXX)),$(BUILD)/libconr-cuda-emulated.so \
+  $(BUILD)/libnvjpeg-emulated.so))
 LIBRARY := $(if $(LIBCONR_HEADER),$(BUILD)/libconr.so $(BUILD)/libconr.a $(BUILD)/conr.pc $(BUILD)/include/conr.h)
 SHARED  := libconr.so.$(VERSION)
 SONAME  := libconr.so.$(SOVERSION)
@@ -204,6 +205,11 @@ $(BUILD)/%.o: %.c $(BUILD)/flags | $(BUILD)/dependencies $(BUILD)/version.h
 	$(say)CC $<
 	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -MMD -MP -c $< -o $@
 
+# What the host and CUDA are to compute to the bit (io/inline.h) is rounded after each product.
+$(BUILD)/io/colour.o $(BUILD)/io/triangle.o: EXTRA_CFLAGS = -ffp-contract=off
+$(BUILD)/emulated/io/%.cu.o: EXTRA_CFLAGS = -ffp-contract=off
+$(BUILD)/io/%.cu.o: EXTRA_NVCC_FLAGS = --fmad=false
+
 $(BUILD)/libconr-all.a: $(OBJECTS) $(BUILD)/objects
 	@rm -f $@
 	$(say)AR $@
@@ -212,7 +218,7 @@ $(BUILD)/libconr-all.a: $(OBJECTS) $(BUILD)/objects
 # The backend's library calls back into the program that opened it: for these functions.
 EXPORTED := fail memory_alloc memory_alloc_zero memory_free log_seconds device_alloc device_free device_alloc_pinned \
   device_free_pinned device_copy device_zero device_wait device_attach device_main event_create event_destroy event_record \
-  event_reached event_seconds stream_create stream_destroy stream_copy stream_zero stream_wait_event workspace_reserve comm_rank \
+  event_reached event_seconds event_wait stream_create stream_destroy stream_copy stream_zero stream_wait_event workspace_reserve comm_rank \
   comm_size comm_gather_rows comm_sum comm_agree comm_fail comm_traffic comm_device_wait comm_device_check rendezvous_share \
   rendezvous_forget check_conr_options rule_of_options check_label_span name_bad_scalar precision_name status_set_agreed \
   metrics_places_create metrics_places_free metrics_targets metrics_gmean_rule metrics_bad_prediction metrics_finish
@@ -229,7 +235,7 @@ CUDA_CODE = $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$
   -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
 NVCC_FLAGS = -O3 -std=c++17 -lineinfo --Werror all-warnings $(CUDA_CODE) -Xcompiler \
   -fPIC,-fno-threadsafe-statics,-fno-exceptions,-fno-rtti,-Wall,-Wextra,-Werror
-CUDA_LIBS = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudnn -lnccl -lcudart -lstdc++
+CUDA_LIBS = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lcudnn -lnccl -lcudart -lstdc++ -ldl
 $(CUDA_SOURCES:%.c=$(BUILD)/%.o): EXTRA_CFLAGS = -isystem $(CUDA_HOME)/include -Werror
 $(BUILD)/cuda-flags: FORCE
 	$(call remember,$(NVCC) $(NVCC_FLAGS) | $(CUDA_HOME) | $(CXX) $(CXX_FLAGS) $(EMULATED))
@@ -237,7 +243,7 @@ $(CUDA_SOURCES:%.c=$(BUILD)/%.o): $(BUILD)/cuda-flags
 $(BUILD)/%.cu.o: %.cu $(BUILD)/cuda-flags | $(BUILD)/dependencies
 	@mkdir -p $(@D)
 	$(say)NVCC $<
-	$(Q)$(NVCC) $(NVCC_FLAGS) -I. -MMD -MP -c $< -o $@
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(EXTRA_NVCC_FLAGS) -I. -MMD -MP -c $< -o $@
 # What it calls of the program must be exported there, or it cannot be opened.
 $(BUILD)/libconr-cuda.so: $(CUDA_SOURCES:%.c=$(BUILD)/%.o) $(CUDA_KERNELS:%=$(BUILD)/%.o) $(BUILD)/libconr-all.a
 	$(say)LINK $@
@@ -258,6 +264,11 @@ $(addprefix $(BUILD)/emulated/tests/emulate/emulated_,cublaslt.cc.o cudnn.cc.o c
 $(BUILD)/libconr-cuda-emulated.so: $(CUDA_SOURCES:%.c=$(BUILD)/%.o) $(EMULATED_OBJECTS)
 	$(say)LINK $@
 	$(Q)$(CXX) -shared $(ALL_LDFLAGS) -Wl,-soname,libconr-cuda-emulated.so $^ $(DNNL_LIBS) -lpthread -lm -ldl -o $@
+
+# nvJPEG in that emulation, opened as the real one is.  It means the same device memory: that library is loaded already.
+$(BUILD)/libnvjpeg-emulated.so: $(BUILD)/emulated/tests/emulate/emulated_nvjpeg.cc.o $(BUILD)/libconr-cuda-emulated.so
+	$(say)LINK $@
+	$(Q)$(CXX) -shared $(ALL_LDFLAGS) $^ -Wl,-rpath,'$$ORIGIN' $(IMAGE_LIBS) -o $@
 
 # The public library: only conr_* leaves it, from the shared and from the static one.
 $(BUILD)/libconr.map: Makefile
@@ -329,7 +340,7 @@ $(BUILD)/libtests.a: $(call object,$(HELPER_SOURCES)) $(BUILD)/helpers
 
 $(call object,$(TEST_SOURCES) $(HELPER_SOURCES)): EXTRA_CFLAGS = $(CRITERION_CFLAGS)
 # Those that open devices export what the conr program does, and so link all of that; the others stay small.
-OPEN_DEVICES := $(shell grep -lE '"(dist/device|dist/comm_device|dist/host_copy|tests/emulated|tests/device_support)\.h"' $(TEST_SOURCES) $(RANK_SOURCES) /dev/null)
+OPEN_DEVICES := $(shell grep -lE '"(dist/device|dist/comm_device|dist/host_copy|io/device_images|tests/emulated|tests/device_support)\.h"' $(TEST_SOURCES) $(RANK_SOURCES) /dev/null)
 export_flags = $(if $(filter $(1),$(OPEN_DEVICES)),$(EXPORT_FLAGS))
 $(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libtests.a $(BUILD)/libconr-all.a $(BUILD)/exports
 	$(say)LINK $@

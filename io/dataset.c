@@ -363,6 +363,17 @@ enum status dataset_image_bytes(const struct dataset *dataset, struct image_read
   return image_records_read(&dataset->images, row, &reader->buffer, bytes, count);
 }
 
+int64_t dataset_image_length(const struct dataset *dataset, int64_t row) {
+  return dataset->images.places != NULL ? dataset->images.places[row].length : 0;
+}
+
+enum status dataset_image_record(const struct dataset *dataset, int64_t row, uint8_t *out) {
+  const struct image_records *images = &dataset->images;
+  REQUIRE(!is_table(dataset) && images->places != NULL, ERR_BUG, "%s holds no encoded images", dataset->path);
+  enum status status = image_records_fetch(images, row, out);
+  return status == STATUS_OK || status == ERR_BUG ? status : image_records_fail(images, row, status);
+}
+
 enum status dataset_image_copy(const struct dataset *dataset, int64_t row, int64_t first, int64_t end, uint8_t *out) {
   REQUIRE(!is_table(dataset) && dataset->images.layout == IMAGE_LAYOUT_PIXELS, ERR_BUG, "%s holds no pixels",
           dataset->path);

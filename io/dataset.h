@@ -136,6 +136,13 @@ enum status dataset_image_read(const struct dataset *dataset, struct image_reade
 enum status dataset_image_bytes(const struct dataset *dataset, struct image_reader *reader, int64_t row,
                                 const uint8_t **bytes, size_t *count);
 
+/* How many these are; 0 for stored pixels.  Local. */
+int64_t dataset_image_length(const struct dataset *dataset, int64_t row);
+
+/* An encoded row's bytes straight into `out`, checked as by dataset_image_read, not decoded.  Local; any number of
+ * threads. */
+enum status dataset_image_record(const struct dataset *dataset, int64_t row, uint8_t *out);
+
 /* Stored pixels of a row straight into `out`: bytes first to end - 1 of its [height, width, 3].  Local; any number of
  * threads. */
 enum status dataset_image_copy(const struct dataset *dataset, int64_t row, int64_t first, int64_t end, uint8_t *out);

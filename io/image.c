@@ -109,24 +109,32 @@ static int exif_orientation(const uint8_t *block, size_t count) {
   return orientation >= 1 && orientation <= 8 ? orientation : 1;
 }
 
-/* Copies `stored` [height, width, 3] as it is shown.  Orientations 5 to 8 swap rows and columns. */
-static void turn(const uint8_t *stored, int height, int width, int orientation, uint8_t *shown) {
+/* Orientations 5 to 8 swap rows and columns. */
+static struct image_walk walk_of(int height, int width, int orientation) {
   bool swapped = orientation >= 5;
   bool upside_down = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
   bool mirrored = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
-  int shown_height = swapped ? width : height, shown_width = swapped ? height : width;
-  ptrdiff_t down = swapped ? 3 : 3 * (ptrdiff_t)width, right = swapped ? 3 * (ptrdiff_t)width : 3;
+  ptrdiff_t row = 3 * (ptrdiff_t)width;
+  struct image_walk walk = {swapped ? width : height, swapped ? height : width, 0, swapped ? 3 : row,
+                            swapped ? row : 3};
   if (upside_down) {
-    stored += down * (shown_height - 1);
-    down = -down;
+    walk.first += walk.down * (walk.height - 1);
+    walk.down = -walk.down;
   }
   if (mirrored) {
-    stored += right * (shown_width - 1);
-    right = -right;
+    walk.first += walk.right * (walk.width - 1);
+    walk.right = -walk.right;
   }
-  for (int y = 0; y < shown_height; y++, stored += down) {
+  return walk;
+}
+
+/* Copies `stored` [height, width, 3] as it is shown. */
+static void turn(const uint8_t *stored, int height, int width, int orientation, uint8_t *shown) {
+  struct image_walk walk = walk_of(height, width, orientation);
+  stored += walk.first;
+  for (int y = 0; y < walk.height; y++, stored += walk.down) {
     const uint8_t *from = stored;
-    for (int x = 0; x < shown_width; x++, from += right, shown += 3) {
+    for (int x = 0; x < walk.width; x++, from += walk.right, shown += 3) {
       shown[0] = from[0];
       shown[1] = from[1];
       shown[2] = from[2];
@@ -140,9 +148,10 @@ static void turn(const uint8_t *stored, int height, int width, int orientation, 
 struct jpeg_header {
   int height, width, colours, orientation;
   bool adobe;
+  bool huffman; /* baseline, extended or progressive; not arithmetic, lossless or hierarchical */
 };
 
-/* Walks over the segments before the first scan: EXIF, and Adobe's marker.  Stops at whatever it does not understand:
+/* Walks over the segments before the first scan: EXIF, Adobe's marker, and the frame's kind.  Stops at whatever it does not understand:
  * judging that is TurboJPEG's. */
 static void read_segments(const uint8_t *bytes, size_t count, struct jpeg_header *header) {
   size_t at = 2;
@@ -162,6 +171,8 @@ static void read_segments(const uint8_t *bytes, size_t count, struct jpeg_header
       header->orientation = exif_orientation(content, length - 2);
     if (marker == 0xee && length - 2 >= 12 && memcmp(content, "Adobe", 5) == 0)
       header->adobe = true;
+    if (marker >= 0xc0 && marker <= 0xc2 && length > 2)
+      header->huffman = content[0] == 8;
     at += 2 + length;
   }
 }
@@ -214,6 +225,26 @@ static enum status read_jpeg_header(struct image_decoder *decoder, const uint8_t
   if (header->orientation == 0)
     header->orientation = 1;
   return STATUS_OK;
+}
+
+/* Does the marker of the end stand at the end, up to a few bytes that writers pad with? */
+static bool is_whole(const uint8_t *bytes, size_t count) {
+  const size_t padding = 64;
+  for (size_t at = count; at >= 2 && count - at <= padding; at--)
+    if (bytes[at - 2] == 0xff && bytes[at - 1] == 0xd9)
+      return true;
+  return false;
+}
+
+bool image_is_plain_jpeg(struct image_decoder *decoder, const uint8_t *bytes, size_t count, struct image_jpeg *out) {
+  enum image_format format = IMAGE_JPEG;
+  struct jpeg_header header;
+  if (find_format(bytes, count, &format) != STATUS_OK || format != IMAGE_JPEG ||
+      read_jpeg_header(decoder, bytes, count, &header) != STATUS_OK)
+    return false;
+  *out = (struct image_jpeg){header.height, header.width, walk_of(header.height, header.width, header.orientation)};
+  bool colours = header.colours == TJCS_YCbCr || header.colours == TJCS_GRAY;
+  return colours && header.huffman && is_whole(bytes, count);
 }
 
 /* Changes *height and *width to the smallest scaled size that has at least the wanted ones.  Of TurboJPEG's scales only

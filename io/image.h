@@ -19,6 +19,7 @@
 
 #include "dist/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +39,19 @@ struct image {
   uint8_t *pixels; /* [height, width, 3] */
 };
 
+/* How to walk over the pixels of a picture as it is shown when they lie as they were stored: the one at row y and column
+ * x begins at byte first + y * down + x * right of [stored height, stored width, 3]. */
+struct image_walk {
+  int height, width; /* as shown */
+  ptrdiff_t first, down, right;
+};
+
+/* A JPEG that any decoder takes: Huffman codes of 8 bits, in YCbCr or grey, and not cut off. */
+struct image_jpeg {
+  int height, width; /* as stored: EXIF orientation not applied */
+  struct image_walk walk;
+};
+
 struct image_decoder;
 
 enum status image_decoder_create(struct image_decoder **out);
@@ -45,6 +59,9 @@ void image_decoder_destroy(struct image_decoder **decoder); /* NULL is fine */
 
 /* Read the header only.  ERR_FORMAT: neither JPEG nor PNG, damaged, empty, too large. */
 enum status image_inspect(struct image_decoder *decoder, const uint8_t *bytes, size_t count, struct image_info *out);
+
+/* Is it such a JPEG?  If not, image_decode may still know what it is.  By the header alone: the rest may be damaged. */
+bool image_is_plain_jpeg(struct image_decoder *decoder, const uint8_t *bytes, size_t count, struct image_jpeg *out);
 
 /* Decode.  A JPEG much larger than needed is decoded at a reduced scale (1/2, 1/4 or 1/8, which are the quick
  * ones): the smallest that is still at least least_height x least_width; 0, 0 = full size.  The result may thus be

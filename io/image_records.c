@@ -293,3 +293,10 @@ enum status image_records_verify(const struct image_records *images, int64_t row
   __atomic_store_n(&images->verified[row], 1, __ATOMIC_RELAXED); /* by any of the loader's threads */
   return STATUS_OK;
 }
+
+enum status image_records_fetch(const struct image_records *images, int64_t row, uint8_t *out) {
+  TRY(check_row(images, row));
+  const struct image_place *place = &images->places[row];
+  TRY(read_at(images->file, images->path, images->first_byte + place->offset, (size_t)place->length, out));
+  return image_records_verify(images, row, out, (size_t)place->length);
+}

@@ -62,6 +62,9 @@ struct image_buffer {
 enum status image_records_read(const struct image_records *images, int64_t row, struct image_buffer *buffer,
                                const uint8_t **bytes, size_t *count);
 
+/* An encoded record straight to `out`, which has room for its bytes, and verified. */
+enum status image_records_fetch(const struct image_records *images, int64_t row, uint8_t *out);
+
 /* Stored pixels straight to `out`: bytes first to end - 1 of the row's. */
 enum status image_records_copy(const struct image_records *images, int64_t row, int64_t first, int64_t end,
                                uint8_t *out);

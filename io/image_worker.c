@@ -13,6 +13,7 @@ struct image_worker {
   bool ready_made;               /* pixels are stored at the size wanted   */
   size_t bytes;                  /* of one result                          */
   struct image_reader *reader;
+  struct image_decoder *decoder; /* of headers */
   struct transform_worker *transformer;
   uint8_t *resized; /* [height, width, 3] */
 };
@@ -34,6 +35,7 @@ enum status image_worker_create(const struct dataset *dataset, const struct tran
                        dataset_image_width(dataset) == transform->width;
   worker->bytes = (size_t)transform->height * (size_t)transform->width * 3;
   TRY_GOTO(image_reader_create(&worker->reader), out);
+  TRY_GOTO(image_decoder_create(&worker->decoder), out);
   TRY_GOTO(transform_create(transform, &worker->transformer), out);
   TRY_GOTO(memory_alloc(worker->bytes, (void **)&worker->resized), out);
   *out = worker;
@@ -48,8 +50,13 @@ void image_worker_destroy(struct image_worker **worker) {
     return;
   memory_free((void **)&(*worker)->resized);
   transform_destroy(&(*worker)->transformer);
+  image_decoder_destroy(&(*worker)->decoder);
   image_reader_destroy(&(*worker)->reader);
   memory_free((void **)worker);
+}
+
+size_t image_worker_bytes(const struct image_worker *worker) {
+  return worker->bytes;
 }
 
 /* The row at the size wanted, in `out`. */
@@ -121,6 +128,22 @@ enum status image_worker_views(struct image_worker *worker, int64_t epoch, int64
       transform_augment(&worker->transform, &draw, resized, place);
     else if (place != resized)
       memcpy(place, resized, worker->bytes);
+  }
+  return STATUS_OK;
+}
+
+enum status image_worker_record(struct image_worker *worker, int64_t epoch, int64_t row, int views,
+                                struct image_record *record, size_t plan_stride, struct transform_plan *plans,
+                                size_t stride, uint8_t *out) {
+  record->count = (size_t)dataset_image_length(worker->dataset, row);
+  TRY(dataset_image_record(worker->dataset, row, record->bytes));
+  record->decoded = !image_is_plain_jpeg(worker->decoder, record->bytes, record->count, &record->jpeg);
+  if (record->decoded)
+    return image_worker_views(worker, epoch, row, views, stride, out);
+  for (int view = 0; view < views; view++) {
+    struct transform_draw draw = {.epoch = epoch, .sample = row, .view = view};
+    transform_draw_plan(&worker->transform, &draw, record->jpeg.walk.height, record->jpeg.walk.width,
+                        plans + (size_t)view * plan_stride);
   }
   return STATUS_OK;
 }

@@ -3,11 +3,11 @@
 
 #include "dist/log.h"
 #include "dist/memory.h"
-#include "io/image_worker.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define SLOTS 2
@@ -15,9 +15,13 @@
 /* Rows of images that a worker takes at once, at most. */
 #define MOST_PIECE_ROWS 8
 
+/* Records begin at multiples of this. */
+#define RECORD_ALIGNMENT 64
+
 /* A batch on its way: its rows are handed out in order to whichever worker is free. */
 struct slot {
   struct batch batch;
+  uint8_t *bytes;      /* of all records */
   int64_t taken, done; /* rows */
 };
 
@@ -39,10 +43,12 @@ struct loader {
   struct sampler sampler;
   struct loader_options options;
   bool has_images;
-  size_t input_bytes;       /* of one row of a batch */
-  struct slot slots[SLOTS]; /* step s lies in slot s % SLOTS */
-  struct worker *workers;   /* [options.workers] */
-  int running;              /* workers to be joined; the first so many */
+  size_t input_bytes;        /* of one row of a batch */
+  size_t record_bytes;       /* of the largest batch of records; 0 = batches of pixels */
+  struct image_worker *host; /* NULL without records */
+  struct slot slots[SLOTS];  /* step s lies in slot s % SLOTS */
+  struct worker *workers;    /* [options.workers] */
+  int running;               /* workers to be joined; the first so many */
   bool started;
   int64_t epoch, last_step; /* one past the last step                 */
   pthread_mutex_t lock;     /* guards what follows, and what is counted in slots     */
@@ -61,21 +67,57 @@ struct loader {
 
 /* ---- creating and destroying --------------------------------------------------------------- */
 
-static void batch_free(struct device *device, struct batch *batch) {
+static void slot_free(struct device *device, struct slot *slot) {
+  struct batch *batch = &slot->batch;
+  memory_free((void **)&batch->plans);
+  memory_free((void **)&batch->records);
+  device_free_pinned(device, (void **)&slot->bytes);
   device_free_pinned(device, (void **)&batch->samples);
   device_free_pinned(device, &batch->weights);
   device_free_pinned(device, &batch->targets);
   device_free_pinned(device, &batch->inputs);
 }
 
-static enum status batch_alloc(const struct loader *loader, struct batch *batch) {
+static enum status slot_alloc(const struct loader *loader, struct slot *slot) {
   struct device *device = loader->options.device;
-  size_t rows = (size_t)sampler_most_rows(&loader->sampler) * (size_t)loader->options.views;
+  struct batch *batch = &slot->batch;
+  size_t samples = (size_t)sampler_most_rows(&loader->sampler), rows = samples * (size_t)loader->options.views;
   size_t bytes = dtype_size(dataset_dtype(loader->dataset));
   TRY(device_alloc_pinned(device, rows * loader->input_bytes, &batch->inputs));
   TRY(device_alloc_pinned(device, rows * (size_t)dataset_targets(loader->dataset) * bytes, &batch->targets));
   TRY(device_alloc_pinned(device, rows * bytes, &batch->weights));
-  return device_alloc_pinned(device, rows * sizeof *batch->samples, (void **)&batch->samples);
+  TRY(device_alloc_pinned(device, rows * sizeof *batch->samples, (void **)&batch->samples));
+  if (loader->record_bytes == 0)
+    return STATUS_OK;
+  batch->host = loader->host;
+  TRY(device_alloc_pinned(device, loader->record_bytes, (void **)&slot->bytes));
+  TRY(memory_alloc_zero(samples * sizeof *batch->records, (void **)&batch->records));
+  return memory_alloc_zero(rows * sizeof *batch->plans, (void **)&batch->plans);
+}
+
+static size_t room_of_record(const struct loader *loader, int64_t sample) {
+  size_t bytes = (size_t)dataset_image_length(loader->dataset, sample);
+  return (bytes + RECORD_ALIGNMENT - 1) / RECORD_ALIGNMENT * RECORD_ALIGNMENT;
+}
+
+static int larger_first(const void *a, const void *b) {
+  size_t x = *(const size_t *)a, y = *(const size_t *)b;
+  return (x < y) - (x > y);
+}
+
+/* Room for the worst of all batches: the largest records of the split together. */
+static enum status measure_records(struct loader *loader) {
+  const int64_t *ids = dataset_split_ids(loader->dataset, loader->split);
+  int64_t rows = loader->sampler.rows, most = sampler_most_rows(&loader->sampler);
+  size_t *sizes;
+  TRY(memory_alloc((size_t)rows * sizeof *sizes, (void **)&sizes));
+  for (int64_t i = 0; i < rows; i++)
+    sizes[i] = room_of_record(loader, ids[i]);
+  qsort(sizes, (size_t)rows, sizeof *sizes, larger_first);
+  for (int64_t i = 0; i < rows && i < most; i++)
+    loader->record_bytes += sizes[i];
+  memory_free((void **)&sizes);
+  return STATUS_OK;
 }
 
 static enum status check_request(const struct dataset *dataset, enum split split, const struct sampler *sampler,
@@ -92,6 +134,7 @@ static enum status check_request(const struct dataset *dataset, enum split split
   REQUIRE(options->cache == NULL ||
               image_cache_fits(options->cache, dataset, &options->transform, options->no_decode_scaling),
           ERR_BUG, "the cache was made for other images than the loader's");
+  REQUIRE(options->cache == NULL || !options->records, ERR_BUG, "records are not decoded here, so no cache is filled");
   return STATUS_OK;
 }
 
@@ -100,6 +143,7 @@ static enum status create_workers(struct loader *loader) {
   struct loader_options *options = &loader->options;
   if (!loader->has_images || options->workers == 0)
     options->workers = 1;
+  options->no_decode_scaling = options->no_decode_scaling || options->records; /* as the others will be */
   TRY(memory_alloc_zero((size_t)options->workers * sizeof *loader->workers, (void **)&loader->workers));
   for (int i = 0; i < options->workers; i++) {
     loader->workers[i].loader = loader;
@@ -107,7 +151,10 @@ static enum status create_workers(struct loader *loader) {
       TRY(image_worker_create(loader->dataset, &options->transform, options->cache, options->no_decode_scaling,
                               &loader->workers[i].images));
   }
-  return STATUS_OK;
+  if (!loader->has_images || !options->records || dataset_image_layout(loader->dataset) != IMAGE_LAYOUT_ENCODED)
+    return STATUS_OK;
+  TRY(measure_records(loader));
+  return image_worker_create(loader->dataset, &options->transform, NULL, options->no_decode_scaling, &loader->host);
 }
 
 enum status loader_create(struct dataset *dataset, enum split split, const struct sampler *sampler,
@@ -129,12 +176,16 @@ enum status loader_create(struct dataset *dataset, enum split split, const struc
   pthread_cond_init(&loader->free, NULL);
   TRY_GOTO(create_workers(loader), failed);
   for (int i = 0; i < SLOTS; i++)
-    TRY_GOTO(batch_alloc(loader, &loader->slots[i].batch), failed);
+    TRY_GOTO(slot_alloc(loader, &loader->slots[i]), failed);
   *out = loader;
   return STATUS_OK;
 failed:
   loader_destroy(&loader);
   return status;
+}
+
+size_t loader_record_bytes(const struct loader *loader) {
+  return loader->record_bytes;
 }
 
 void loader_destroy(struct loader **loader_pointer) {
@@ -143,10 +194,11 @@ void loader_destroy(struct loader **loader_pointer) {
     return;
   loader_stop(loader);
   for (int i = SLOTS - 1; i >= 0; i--)
-    batch_free(loader->options.device, &loader->slots[i].batch);
+    slot_free(loader->options.device, &loader->slots[i]);
   for (int i = 0; loader->workers != NULL && i < loader->options.workers; i++)
     image_worker_destroy(&loader->workers[i].images);
   memory_free((void **)&loader->workers);
+  image_worker_destroy(&loader->host);
   pthread_cond_destroy(&loader->free);
   pthread_cond_destroy(&loader->ready);
   pthread_mutex_destroy(&loader->lock);
@@ -163,6 +215,16 @@ static void put(enum dtype dtype, void *data, int64_t i, double value) {
     ((double *)data)[i] = value;
 }
 
+/* Which row of its split a row of the batch is. */
+static int64_t index_of(const struct loader *loader, const struct batch *batch, int64_t row) {
+  int64_t position = sampler_shard(&loader->sampler, batch->step).first + row;
+  return sampler_sample(&loader->sampler, batch->epoch, position);
+}
+
+static int64_t sample_of(const struct loader *loader, const struct batch *batch, int64_t row) {
+  return dataset_split_ids(loader->dataset, loader->split)[index_of(loader, batch, row)];
+}
+
 /* The weight of a sample, which is number `index` of its split. */
 static double weight_of(const struct loader *loader, int64_t index, int64_t sample) {
   const double *own = loader->options.weights, *of_file = dataset_weight(loader->dataset);
@@ -171,14 +233,11 @@ static double weight_of(const struct loader *loader, int64_t index, int64_t samp
 
 /* Sample ids, targets and weights of a row of the batch, in all views. */
 static void fill_labels(const struct loader *loader, struct batch *batch, int64_t row) {
-  const struct sampler *sampler = &loader->sampler;
   enum dtype dtype = dataset_dtype(loader->dataset);
   int targets = dataset_targets(loader->dataset);
   const double *target = dataset_target(loader->dataset);
-  int64_t position = sampler_shard(sampler, batch->step).first + row;
-  int64_t index = sampler_sample(sampler, batch->epoch, position);
-  int64_t sample = dataset_split_ids(loader->dataset, loader->split)[index];
-  double weight = weight_of(loader, index, sample);
+  int64_t sample = sample_of(loader, batch, row);
+  double weight = weight_of(loader, index_of(loader, batch, row), sample);
   for (int64_t i = row; i < batch->views * batch->rows; i += batch->rows) {
     batch->samples[i] = sample;
     for (int k = 0; k < targets; k++)
@@ -201,20 +260,29 @@ static enum status fill_table(const struct loader *loader, struct batch *batch) 
   return STATUS_OK;
 }
 
+static enum status fill_image(const struct worker *worker, struct batch *batch, int64_t row) {
+  const struct loader *loader = worker->loader;
+  size_t stride = (size_t)batch->rows * loader->input_bytes;
+  int64_t sample = batch->samples[row];
+  uint8_t *out = (uint8_t *)batch->inputs + (size_t)row * loader->input_bytes;
+  if (batch->records == NULL)
+    return image_worker_views(worker->images, batch->epoch, sample, batch->views, stride, out);
+  return image_worker_record(worker->images, batch->epoch, sample, batch->views, &batch->records[row],
+                             (size_t)batch->rows, batch->plans + row, stride, out);
+}
+
 /* *failed_row: which row of the batch it was. */
 static enum status fill_piece(const struct worker *worker, const struct piece *piece, int64_t *failed_row) {
   const struct loader *loader = worker->loader;
   struct batch *batch = &piece->slot->batch;
-  size_t stride = (size_t)batch->rows * loader->input_bytes;
   *failed_row = piece->first;
   for (int64_t row = piece->first; row < piece->first + piece->rows; row++)
     fill_labels(loader, batch, row);
   if (!loader->has_images)
     return fill_table(loader, batch);
   for (int64_t row = piece->first; row < piece->first + piece->rows; row++) {
-    uint8_t *out = (uint8_t *)batch->inputs + (size_t)row * loader->input_bytes;
     *failed_row = row;
-    TRY(image_worker_views(worker->images, batch->epoch, batch->samples[row], batch->views, stride, out));
+    TRY(fill_image(worker, batch, row));
   }
   return STATUS_OK;
 }
@@ -234,6 +302,15 @@ static void publish(struct loader *loader) {
     pthread_cond_signal(&loader->ready);
 }
 
+/* Where the records of a batch go: one after the other. */
+static void place_records(const struct loader *loader, struct slot *slot) {
+  uint8_t *next = slot->bytes;
+  for (int64_t row = 0; row < slot->batch.rows; row++) {
+    slot->batch.records[row].bytes = next;
+    next += room_of_record(loader, sample_of(loader, &slot->batch, row));
+  }
+}
+
 static void open_step(struct loader *loader) {
   int64_t step = loader->opened++;
   struct slot *slot = &loader->slots[step % SLOTS];
@@ -243,6 +320,8 @@ static void open_step(struct loader *loader) {
   slot->batch.rows = sampler_shard(&loader->sampler, step).rows;
   slot->batch.rows_global = sampler_batch_rows(&loader->sampler, step);
   slot->batch.views = loader->options.views;
+  if (loader->record_bytes > 0)
+    place_records(loader, slot);
   publish(loader); /* this rank may have no row of it */
 }
 
@@ -372,6 +451,12 @@ enum status loader_next(struct loader *loader, struct batch **batch, double *wai
     return STATUS_OK;
   }
   return over ? STATUS_OK : fail(failure, "%s", loader->sentence);
+}
+
+enum status batch_decode(const struct batch *batch, int64_t row) {
+  size_t bytes = image_worker_bytes(batch->host);
+  return image_worker_views(batch->host, batch->epoch, batch->samples[row], batch->views, (size_t)batch->rows * bytes,
+                            (uint8_t *)batch->inputs + (size_t)row * bytes);
 }
 
 void loader_stop(struct loader *loader) {

@@ -24,8 +24,7 @@
 #include "dist/sampler.h"
 #include "io/augment.h"
 #include "io/dataset.h"
-#include "io/image_cache.h"
-#include "io/transform.h"
+#include "io/image_worker.h"
 
 struct loader;
 
@@ -41,6 +40,7 @@ struct loader_options {
   bool no_decode_scaling; /* decode JPEGs at full size always, as the published Python loaders do   */
   const double *weights;  /* [rows of the split], in the order of its ids: instead of the file's; borrowed: must outlive
                              the loader; NULL = the file's */
+  bool records;           /* of images: JPEGs are left to where the batches go, and decoded whole: struct batch */
 };
 
 /* This rank's part of one step, view-major: all first views, then all second ones. */
@@ -54,6 +54,11 @@ struct batch {
   void *targets;    /* [views * rows, K], dtype                         */
   void *weights;    /* [views * rows], dtype; 1 when there are none      */
   int64_t *samples; /* [views * rows] row ids in the file               */
+  /* With loader_options.records, where images are encoded, else NULL: records[i] of sample i and its views' plans, for
+   * who decodes them (device_images.h); inputs has the pixels of those that are decoded already, and of no others. */
+  struct image_record *records; /* [rows], bytes in memory as of options.device */
+  struct transform_plan *plans; /* [views * rows]                               */
+  struct image_worker *host;    /* for batch_decode()                           */
 };
 
 /* dataset  borrowed: must outlive the loader.   sampler, options  copied; the sampler's rows are the split's. */
@@ -63,6 +68,9 @@ enum status loader_create(struct dataset *dataset, enum split split, const struc
 /* Stop the workers if need be and free everything; NULL is fine. */
 void loader_destroy(struct loader **loader);
 
+/* Bytes of the largest batch of records; 0 where batches are pixels, or a table's. */
+size_t loader_record_bytes(const struct loader *loader);
+
 /* Begin an epoch at a step (0 .. steps; at `steps` nothing is left).  A running epoch is stopped first. */
 enum status loader_start(struct loader *loader, int64_t epoch, int64_t first_step);
 
@@ -70,6 +78,10 @@ enum status loader_start(struct loader *loader, int64_t epoch, int64_t first_ste
  * A failure of a worker comes out here, with its sentence (that of the batch's first failing sample), and again on
  * each later call. */
 enum status loader_next(struct loader *loader, struct batch **batch, double *waited_seconds);
+
+/* The pixels of all views of a sample into batch->inputs after all: its record was refused elsewhere.  By the thread that
+ * calls the loader.  Errors as of dataset_image_read. */
+enum status batch_decode(const struct batch *batch, int64_t row);
 
 /* Stop at any time; the batch last given is no longer valid.  Does nothing when stopped. */
 void loader_stop(struct loader *loader);

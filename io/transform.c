@@ -30,7 +30,7 @@ enum {
   DRAW_LEFT,
   DRAW_FLIP,
   DRAW_COLOUR,
-  DRAW_BRIGHTNESS,
+  DRAW_BRIGHTNESS, /* from here on as enum colour_change */
   DRAW_CONTRAST,
   DRAW_SATURATION,
   DRAW_HUE,
@@ -215,76 +215,99 @@ void transform_window_finish(const struct transform *transform, const struct res
 
 /* ---------------------------------------------------------------- strong */
 
-struct window {
-  int top, left, height, width;
-};
-
 /* The largest window in the middle whose shape is allowed, for pictures that no try fits into. */
-static struct window middle_window(const struct image *image) {
-  struct window window = {.height = image->height, .width = image->width};
-  if (3 * (int64_t)image->height > 4 * (int64_t)image->width)
-    window.height = (int)lround(image->width * 4 / 3.0);
-  else if (3 * (int64_t)image->width > 4 * (int64_t)image->height)
-    window.width = (int)lround(image->height * 4 / 3.0);
-  window.top = (image->height - window.height) / 2;
-  window.left = (image->width - window.width) / 2;
-  return window;
+static void middle_window(int height, int width, struct transform_plan *plan) {
+  plan->height = height;
+  plan->width = width;
+  if (3 * (int64_t)height > 4 * (int64_t)width)
+    plan->height = (int)lround(width * 4 / 3.0);
+  else if (3 * (int64_t)width > 4 * (int64_t)height)
+    plan->width = (int)lround(height * 4 / 3.0);
+  plan->top = (height - plan->height) / 2;
+  plan->left = (width - plan->width) / 2;
 }
 
-static struct window draw_window(const struct transform *transform, const struct transform_draw *draw,
-                                 const struct image *image) {
-  double area = (double)image->height * image->width;
+static void draw_window(const struct transform *transform, const struct transform_draw *draw, int height, int width,
+                        struct transform_plan *plan) {
+  double area = (double)height * width;
   for (int try = 0; try < WINDOW_TRIES; try++) {
     double share = draw_number(transform, draw, DRAW_WINDOW + 2 * try);
     double shape = draw_number(transform, draw, DRAW_WINDOW + 2 * try + 1);
     double target = area * (transform->scale_low + (1 - transform->scale_low) * share);
     double aspect = exp((2 * shape - 1) * log(4 / 3.0)); /* width / height, as likely 3/4 as 4/3 */
-    struct window window = {.height = (int)lround(sqrt(target / aspect)), .width = (int)lround(sqrt(target * aspect))};
-    if (window.height >= 1 && window.height <= image->height && window.width >= 1 && window.width <= image->width) {
-      window.top = draw_up_to(transform, draw, DRAW_TOP, image->height - window.height);
-      window.left = draw_up_to(transform, draw, DRAW_LEFT, image->width - window.width);
-      return window;
+    plan->height = (int)lround(sqrt(target / aspect));
+    plan->width = (int)lround(sqrt(target * aspect));
+    if (plan->height >= 1 && plan->height <= height && plan->width >= 1 && plan->width <= width) {
+      plan->top = draw_up_to(transform, draw, DRAW_TOP, height - plan->height);
+      plan->left = draw_up_to(transform, draw, DRAW_LEFT, width - plan->width);
+      return;
     }
   }
-  return middle_window(image);
+  middle_window(height, width, plan);
 }
 
 /* Brightness, contrast, saturation and hue, in one of their 24 orders. */
-static void change_colours(const struct transform *transform, const struct transform_draw *draw, uint8_t *pixels) {
-  size_t count = (size_t)transform->height * (size_t)transform->width;
-  int left[] = {DRAW_BRIGHTNESS, DRAW_CONTRAST, DRAW_SATURATION, DRAW_HUE};
+static void draw_colours(const struct transform *transform, const struct transform_draw *draw,
+                         struct transform_plan *plan) {
+  enum colour_change left[] = {COLOUR_BRIGHTNESS, COLOUR_CONTRAST, COLOUR_SATURATION, COLOUR_HUE};
   int order = draw_up_to(transform, draw, DRAW_ORDER, 23);
   for (int remaining = 4; remaining > 0; order /= remaining--) {
-    int chosen = order % remaining, change = left[chosen];
-    double number = 2 * draw_number(transform, draw, change) - 1;
+    int chosen = order % remaining;
+    enum colour_change change = left[chosen];
+    double number = 2 * draw_number(transform, draw, DRAW_BRIGHTNESS + (int)change) - 1;
     left[chosen] = left[remaining - 1];
-    if (change == DRAW_BRIGHTNESS)
-      colour_brightness(pixels, count, 1 + 0.4 * number);
-    else if (change == DRAW_CONTRAST)
-      colour_contrast(pixels, count, 1 + 0.4 * number);
-    else if (change == DRAW_SATURATION)
-      colour_saturation(pixels, count, 1 + 0.4 * number);
-    else
-      colour_hue(pixels, count, 0.1 * number);
+    plan->change[plan->changes] = change;
+    plan->amount[plan->changes++] = change == COLOUR_HUE ? 0.1 * number : 1 + 0.4 * number;
   }
+}
+
+static void draw_strong(const struct transform *transform, const struct transform_draw *draw, int height, int width,
+                        struct transform_plan *plan) {
+  draw_window(transform, draw, height, width, plan);
+  plan->window.mirrored = draw_number(transform, draw, DRAW_FLIP) < transform->flip;
+  if (draw_number(transform, draw, DRAW_COLOUR) < 0.8)
+    draw_colours(transform, draw, plan);
+  plan->grey = draw_number(transform, draw, DRAW_GREY) < 0.2;
+}
+
+static void change_colours(const struct transform_plan *plan, size_t count, uint8_t *pixels) {
+  for (int i = 0; i < plan->changes; i++) {
+    double amount = plan->amount[i];
+    if (plan->change[i] == COLOUR_BRIGHTNESS)
+      colour_brightness(pixels, count, amount);
+    else if (plan->change[i] == COLOUR_CONTRAST)
+      colour_contrast(pixels, count, amount);
+    else if (plan->change[i] == COLOUR_SATURATION)
+      colour_saturation(pixels, count, amount);
+    else
+      colour_hue(pixels, count, amount);
+  }
+  if (plan->grey)
+    colour_grey(pixels, count);
 }
 
 static enum status apply_strong(struct transform_worker *worker, const struct image *image,
                                 const struct transform_draw *draw, uint8_t *out) {
   const struct transform *transform = &worker->transform;
-  struct window window = draw_window(transform, draw, image);
-  struct resize_window mirror = {.mirrored = draw_number(transform, draw, DRAW_FLIP) < transform->flip};
+  struct transform_plan plan = {0};
+  draw_strong(transform, draw, image->height, image->width, &plan);
   size_t stride = 3 * (size_t)image->width;
-  TRY(resizer_apply(worker->resizer, image->pixels + (size_t)window.top * stride + 3 * (size_t)window.left,
-                    window.height, window.width, stride, &mirror, out));
-  if (draw_number(transform, draw, DRAW_COLOUR) < 0.8)
-    change_colours(transform, draw, out);
-  if (draw_number(transform, draw, DRAW_GREY) < 0.2)
-    colour_grey(out, (size_t)transform->height * (size_t)transform->width);
+  TRY(resizer_apply(worker->resizer, image->pixels + (size_t)plan.top * stride + 3 * (size_t)plan.left, plan.height,
+                    plan.width, stride, &plan.window, out));
+  change_colours(&plan, (size_t)transform->height * (size_t)transform->width, out);
   return STATUS_OK;
 }
 
 /* ---------------------------------------------------------------- the whole */
+
+void transform_draw_plan(const struct transform *transform, const struct transform_draw *draw, int height, int width,
+                         struct transform_plan *out) {
+  *out = (struct transform_plan){.height = height, .width = width};
+  if (transform->set == TRANSFORM_CROP)
+    transform_window_draw(transform, draw, &out->window);
+  else if (transform->set == TRANSFORM_STRONG)
+    draw_strong(transform, draw, height, width, out);
+}
 
 enum status transform_resize(struct transform_worker *worker, const struct image *image, uint8_t *resized) {
   const struct transform *transform = &worker->transform;

@@ -51,6 +51,18 @@ struct transform_draw {
 
 struct transform_worker;
 
+/* What becomes of one view of an image: the draws, in the units of the image. */
+enum colour_change { COLOUR_BRIGHTNESS, COLOUR_CONTRAST, COLOUR_SATURATION, COLOUR_HUE };
+
+struct transform_plan {
+  int top, left, height, width; /* the part of the image that is resized                 */
+  struct resize_window window;  /* of the result                                         */
+  int changes;                  /* 0 or 4, in this order, after all that                 */
+  enum colour_change change[4];
+  double amount[4]; /* a factor, or for the hue a turn                       */
+  bool grey;        /* last of all                                           */
+};
+
 /* ERR_ARGUMENT for a value out of range. */
 enum status transform_check(const struct transform *transform);
 
@@ -60,6 +72,10 @@ void transform_destroy(struct transform_worker **worker); /* NULL is fine */
 /* The whole way.  out [height, width, 3].  ERR_MEMORY. */
 enum status transform_apply(struct transform_worker *worker, const struct image *image,
                             const struct transform_draw *draw, uint8_t *out);
+
+/* For whoever carries it out elsewhere: transform_apply does just this to an image of height x width. */
+void transform_draw_plan(const struct transform *transform, const struct transform_draw *draw, int height, int width,
+                         struct transform_plan *out);
 
 /* Its two halves, for whoever keeps resized images: PLAIN and CROP only.  resized [height, width, 3] in and out; out
  * may be resized itself for PLAIN. */

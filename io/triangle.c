@@ -2,17 +2,13 @@
 #include "io/triangle.h"
 
 #include "dist/memory.h"
+#include "io/triangle_weights.h"
 
-#include <math.h>
-#include <stdbool.h>
 #include <string.h>
 
 #ifdef __SSE2__ /* all of x86-64 */
 #include <immintrin.h>
 #endif
-
-/* 255 * 2^23 and a half are the most that a sum of 32 bits holds. */
-#define MOST_BITS 23
 
 /* ---------------------------------------------------------------- weights */
 
@@ -29,40 +25,14 @@ void triangle_destroy(struct triangle *triangle) {
   memory_free((void **)&triangle->first);
 }
 
-/* The triangle over result i. */
-struct tent {
-  double center, half_width, slope; /* slope: height lost with each pixel */
-};
-
-static struct tent pitch(int from, int to, int i) {
-  double scale = (double)from / to, half_width = scale > 1 ? scale : 1;
-  return (struct tent){(i + 0.5) * scale, half_width, 1 / half_width};
-}
-
-static double height_at(const struct tent *tent, int pixel) {
-  double height = 1 - fabs(pixel - tent->center + 0.5) * tent->slope;
-  return height > 0 ? height : 0;
-}
-
-/* Where result i begins and how many pairs it has: what rounds to no weight at either end is left out. */
-static void place_result(struct triangle *triangle, int from, int i) {
-  const double nothing = 0.25 / (1 << MOST_BITS);
-  struct tent tent = pitch(from, triangle->to, i);
-  int first = (int)(tent.center - tent.half_width + 0.5), end = (int)(tent.center + tent.half_width + 0.5);
-  first = first > 0 ? first : 0;
-  end = end < from ? end : from;
-  while (first + 1 < end && height_at(&tent, first) < nothing)
-    first++;
-  while (first + 1 < end && height_at(&tent, end - 1) < nothing)
-    end--;
-  triangle->first[i] = first / triangle->grid * triangle->grid;
-  triangle->pairs[i] = (end - triangle->first[i] + 1) / 2;
+static struct triangle_lengths lengths_of(const struct triangle *triangle, int from) {
+  return (struct triangle_lengths){from, triangle->to, triangle->grid};
 }
 
 static void place_results(struct triangle *triangle, int from) {
   triangle->most_pairs = 2;
   for (int i = 0; i < triangle->to; i++) {
-    place_result(triangle, from, i);
+    triangle_place(lengths_of(triangle, from), i, &triangle->first[i], &triangle->pairs[i]);
     if (triangle->pairs[i] > triangle->most_pairs)
       triangle->most_pairs = triangle->pairs[i];
   }
@@ -81,51 +51,22 @@ static enum status make_room(struct triangle *triangle) {
   return STATUS_OK;
 }
 
-/* The weights of result i in real numbers, [2 * most_pairs]; gives the largest. */
-static double weigh_result(const struct triangle *triangle, int from, int i, double *shares) {
-  struct tent tent = pitch(from, triangle->to, i);
-  int count = 2 * triangle->most_pairs, used = 2 * triangle->pairs[i], present = from - triangle->first[i];
-  double sum = 0, largest = 0;
-  for (int k = 0; k < count; k++)
-    sum += shares[k] = k < used && k < present ? height_at(&tent, triangle->first[i] + k) : 0;
-  for (int k = 0; k < used; k++) {
-    shares[k] /= sum;
-    largest = shares[k] > largest ? shares[k] : largest;
-  }
-  return largest;
-}
-
 static double weigh_results(struct triangle *triangle, int from) {
   double largest = 0;
+  int count = 2 * triangle->most_pairs;
   for (int i = 0; i < triangle->to; i++) {
-    double most = weigh_result(triangle, from, i, triangle->shares + 2 * (ptrdiff_t)i * triangle->most_pairs);
+    double most = triangle_shares(lengths_of(triangle, from), i, triangle->first[i], triangle->pairs[i], count,
+                                  triangle->shares + (ptrdiff_t)i * count);
     largest = most > largest ? most : largest;
   }
   return largest;
 }
 
-/* Rounds the weights of a result; the largest takes what is missing to 1.  False = it does not fit. */
-static bool round_result(const double *shares, int count, int bits, int16_t *weights) {
-  int32_t unit = 1 << bits, missing = unit, largest = 0;
-  for (int k = 0; k < count; k++) {
-    int32_t weight = (int32_t)(0.5 + shares[k] * unit);
-    if (weight > INT16_MAX)
-      return false;
-    weights[k] = (int16_t)weight;
-    missing -= weight;
-    largest = weight > weights[largest] ? k : largest;
-  }
-  if (weights[largest] + missing > INT16_MAX)
-    return false;
-  weights[largest] = (int16_t)(weights[largest] + missing);
-  return true;
-}
-
 static bool round_results(const struct triangle *triangle, int bits) {
   int count = 2 * triangle->most_pairs;
   for (int i = 0; i < triangle->to; i++)
-    if (!round_result(triangle->shares + (ptrdiff_t)i * count, count, bits,
-                      triangle->weights[(ptrdiff_t)i * triangle->most_pairs].weight))
+    if (!triangle_round(triangle->shares + (ptrdiff_t)i * count, count, bits,
+                        triangle->weights[(ptrdiff_t)i * triangle->most_pairs].weight))
       return false;
   return true;
 }
@@ -137,8 +78,8 @@ enum status triangle_weigh(struct triangle *triangle, int from) {
   place_results(triangle, from);
   TRY(make_room(triangle));
   double largest = weigh_results(triangle, from);
-  triangle->bits = MOST_BITS;
-  while (ldexp(largest, triangle->bits) >= INT16_MAX + 0.5 || !round_results(triangle, triangle->bits))
+  triangle->bits = TRIANGLE_MOST_BITS;
+  while (!triangle_bits_fit(largest, triangle->bits) || !round_results(triangle, triangle->bits))
     triangle->bits--;
   triangle->from = from;
   return STATUS_OK;

@@ -3,10 +3,14 @@
  *
  * Both go through the same rows, by turns, --repeat times; the best of each counts, since other work on the machine
  * only takes away.  The share of waiting is measured with a caller that spends on each batch what the bare loop took
- * for it, without using a core, as a step on a GPU does: what it still waits for is what the loader costs it. */
+ * for it, without using a core, as a step on a GPU does: what it still waits for is what the loader costs it.
+ *
+ * With --decode nvjpeg each batch is made into pixels on the GPU and waited for: the bare loop is what threads of the host
+ * would do instead, decoding alone. */
 #include "dist/memory.h"
 #include "launch/bench.h"
 #include "launch/loading.h"
+#include "launch/upload.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -24,8 +28,9 @@ struct bench {
   struct sampler sampler;
   struct loader_options options;
   struct loader *loader;
-  int64_t first_step; /* a round goes from here to the end of an epoch */
-  int64_t *rows;      /* this rank's rows of a round, in order         */
+  struct upload *upload; /* of --decode nvjpeg, else NULL              */
+  int64_t first_step;    /* a round goes from here to the end of an epoch */
+  int64_t *rows;         /* this rank's rows of a round, in order         */
   int64_t row_count, row_count_global;
 };
 
@@ -35,6 +40,18 @@ struct measurement {
 };
 
 /* ---- setting up ---------------------------------------------------------------------------- */
+
+static enum status create_upload(struct bench *bench) {
+  const struct loader_options *options = &bench->options;
+  const struct transform *transform = &options->transform;
+  int64_t samples = sampler_most_rows(&bench->sampler);
+  struct upload_sizes sizes = {.rows = samples * options->views,
+                               .input_bytes = (size_t)transform->height * (size_t)transform->width * 3,
+                               .target_bytes = (size_t)dataset_targets(bench->dataset) * sizeof(float),
+                               .weight_bytes = sizeof(float),
+                               .images = loading_images(bench->loader, options, &bench->sampler)};
+  return upload_create(bench->session->device, &sizes, &bench->upload);
+}
 
 /* Local, once the data are open. */
 static enum status prepare(struct bench *bench) {
@@ -46,6 +63,7 @@ static enum status prepare(struct bench *bench) {
   TRY(dataset_require_split(bench->dataset, SPLIT_TRAIN, "conr bench loader"));
   TRY(config_size(config->size, &height, &width));
   bench->options = loading_options(config, bench->session->threads, height, width, true);
+  bench->options.device = bench->session->device;
   bench->sampler = (struct sampler){.rows = dataset_split_rows(bench->dataset, SPLIT_TRAIN),
                                     .batch = config->batch,
                                     .seed = (uint64_t)config->seed,
@@ -53,11 +71,22 @@ static enum status prepare(struct bench *bench) {
                                     .rank = comm_rank(comm),
                                     .size = comm_size(comm)};
   TRY(memory_alloc((size_t)bench->sampler.rows * sizeof *bench->rows, (void **)&bench->rows));
-  return loader_create(bench->dataset, SPLIT_TRAIN, &bench->sampler, &bench->options, &bench->loader);
+  TRY(loader_create(bench->dataset, SPLIT_TRAIN, &bench->sampler, &bench->options, &bench->loader));
+  return bench->options.records ? create_upload(bench) : STATUS_OK;
+}
+
+static enum status open_device(const struct bench *bench) {
+  bool on_device = strcmp(bench->config->decode, "host") != 0;
+  if (on_device)
+    return session_open_device(bench->session, bench->config);
+  REQUIRE(!config_given(bench->config, "device"), ERR_ARGUMENT,
+          "--device has no effect on conr bench loader without --decode nvjpeg; drop one or add the other");
+  return STATUS_OK;
 }
 
 static enum status open_data(struct bench *bench) {
   struct comm *comm = bench->session->comm;
+  TRY(comm_agree(comm, open_device(bench)));
   TRY(dataset_open(bench->config->word[1], comm, F32, &bench->dataset));
   return comm_agree(comm, prepare(bench));
 }
@@ -176,6 +205,18 @@ static void sleep_for(double seconds) {
   }
 }
 
+/* Until the batch is where a network would want it; *waited grows by the time that takes. */
+static enum status send(struct bench *bench, const struct batch *batch, double *waited) {
+  struct batch there;
+  double began = log_seconds();
+  if (bench->upload == NULL)
+    return STATUS_OK;
+  TRY(upload_take(bench->upload, batch, &there));
+  TRY(upload_release(bench->upload));
+  *waited += log_seconds() - began;
+  return STATUS_OK;
+}
+
 /* Local: a round whose caller spends `pause` seconds on each row.  *waited leaves out the first batch, for which every
  * caller waits. */
 static enum status run_loader(struct bench *bench, double pause, double *seconds, double *waited) {
@@ -187,6 +228,7 @@ static enum status run_loader(struct bench *bench, double pause, double *seconds
     TRY(loader_next(bench->loader, &batch, &one));
     if (batch == NULL)
       break;
+    TRY(send(bench, batch, &one));
     *waited += batch->step > bench->first_step ? one : 0;
     if (pause > 0)
       sleep_for(pause * (double)batch->rows);
@@ -244,17 +286,18 @@ static void print(const struct bench *bench, const struct measurement *m) {
   double rows = (double)bench->row_count_global, loader = rows / m->loader_seconds, bare = rows / m->bare_seconds;
   int threads = bench->options.workers, ranks = comm_size(bench->session->comm);
   if (!bench->config->json) {
-    printf("images a second from %s to %d x %d, augmentation %s, %lld images a round; bare: %s alone\n",
+    printf("images a second from %s to %d x %d, augmentation %s, decoded by %s, %lld images a round; bare: %s alone\n",
            bench->config->word[1], bench->options.transform.height, bench->options.transform.width,
-           bench->config->augment, (long long)bench->row_count_global,
-           strcmp(layout, "encoded") == 0 ? "read and decode" : "read");
+           bench->config->augment, strcmp(bench->config->decode, "host") == 0 ? "the host" : bench->config->decode,
+           (long long)bench->row_count_global, strcmp(layout, "encoded") == 0 ? "read and decode" : "read");
     printf("%8s %8s %6s %12s %12s %6s %6s\n", "layout", "threads", "ranks", "images/s", "bare", "ratio", "wait");
     printf("%8s %8d %6d %12.1f %12.1f %6.2f %5.1f%%\n", layout, threads, ranks, loader, bare, loader / bare,
            100 * m->wait_share);
     return;
   }
-  json_t *object = json_pack("{s:s, s:i, s:i, s:f, s:f, s:f}", "layout", layout, "threads", threads, "ranks", ranks,
-                             "images_per_second", loader, "bare_images_per_second", bare, "wait_share", m->wait_share);
+  json_t *object = json_pack("{s:s, s:s, s:i, s:i, s:f, s:f, s:f}", "layout", layout, "decode", bench->config->decode,
+                             "threads", threads, "ranks", ranks, "images_per_second", loader, "bare_images_per_second",
+                             bare, "wait_share", m->wait_share);
   json_dumpf(object, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
   putchar('\n');
   json_decref(object);
@@ -268,6 +311,7 @@ enum status bench_loader(struct session *session, const struct config *config) {
     status = measure(&bench, &measurement);
   if (status == STATUS_OK && comm_rank(session->comm) == 0)
     print(&bench, &measurement);
+  upload_destroy(&bench.upload);
   loader_destroy(&bench.loader);
   memory_free((void **)&bench.rows);
   dataset_close(&bench.dataset);

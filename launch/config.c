@@ -106,6 +106,7 @@ static const struct option_row table[] = {
   INTEGER("pad", pad, TRAIN | BENCH, NULL, 0, 65536, "images, crop: black pixels around the image before the window is cut (default a 14th of --size)"),
   REALNUM("flip", flip, TRAIN | BENCH, "0.5", 0, 1, "images: probability of a mirror image; 0 where left and right mean something"),
   FLAG("full-decode", full_decode, TRAIN | EVAL | BENCH, "images: decode large JPEGs at full size, not at the nearest reduced one"),
+  CHOICE("decode", decode, TRAIN | BENCH, "host", "host|nvjpeg", "images: who decodes the JPEGs of training: threads of the host; nvjpeg: the GPU, at full size, and resizes and augments them too"),
   CHOICE("cache", cache, TRAIN, "auto", "auto|on|off", "images: keep them decoded in memory shared by the ranks of a host; auto: when they fit"),
   INTEGER("workers", workers, TRAIN | EVAL | BENCH, "0", 0, 1024, "images: threads of a rank that decode; 0: as many as --threads"),
   CHOICE("shuffle", shuffle, TRAIN, "random", "random|none", "order of the samples in an epoch"),

@@ -69,7 +69,7 @@ struct config {
   double conr_w, conr_t, conr_e, conr_beta;
   /* train: data */
   int64_t views, batch, micro_batch, pad, workers;
-  const char *augment, *cache;
+  const char *augment, *cache, *decode;
   double flip;
   bool full_decode;
   double noise, mask;

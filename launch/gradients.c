@@ -88,7 +88,8 @@ static enum status alloc_all(struct gradients *own) {
   struct upload_sizes sizes = {.rows = parts->views * most,
                                .input_bytes = (size_t)own->input_bytes,
                                .target_bytes = (size_t)(own->targets * own->element_bytes),
-                               .weight_bytes = (size_t)own->element_bytes};
+                               .weight_bytes = (size_t)own->element_bytes,
+                               .images = parts->images};
   TRY(upload_create(own->device, &sizes, &own->upload));
   TRY(step_clock_create(own->device, &own->clock));
   TRY(device_alloc_zero(own->device, NUMBERS * sizeof *own->numbers, (void **)&own->numbers));
@@ -400,6 +401,10 @@ enum status gradients_release(struct gradients *own) {
 
 enum status gradients_ahead(struct gradients *own, const struct batch *next) {
   return upload_ahead(own->upload, next);
+}
+
+struct device_images_counts gradients_images(const struct gradients *own) {
+  return upload_images(own->upload);
 }
 
 enum status gradients_finish(struct gradients *own, struct gradients_value *value) {

@@ -26,7 +26,7 @@
 #define CONR_LAUNCH_GRADIENTS_H
 
 #include "dist/bucket.h"
-#include "io/loader.h"
+#include "io/device_images.h"
 #include "launch/step_clock.h"
 #include "loss/objective.h"
 #include "model/net.h"
@@ -44,7 +44,8 @@ struct gradients_parts {
   int views;
   int64_t micro_batch; /* most samples of a rank in a piece; 0 = all of them */
   uint64_t seed;
-  bool table; /* the batch's inputs are numbers of the net's dtype */
+  bool table;                          /* the batch's inputs are numbers of the net's dtype */
+  struct device_images_options images; /* where batches may come as records; else all 0 */
 };
 
 struct gradients_value {
@@ -82,6 +83,9 @@ enum status gradients_release(struct gradients *gradients);
 
 /* Send the batch of the next step ahead (NULL = there is none).  Local. */
 enum status gradients_ahead(struct gradients *gradients, const struct batch *next);
+
+/* Of the batches so far: upload_images().  Local. */
+struct device_images_counts gradients_images(const struct gradients *gradients);
 
 /* Wait for the step.  Local; ERR_NUMERIC as above, with *value filled; ERR_COMM when another rank is lost. */
 enum status gradients_finish(struct gradients *gradients, struct gradients_value *value);

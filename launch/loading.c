@@ -30,5 +30,22 @@ struct loader_options loading_options(const struct config *config, int threads, 
   options.transform.padding = (int)loading_padding(config, height, width);
   options.transform.flip = config->flip;
   options.transform.scale_low = LEAST_WINDOW;
+  options.records = strcmp(config->decode, "nvjpeg") == 0;
   return options;
+}
+
+/* Room for a batch whose pictures are 64 times their files, and for 5 million pixels at least; larger batches are decoded
+ * in parts. */
+struct device_images_options loading_images(const struct loader *loader, const struct loader_options *options,
+                                            const struct sampler *sampler) {
+  const size_t least = (size_t)16 << 20, most = (size_t)256 << 20;
+  size_t bytes = loader_record_bytes(loader), room = bytes < most / 64 ? 64 * bytes : most;
+  if (bytes == 0)
+    return (struct device_images_options){0};
+  return (struct device_images_options){.height = options->transform.height,
+                                        .width = options->transform.width,
+                                        .views = options->views,
+                                        .threads = options->workers,
+                                        .samples = sampler_most_rows(sampler),
+                                        .room = room > least ? room : least};
 }

@@ -72,9 +72,11 @@ static enum status report_devices(struct session *session) {
   return STATUS_OK;
 }
 
-static enum status check_graphs(const struct session *session, const struct config *config) {
+static enum status check_options(const struct session *session, const struct config *config) {
   REQUIRE(session->device != NULL || !config->graphs, ERR_ARGUMENT,
           "--graphs has no effect on the host; drop it, or use a GPU by --device cuda");
+  REQUIRE(session->device != NULL || strcmp(config->decode, "host") == 0, ERR_ARGUMENT,
+          "--decode %s takes a GPU, and this is the host; drop it, or use a GPU by --device cuda", config->decode);
   return STATUS_OK;
 }
 
@@ -83,7 +85,7 @@ enum status session_open_device(struct session *session, const struct config *co
   char note[1024];
   TRY(comm_agree(session->comm, device_comm_parse(config->comm, &transport)));
   TRY(device_choose(session->comm, config->device, &session->device, note, sizeof note));
-  TRY(comm_agree(session->comm, check_graphs(session, config)));
+  TRY(comm_agree(session->comm, check_options(session, config)));
   if (note[0] != '\0' && comm_rank(session->comm) == 0)
     log_warning(&session->log, "%s", note);
   TRY(comm_create_device(session->comm, session->device, transport, &session->data));

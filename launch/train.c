@@ -23,6 +23,8 @@ struct loop {
   double epoch_began, data_wait;
   int64_t samples;
   double last_validation;
+  struct device_images_counts decoded; /* on this rank, until the epoch began */
+  double told;                         /* samples of an epoch, of all ranks   */
 };
 
 /* ---- a value that is not finite ------------------------------------------------------------ */
@@ -453,6 +455,23 @@ static enum status log_epoch(const struct loop *loop, const struct validation *f
       metric_real("samples_per_second", (double)loop->samples / seconds));
 }
 
+/* How many samples of an epoch the host had to decode after all: once, and again when the number changes. */
+static enum status tell_decoded(struct loop *loop) {
+  struct trainer *trainer = loop->trainer;
+  struct device_images_counts now = gradients_images(trainer->gradients);
+  double sums[] = {(double)(now.samples - loop->decoded.samples), (double)(now.host - loop->decoded.host)};
+  loop->decoded = now;
+  if (strcmp(trainer->config.decode, "host") == 0)
+    return STATUS_OK;
+  TRY(comm_sum(trainer->session->comm, F64, sums, 2));
+  if (sums[1] > 0 && sums[1] != loop->told)
+    log_line(&trainer->session->log,
+             "nvJPEG: %.0f of the epoch's %.0f samples were left to the host: PNG, or JPEGs that it does not take",
+             sums[1], sums[0]);
+  loop->told = sums[1];
+  return STATUS_OK;
+}
+
 /* Steps until the epoch ends or the run is to stop. */
 static enum status run_epoch(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
@@ -487,6 +506,7 @@ static enum status end_epoch(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
   struct progress *progress = &trainer->progress;
   struct validation figures;
+  TRY(tell_decoded(loop));
   TRY(validate(loop, &figures));
   TRY(comm_agree(trainer->session->comm, log_epoch(loop, &figures)));
   struct progress shown = *progress;

@@ -80,8 +80,8 @@ static enum status check_pairs(const struct config *config) {
 /* Options for what the data are not.  Those that are resolved to 0 then may be given as 0: config.used does. */
 static enum status check_kind(const struct config *config, bool images) {
   static const char *const table_options[] = {"hidden", "activation"};
-  static const char *const image_options[] = {"size", "normalise",   "batch-norm", "augment",
-                                              "flip", "full-decode", "cache",      "workers"};
+  static const char *const image_options[] = {"size",        "normalise", "batch-norm", "augment", "flip",
+                                              "full-decode", "cache",     "workers",    "decode"};
   for (size_t i = 0; i < sizeof table_options / sizeof *table_options; i++)
     TRY(refuse_unread(config, !images, table_options[i], "a table as data"));
   for (size_t i = 0; i < sizeof image_options / sizeof *image_options; i++)
@@ -95,6 +95,9 @@ static enum status check_kind(const struct config *config, bool images) {
   bool crop = strcmp(config->augment, "crop") == 0, none = strcmp(config->augment, "none") == 0;
   TRY(refuse_unread(config, crop || config->pad == 0, "pad", "--augment crop"));
   TRY(refuse_unread(config, !none, "flip", "--augment crop or strong"));
+  REQUIRE(strcmp(config->decode, "host") == 0 || strcmp(config->cache, "on") != 0, ERR_ARGUMENT,
+          "--cache on keeps images that the host has decoded, and with --decode %s it decodes none; drop one",
+          config->decode);
   if (!images && config->hidden[0] == '\0') {
     TRY(refuse_unread(config, false, "dropout", "a hidden layer"));
     TRY(refuse_unread(config, false, "activation", "a hidden layer"));
@@ -116,6 +119,10 @@ static enum status resolve_defaults(struct config *config, bool images) {
     config->select = strcmp(config->loss, "mse") == 0 ? "mse" : "mae";
   if (strcmp(config->model, "auto") == 0)
     config->model = images ? "resnet18" : "mlp";
+  if (strcmp(config->decode, "host") != 0) {
+    config->full_decode = true; /* as nvJPEG does: validation is to see no other pixels */
+    config->cache = "off";
+  }
   TRY(config_size(config->size, &height, &width));
   if (images && strcmp(config->augment, "crop") == 0)
     config->pad = loading_padding(config, height, width);
@@ -189,6 +196,11 @@ static enum status open_data(struct trainer *trainer) {
   TRY(dataset_require_varied_targets(trainer->dataset));
   bool images = dataset_kind(trainer->dataset) == DATASET_IMAGES;
   TRY(check_kind(config, images));
+  if (images && dataset_image_layout(trainer->dataset) == IMAGE_LAYOUT_PIXELS && strcmp(config->decode, "host") != 0) {
+    log_line(&trainer->session->log, "%s holds pixels: there is nothing for --decode %s to do", config->word[0],
+             config->decode);
+    config->decode = "host";
+  }
   TRY(resolve_defaults(config, images));
   if (strcmp(config->precision, "auto") == 0)
     config->precision = images && trainer->session->device != NULL ? "bf16" : "f32";
@@ -321,6 +333,7 @@ static enum status build(struct trainer *trainer) {
 }
 
 static enum status build_gradients(struct trainer *trainer) {
+  struct loader_options options = loader_options_of(trainer, true);
   struct gradients_parts parts = {.comm = trainer->session->comm,
                                   .data = trainer->session->data,
                                   .net = trainer->net,
@@ -330,7 +343,8 @@ static enum status build_gradients(struct trainer *trainer) {
                                   .views = (int)trainer->config.views,
                                   .micro_batch = trainer->config.micro_batch,
                                   .seed = (uint64_t)trainer->config.seed,
-                                  .table = dataset_kind(trainer->dataset) == DATASET_TABLE};
+                                  .table = dataset_kind(trainer->dataset) == DATASET_TABLE,
+                                  .images = loading_images(trainer->loader, &options, &trainer->sampler)};
   return gradients_create(&parts, &trainer->gradients);
 }
 

@@ -16,6 +16,7 @@ struct upload {
   struct device *device; /* borrowed: must outlive this */
   struct upload_sizes sizes;
   struct stream *stream;
+  struct device_images *images; /* NULL: batches are pixels or numbers */
   struct slot slots[SLOTS];
   int next; /* the slot that is taken, or filled, next */
 };
@@ -40,6 +41,8 @@ enum status upload_create(struct device *device, const struct upload_sizes *size
   TRY_GOTO(stream_create(device, &upload->stream), failed);
   for (int i = 0; i < SLOTS && device != NULL; i++)
     TRY_GOTO(make_slot(upload, &upload->slots[i]), failed);
+  if (sizes->images.samples > 0)
+    TRY_GOTO(device_images_create(device, &sizes->images, &upload->images), failed);
   *out = upload;
   return STATUS_OK;
 failed:
@@ -60,8 +63,17 @@ void upload_destroy(struct upload **upload) {
     device_free(own->device, &batch->targets);
     device_free(own->device, &batch->inputs);
   }
+  device_images_destroy(&own->images);
   stream_destroy(&own->stream);
   memory_free((void **)upload);
+}
+
+static enum status send_inputs(struct upload *upload, const struct batch *batch, struct slot *slot) {
+  REQUIRE(batch->records == NULL || upload->images != NULL, ERR_BUG, "a batch of records was not expected");
+  if (batch->records != NULL)
+    return device_images_make(upload->images, upload->stream, batch, slot->batch.inputs);
+  return stream_copy(upload->stream, slot->batch.inputs, batch->inputs,
+                     (size_t)(batch->rows * batch->views) * upload->sizes.input_bytes);
 }
 
 static enum status send(struct upload *upload, const struct batch *batch, struct slot *slot) {
@@ -69,7 +81,7 @@ static enum status send(struct upload *upload, const struct batch *batch, struct
   size_t rows = (size_t)(batch->rows * batch->views);
   REQUIRE((int64_t)rows <= sizes->rows, ERR_BUG, "a batch of %zu rows does not fit the %lld that were expected", rows,
           (long long)sizes->rows);
-  TRY(stream_copy(upload->stream, slot->batch.inputs, batch->inputs, rows * sizes->input_bytes));
+  TRY(send_inputs(upload, batch, slot));
   TRY(stream_copy(upload->stream, slot->batch.targets, batch->targets, rows * sizes->target_bytes));
   TRY(stream_copy(upload->stream, slot->batch.weights, batch->weights, rows * sizes->weight_bytes));
   TRY(stream_copy(upload->stream, slot->batch.samples, batch->samples, rows * sizeof *batch->samples));
@@ -108,4 +120,8 @@ enum status upload_release(struct upload *upload) {
   if (upload->device == NULL)
     return STATUS_OK;
   return event_wait(upload->slots[(upload->next + SLOTS - 1) % SLOTS].sent);
+}
+
+struct device_images_counts upload_images(const struct upload *upload) {
+  return upload->images != NULL ? device_images_counts(upload->images) : (struct device_images_counts){0};
 }

@@ -25,7 +25,9 @@ enum drawing_kind {
   DRAW_CMYK_PLAIN, /* JPEG: neither marker nor inversion                        */
   DRAW_PALETTE,    /* PNG: 216 colours, each the nearest                        */
   DRAW_ALPHA,      /* PNG: colour and alpha; transparent above the diagonal     */
-  DRAW_GREY_ALPHA  /* PNG: grey and alpha                                       */
+  DRAW_GREY_ALPHA, /* PNG: grey and alpha                                       */
+  DRAW_BLOCKS /* JPEG: each block of 8 x 8 of one grey, in colour: with sides that are multiples of 8 and quality 100
+                      all decoders give the very pixels */
 };
 
 struct drawing {

@@ -7,9 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const variables[] = {"EMULATED_CUDA_DEVICES", "EMULATED_CUDA_MEMORY", "EMULATED_CUDA_EAGER",
-                                        "EMULATED_CUDA_OPEN",    "EMULATED_CUDA_FAULT",  "EMULATED_NCCL_FOLDER",
-                                        "EMULATED_NCCL_HANG",    "EMULATED_NCCL_ERROR",  "EMULATED_NCCL_ABORT"};
+static const char *const variables[] = {"EMULATED_CUDA_DEVICES",  "EMULATED_CUDA_MEMORY",  "EMULATED_CUDA_EAGER",
+                                        "EMULATED_CUDA_OPEN",     "EMULATED_CUDA_FAULT",   "EMULATED_NCCL_FOLDER",
+                                        "EMULATED_NCCL_HANG",     "EMULATED_NCCL_ERROR",   "EMULATED_NCCL_ABORT",
+                                        "EMULATED_NVJPEG_REFUSE", "EMULATED_NVJPEG_BLIND", "EMULATED_NVJPEG_ALLOC",
+                                        "EMULATED_NVJPEG_FAIL"};
 
 static bool wants_gpu(void) {
   const char *wanted = getenv("CONR_TEST_DEVICE");
@@ -25,6 +27,12 @@ bool emulated_use(void) {
     unsetenv(variables[i]);
   begun = true;
   return setenv("CONR_CUDA_LIBRARY", path, 1) == 0;
+}
+
+bool emulated_nvjpeg_use(void) {
+  char path[RUN_PATH_BYTES];
+  return emulated_use() && access(run_build_path("libnvjpeg-emulated.so", path), R_OK) == 0 &&
+         setenv("CONR_NVJPEG_LIBRARY", path, 1) == 0;
 }
 
 bool gpu_use(void) {

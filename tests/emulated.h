@@ -15,6 +15,10 @@
  * of a device.  False: it was not built, or CONR_TEST_DEVICE=cuda asks for a real GPU. */
 bool emulated_use(void);
 
+/* The same with nvJPEG, whose emulation is named to device_images.h.  False: it was not built, or a real GPU is asked
+ * for. */
+bool emulated_nvjpeg_use(void);
+
 /* The same for tests that a real GPU can run too: with CONR_TEST_DEVICE=cuda they do. */
 bool gpu_use(void);
 

@@ -33,12 +33,32 @@ static void write_row_numbers(hid_t file, const char *name, int64_t rows, const 
   write_set(file, name, H5T_STD_I64LE, 1, &shape, H5P_DEFAULT, H5T_NATIVE_INT64, values);
 }
 
+/* Rows that are PNG keep to colours. */
+static void vary(int64_t row, struct drawing *drawing) {
+  static const enum drawing_kind kinds[] = {DRAW_COLOUR, DRAW_GREY, DRAW_COLOUR, DRAW_COLOUR, DRAW_CMYK, DRAW_YCCK};
+  drawing->orientation = (int)(row % 9);
+  if (row % 4 == 3)
+    return;
+  drawing->kind = kinds[row % 6];
+  drawing->progressive = row % 5 == 1;
+  drawing->arithmetic = row % 11 == 6;
+  drawing->subsampling = 1 + (int)(row / 2 % 2);
+}
+
 void io_images_drawing(const struct io_images *images, int64_t row, struct drawing *drawing) {
   *drawing = (struct drawing){.height = images->height, .width = images->width, .label = (double)(row % 101)};
   if (images->pixels)
     return;
   drawing->height += (int)(row % 4);
   drawing->width += 2 * (int)(row % 3);
+  if (images->varied)
+    vary(row, drawing);
+  if (!images->blocks)
+    return;
+  drawing->kind = DRAW_BLOCKS;
+  drawing->quality = 100;
+  drawing->height = drawing->height / 8 * 8;
+  drawing->width = drawing->width / 8 * 8;
 }
 
 static void write_encoded(const struct io_images *images, hid_t file) {
@@ -51,7 +71,8 @@ static void write_encoded(const struct io_images *images, hid_t file) {
     uint8_t *bytes;
     size_t count;
     io_images_drawing(images, row, &drawing);
-    (images->lossless || row % 4 == 3 ? draw_png_bytes : draw_jpeg_bytes)(&drawing, &bytes, &count);
+    (images->lossless || (row % 4 == 3 && !images->blocks) ? draw_png_bytes : draw_jpeg_bytes)(&drawing, &bytes,
+                                                                                               &count);
     all = realloc(all, (size_t)end + count);
     memcpy(all + end, bytes, count);
     offset[row] = end;

@@ -24,6 +24,8 @@ struct io_images {
   bool checksum, paths;
   bool lossless; /* encoded: PNG only                  */
   bool guarded;  /* HDF5's newer format, whose structures have checksums */
+  bool varied;   /* encoded: of every kind and orientation           */
+  bool blocks;   /* encoded: DRAW_BLOCKS, JPEG only, sides rounded to multiples of 8 */
 };
 
 void io_images_write(const struct io_images *images, const char *path);

@@ -42,8 +42,8 @@ Test(cli_bench, a_step_has_the_documented_keys) {
 }
 
 Test(cli_bench, a_loader_has_the_documented_keys_in_both_layouts) {
-  static const char *const keys[] = {"layout",    "threads", "ranks", "images_per_second", "bare_images_per_second",
-                                     "wait_share"};
+  static const char *const keys[] = {
+      "layout", "decode", "threads", "ranks", "images_per_second", "bare_images_per_second", "wait_share"};
   static const char *const layouts[] = {"encoded", "pixels --size 32"};
   const char *folder = io_file("pictures"), *csv = io_file("labels.csv");
   mkdir(folder, 0777);
@@ -90,8 +90,10 @@ Test(cli_bench, what_cannot_be_measured_is_refused) {
   cli_refused(0, 2, "precision bf16 takes a GPU; on the host there are f32 and f64",
               "bench loss --precision bf16 --device cpu");
   cli_refused(0, 2, "--rows has no effect on conr bench step; it is for conr bench loss", "bench step --rows 8");
-  cli_refused(0, 2, "--device has no effect on conr bench loader; it is for conr bench step, loss or comm",
-              "bench loader data.h5 --device cpu");
+  cli_refused(0, 2, "--device has no effect on conr bench loader without --decode nvjpeg; drop one or add the other",
+              cli_text("bench loader %s --device cpu", table));
+  cli_refused(2, 2, "--decode nvjpeg takes a GPU, and this is the host; drop it, or use a GPU by --device cuda",
+              cli_text("bench loader %s --decode nvjpeg --device cpu", table));
   cli_refused(2, 2, "conr bench step measures networks for images: give --model cnn, resnet18 or resnet50",
               "bench step --model mlp");
 }

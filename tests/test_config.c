@@ -140,7 +140,7 @@ static const char every_option[] =
     "--log-steps 2 --checkpoint-steps 3 --bucket-mb 0.01 --seed 9007199254740991 --threads 2 --graphs --quiet --model "
     "cnn "
     "--size 32x48 --normalise imagenet --batch-norm rank --augment strong --pad 5 --flip 0.25 --full-decode "
-    "--cache off --workers 3 --micro-batch 6 --device cuda --comm mpi";
+    "--cache off --decode nvjpeg --workers 3 --micro-batch 6 --device cuda --comm mpi";
 
 Test(config, what_is_written_can_be_read_again) {
   struct config config, again;

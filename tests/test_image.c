@@ -212,6 +212,41 @@ FILE_TEST(image, encoded_pixels_come_back_and_belong_to_the_decoder) {
 
 /* ---------------------------------------------------------------- damage */
 
+static bool is_plain(struct image_decoder *decoder, draw_function *draw, struct drawing drawing, size_t cut, size_t pad,
+                     struct image_jpeg *jpeg) {
+  uint8_t *bytes;
+  size_t count;
+  drawing.height = 20;
+  drawing.width = 30;
+  draw(&drawing, &bytes, &count);
+  bytes = realloc(bytes, count + pad);
+  memset(bytes + count, 0, pad);
+  bool plain = image_is_plain_jpeg(decoder, bytes, count + pad - cut, jpeg);
+  free(bytes);
+  return plain;
+}
+
+FILE_TEST(image, a_plain_jpeg_is_what_any_decoder_takes) {
+  static const struct drawing plain[] = {{.kind = DRAW_COLOUR}, {.kind = DRAW_GREY}, {.progressive = true},
+                                         {.subsampling = 2},    {.subsampling = 4},  {.orientation = 6}};
+  static const struct drawing others[] = {
+      {.kind = DRAW_CMYK}, {.kind = DRAW_YCCK}, {.kind = DRAW_CMYK_PLAIN}, {.arithmetic = true}};
+  struct image_decoder *decoder = new_decoder();
+  struct image_jpeg jpeg;
+  for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+    cr_expect(is_plain(decoder, draw_jpeg_bytes, plain[i], 0, 0, &jpeg), "%s", describe(&plain[i]));
+    bool turned = plain[i].orientation == 6;
+    cr_expect(jpeg.height == (turned ? 30 : 20) && jpeg.walk.height == 20 && jpeg.walk.width == 30);
+    cr_expect(is_plain(decoder, draw_jpeg_bytes, plain[i], 0, 50, &jpeg), "padded: %s", describe(&plain[i]));
+    cr_expect(not(is_plain(decoder, draw_jpeg_bytes, plain[i], 1, 0, &jpeg)), "cut: %s", describe(&plain[i]));
+  }
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+    cr_expect(not(is_plain(decoder, draw_jpeg_bytes, others[i], 0, 0, &jpeg)), "%s", describe(&others[i]));
+  cr_expect(not(is_plain(decoder, draw_png_bytes, plain[0], 0, 0, &jpeg)));
+  cr_expect(not(image_is_plain_jpeg(decoder, (const uint8_t *)"", 0, &jpeg)));
+  image_decoder_destroy(&decoder);
+}
+
 static void refuse(struct image_decoder *decoder, const void *bytes, size_t count, const char *words) {
   struct image image;
   cr_expect(eq(int, image_decode(decoder, bytes, count, 0, 0, &image), ERR_FORMAT), "%zu bytes, %s", count, words);

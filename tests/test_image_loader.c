@@ -383,6 +383,59 @@ FILE_TEST(image_cache, is_made_only_where_it_is_of_use) {
   dataset_close(&dataset);
 }
 
+/* ---- records ------------------------------------------------------------------------------- */
+
+static bool same_plan(const struct transform_plan *a, const struct transform_plan *b) {
+  bool same = a->top == b->top && a->left == b->left && a->height == b->height && a->width == b->width &&
+              a->window.down == b->window.down && a->window.right == b->window.right &&
+              a->window.mirrored == b->window.mirrored && a->changes == b->changes && a->grey == b->grey;
+  for (int i = 0; i < a->changes; i++)
+    same = same && a->change[i] == b->change[i] && a->amount[i] == b->amount[i];
+  return same;
+}
+
+/* Each row comes as its bytes and the plans of its views, or as pixels if it is a PNG; and as pixels when asked again. */
+Test(image_loader, records_are_the_bytes_of_the_file_and_can_be_decoded_after_all) {
+  struct dataset *dataset = open_images(&encoded);
+  struct loader_options options = io_images_options(TRANSFORM_STRONG, SIZE, 2, 3);
+  struct sampler sampler = sampler_of(0, 1);
+  struct image_reader *reader;
+  struct batch *batch, *wanted;
+  struct loader *pixels = create(dataset, &sampler, &options);
+  options.records = true;
+  struct loader *records = create(dataset, &sampler, &options);
+  cr_assert(eq(int, (int)image_reader_create(&reader), 0));
+  cr_assert(eq(int, (int)loader_start(pixels, 3, 0), 0));
+  cr_assert(eq(int, (int)loader_start(records, 3, 0), 0));
+  while ((wanted = next(pixels)) != NULL) {
+    batch = next(records);
+    for (int64_t row = 0; row < batch->rows; row++) {
+      const struct image_record *record = &batch->records[row];
+      int64_t sample = batch->samples[row];
+      struct transform_draw draw = {.epoch = 3, .sample = sample, .view = 1};
+      struct transform_plan plan;
+      const uint8_t *bytes;
+      size_t count;
+      cr_assert(eq(i64, sample, wanted->samples[row]));
+      cr_assert(eq(int, (int)dataset_image_bytes(dataset, reader, sample, &bytes, &count), 0));
+      cr_assert(eq(sz, record->count, count));
+      cr_expect(memcmp(record->bytes, bytes, count) == 0, "row %ld", (long)sample);
+      cr_expect(eq(int, record->decoded, sample % 4 == 3), "row %ld", (long)sample);
+      if (!record->decoded) {
+        transform_draw_plan(&options.transform, &draw, record->jpeg.height, record->jpeg.width, &plan);
+        cr_expect(same_plan(&plan, &batch->plans[batch->rows + row]), "row %ld", (long)sample);
+        cr_assert(eq(int, (int)batch_decode(batch, row), 0));
+      }
+    }
+    cr_expect(memcmp(batch->inputs, wanted->inputs, 2 * (size_t)batch->rows * BYTES) == 0);
+  }
+  image_reader_destroy(&reader);
+  loader_destroy(&records);
+  loader_destroy(&pixels);
+  dataset_close(&dataset);
+  cr_expect(eq(sz, memory_in_use(), 0));
+}
+
 /* ---- how much memory there is -------------------------------------------------------------- */
 
 /* A file below the test's folder, with the folders on the way. */
