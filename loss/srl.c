@@ -336,15 +336,15 @@ static void through_means(struct srl *srl) {
 /* scores [places] of one row become weight/(M t) (softmax - 1 at the row's place).  Returns -log softmax there. */
 static double contrast_row(const struct srl *srl, int64_t place, double scale, void *scores) {
   enum dtype dtype = srl->dtype;
-  double most = -INFINITY, sum = 0, t = srl->options.temperature;
+  double t = srl->options.temperature, own = dtype_get(dtype, scores, place) / t, most = own;
   for (int64_t b = 0; b < srl->places; b++)
     most = fmax(most, dtype_get(dtype, scores, b) / t);
+  double sum = exp(own - most);
   for (int64_t b = 0; b < srl->places; b++)
-    sum += exp(dtype_get(dtype, scores, b) / t - most);
-  double value = most + log(sum) - dtype_get(dtype, scores, place) / t;
+    sum += b != place ? exp(dtype_get(dtype, scores, b) / t - most) : 0;
   for (int64_t b = 0; b < srl->places; b++)
     dtype_put(dtype, scores, b, scale * (exp(dtype_get(dtype, scores, b) / t - most) / sum - (b == place)));
-  return value;
+  return most + log(sum) - own;
 }
 
 /* The contrastive term of the rows in the panel, and its gradient with respect to q, [count, features]. */

@@ -15,8 +15,8 @@ struct rows_case rows_case_random(int64_t samples, int views, int features, int 
                                   uint64_t seed) {
   struct random_key key = random_key(seed, RANDOM_TEST, 11);
   struct rows_case batch = {.samples = samples, .views = views, .features = features, .targets = targets};
-  batch.feature = malloc((size_t)(samples * views * features) * sizeof(double) + 1);
-  batch.label = malloc((size_t)(samples * targets) * sizeof(double) + 1);
+  batch.feature = calloc((size_t)(samples * views * features) + 1, sizeof(double));
+  batch.label = calloc((size_t)(samples * targets) + 1, sizeof(double));
   for (int64_t i = 0; i < samples; i++) {
     uint64_t row = (uint64_t)i;
     for (int k = 0; k < targets; k++) {
@@ -167,10 +167,10 @@ struct rows_outcome rows_run(const struct rows_setting *setting, const struct ro
   int64_t first = conr_share(share, batch->samples, rank, size, samples_of_rank) * batch->views;
   for (int r = 0; r < size; r++)
     rows_of_rank[r] = samples_of_rank[r] * batch->views;
-  int64_t *place = malloc((size_t)rows * sizeof *place + 1);
-  void *z = malloc((size_t)(rows * features) * sizeof(double) + 1);
-  void *labels = malloc((size_t)(rows * targets) * sizeof(double) + 1);
-  void *grad = malloc((size_t)(rows_of_rank[rank] * features) * sizeof(double) + 1);
+  int64_t *place = calloc((size_t)rows + 1, sizeof *place);
+  void *z = calloc((size_t)(rows * features) + 1, sizeof(double));
+  void *labels = calloc((size_t)(rows * targets) + 1, sizeof(double));
+  void *grad = calloc((size_t)(rows_of_rank[rank] * features) + 1, sizeof(double));
   place_rows(batch, size, samples_of_rank, place);
   for (int64_t i = 0; i < rows; i++) {
     for (int k = 0; k < features; k++)
@@ -238,7 +238,7 @@ static double dot(int n, const double *a, const double *b) {
 /* Rows divided by their norms. */
 static double *normalised(const struct rows_case *batch) {
   int64_t rows = batch->samples * batch->views;
-  double *q = malloc((size_t)(rows * batch->features) * sizeof *q + 1);
+  double *q = calloc((size_t)(rows * batch->features) + 1, sizeof *q);
   for (int64_t i = 0; i < rows; i++) {
     double norm = sqrt(dot(batch->features, row_of(batch, i), row_of(batch, i)));
     for (int k = 0; k < batch->features; k++)
@@ -334,7 +334,7 @@ static double rnc_reference(const struct rows_setting *setting, const struct row
   int64_t rows = batch->samples * batch->views;
   int features = batch->features;
   double t = setting->rnc.temperature, value = 0, norm = 1 / ((double)rows * (double)(rows - 1));
-  double *s = malloc((size_t)rows * sizeof *s + 1), *g = malloc((size_t)rows * sizeof *g + 1);
+  double *s = calloc((size_t)rows + 1, sizeof *s), *g = calloc((size_t)rows + 1, sizeof *g);
   memset(grad, 0, (size_t)(rows * features) * sizeof *grad);
   for (int64_t i = 0; i < rows && rows > 1; i++) {
     for (int64_t j = 0; j < rows; j++) {
@@ -463,8 +463,9 @@ static double srl_reference(const struct rows_setting *setting, const struct row
   const struct srl_options *options = &setting->srl;
   int64_t rows = batch->samples * batch->views;
   int features = batch->features, bins = options->bins;
-  double *q = normalised(batch), *c = malloc((size_t)(bins * features) * sizeof *c), count[bins], norm[bins], p[bins];
-  double *on_c = calloc((size_t)(bins * features), sizeof *on_c), value;
+  double *q = normalised(batch), *c = calloc((size_t)bins * (size_t)features, sizeof *c), count[bins], norm[bins],
+         p[bins];
+  double *on_c = calloc((size_t)bins * (size_t)features, sizeof *on_c), value;
   srl_surrogate(setting, batch, q, c, count, norm);
   value = srl_on_surrogate(setting, features, c, on_c);
   for (int64_t i = 0; i < rows; i++) {

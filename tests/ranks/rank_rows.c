@@ -481,8 +481,8 @@ static void outside(void) {
 /* An epoch of one batch and one of two, on this rank alone. */
 static void epochs(void) {
   struct srl_options options;
-  struct srl *srl, *other;
-  struct comm *comm;
+  struct srl *srl = NULL, *other = NULL;
+  struct comm *comm = NULL;
   double *state, *copy, value[2], grad[4 * 2], z[2][4 * 2] = {{3, 4, 1, 0, 0, 2, 1, 1}, {0, 5, 6, 8, 2, 0, 2, 0}};
   double labels[2][4] = {{0, 0, 1, 2}, {0, 1, 2, 2}};
   size_t count;
@@ -509,6 +509,8 @@ static void epochs(void) {
     srl_end_epoch(srl);
   }
   expect(!failed, "two epochs", failed, 0);
+  if (failed)
+    return;
   srl_state(srl, &state, &count);
   expect(count == 2 * (EPOCH_BINS * 2 + EPOCH_BINS), "numbers of the state", (double)count, 0);
   /* Bin 0: (.6, .8), (1, 0) in epoch 0; these and (0, 1) in epoch 1.  Bin 3 never has a row. */
@@ -569,7 +571,7 @@ static void check_picked_alone(const struct rows_setting *setting, const struct 
                                const struct rows_outcome *got) {
   struct rows_case alone = rows_case_random(labels, 1, batch->features, 1, LABELS_REAL, 1);
   int64_t count = 0;
-  for (double label = 0; label < 100; label++)
+  for (int label = 0; label < 100; label++)
     for (int64_t row = 0; row < batch->samples * batch->views; row++)
       if (batch->label[row / batch->views] == label && moved(batch, got->grad, row) && count < labels) {
         alone.label[count] = label;
