@@ -2,6 +2,7 @@
 #include "loss/objective.h"
 
 #include "dist/memory.h"
+#include "dist/replay.h"
 #include "loss/loss_ops.h"
 
 struct objective {
@@ -93,10 +94,21 @@ enum status objective_count_nonfinite(const struct objective *objective, enum dt
   return STATUS_OK;
 }
 
+struct rows_note {
+  struct objective *objective;
+  const int64_t *samples_of_rank; /* borrowed */
+  int views;
+};
+
+static enum status note_rows(const void *arguments) {
+  const struct rows_note *note = arguments;
+  for (int rank = 0; rank < note->objective->ranks; rank++)
+    note->objective->rows_of_rank[rank] = note->views * note->samples_of_rank[rank];
+  return STATUS_OK;
+}
+
 /* The share of a batch, as ConR wants it. */
 static struct conr_batch share_of(struct objective *objective, const struct objective_batch *batch) {
-  for (int rank = 0; rank < objective->ranks; rank++)
-    objective->rows_of_rank[rank] = batch->views * batch->samples_of_rank[rank];
   return (struct conr_batch){.rows = batch->views * batch->samples,
                              .features = batch->features,
                              .labels = batch->labels,
@@ -107,7 +119,9 @@ static struct conr_batch share_of(struct objective *objective, const struct obje
 
 enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features) {
   double beta = objective->options.conr_beta;
+  struct rows_note note = {objective, batch->samples_of_rank, batch->views};
   REQUIRE(objective_has_conr(objective), ERR_BUG, "this objective has no ConR");
+  TRY(replay_note(objective->ops->device, note_rows, &note, sizeof note));
   struct conr_batch share = share_of(objective, batch);
   if (objective->losses != NULL)
     return objective->losses->conr_loss(objective->conr_device, &share, beta, grad_features);
