@@ -51,15 +51,24 @@ static enum status report_nonfinite(struct trainer *trainer) {
 /* What a step adds up over ranks beside the gradients. */
 enum step_sum { SUM_REGRESSION, SUM_BAD, SUM_STOP, STEP_SUMS };
 
-/* All that the device does in a step, up to the update.  What is not finite is noticed afterwards: the run ends then,
+/* All that the device does in a step, with the update.  What is not finite is noticed afterwards: the run ends then,
  * and nothing of it is kept. */
-static enum status queue_step(struct trainer *trainer, const struct batch *batch, struct train_step *step) {
+static enum status queue_work(void *context) {
+  struct trainer *trainer = context;
   struct parameters own = net_parameters(trainer->net);
   const double *factor;
-  TRY(gradients_compute(trainer->gradients, batch));
+  TRY(gradients_compute(trainer->gradients));
   TRY(gradients_clip(trainer->gradients, trainer->config.clip, &factor));
+  TRY(optim_update(trainer->optim, own.data, own.gradients, factor));
+  return gradients_end(trainer->gradients);
+}
+
+/* First what changes from step to step: the batch and the learning rate.  The rest may be one graph. */
+static enum status queue_step(struct trainer *trainer, const struct batch *batch, struct train_step *step) {
   step->lr = schedule_lr(&trainer->schedule, step->step);
-  return optim_step(trainer->optim, own.data, own.gradients, step->lr, factor);
+  TRY(gradients_begin(trainer->gradients, batch));
+  TRY(optim_begin(trainer->optim, step->lr));
+  return step_graphs_run(trainer->graphs, gradients_key(trainer->gradients), queue_work, trainer);
 }
 
 /* Wait for the step; losses over all ranks. */
@@ -74,7 +83,7 @@ static enum status finish_step(struct trainer *trainer, struct train_step *step,
   step->loss_conr = value.conr;
   step->loss = step->loss_regression + (trainer->config.conr ? trainer->config.conr_beta * step->loss_conr : 0);
   step->grad_norm = sqrt(value.squares);
-  return STATUS_OK;
+  return step_graphs_finish(trainer->graphs);
 }
 
 static enum status log_step(struct loop *loop, const struct train_step *step, double seconds) {
