@@ -403,7 +403,7 @@ static enum status queue_dropping(void *context) {
   return optim_update(own->optim, parameters.data, parameters.gradients, NULL);
 }
 
-static void train_dropping(struct device *device, enum optim_kind kind, bool keeps, float *out, size_t count) {
+static void train_dropping(struct device *device, enum optim_kind kind, bool keeps, uint32_t *out, size_t count) {
   const int64_t hidden[] = {8}, samples[ROWS] = {0, 1, 2, 3, 4, 5};
   struct mlp_spec spec = {.inputs = 4, .hidden = hidden, .hidden_count = 1, .dropout = 0.5, .outputs = 1};
   struct optim_spec optim = optim_defaults(kind);
@@ -449,7 +449,7 @@ static void train_dropping(struct device *device, enum optim_kind kind, bool kee
 Test(replay, learning_rates_and_draws_are_those_of_their_step) {
   struct device *device = device_emulated();
   for (enum optim_kind kind = OPTIM_ADAM; kind <= OPTIM_SGD; kind++) {
-    float plain[128] = {0}, kept[128] = {0};
+    uint32_t plain[128] = {0}, kept[128] = {0}; /* the bits of floats */
     train_dropping(device, kind, false, plain, 128);
     train_dropping(device, kind, true, kept, 128);
     cr_expect(eq(int, memcmp(plain, kept, sizeof plain), 0), "optimiser %d", (int)kind);
