@@ -220,8 +220,9 @@ EXPORTED := fail memory_alloc memory_alloc_zero memory_free log_seconds device_a
   device_free_pinned device_copy device_zero device_wait device_attach device_main event_create event_destroy event_record \
   event_reached event_seconds event_wait stream_create stream_destroy stream_copy stream_zero stream_wait_event workspace_reserve comm_rank \
   comm_size comm_gather_rows comm_sum comm_agree comm_fail comm_traffic comm_device_wait comm_device_check rendezvous_share \
-  rendezvous_forget check_conr_options rule_of_options check_label_span name_bad_scalar precision_name status_set_agreed \
-  metrics_places_create metrics_places_free metrics_targets metrics_gmean_rule metrics_bad_prediction metrics_finish
+  rendezvous_forget replay_call replay_note check_conr_options rule_of_options check_label_span name_bad_scalar \
+  precision_name status_set_agreed metrics_places_create metrics_places_free metrics_targets metrics_gmean_rule \
+  metrics_bad_prediction metrics_finish
 EXPORT_FLAGS = $(EXPORTED:%=-Wl,--export-dynamic-symbol=%) $(EXPORTED:%=-Wl,-u,%)
 $(BUILD)/exports: FORCE
 	$(call remember,$(EXPORTED) $(OPEN_DEVICES))

@@ -77,22 +77,29 @@ size_t buckets_count(const struct buckets *buckets) {
   return buckets->count;
 }
 
+enum status buckets_begin(struct buckets *buckets) {
+  for (size_t i = 0; i < buckets->count; i++) {
+    struct range *range = &buckets->range[i];
+    REQUIRE(range->request.handle == NULL, ERR_BUG, "a step begins while gradient bucket %zu is on its way", i);
+    range->in_flight = false;
+  }
+  buckets->next = 0;
+  buckets->next_slice = buckets->slices;
+  return STATUS_OK;
+}
+
 enum status buckets_ready(struct buckets *buckets, size_t slice) {
   REQUIRE(buckets->next_slice > 0, ERR_BUG, "gradient slice %zu is ready after all slices of the step", slice);
   REQUIRE(slice + 1 == buckets->next_slice, ERR_BUG, "gradient slice %zu is ready, but slice %zu was next", slice,
           buckets->next_slice - 1);
   buckets->next_slice = slice;
-  if (!buckets_completes(buckets, slice))
+  if (buckets->next == buckets->count || slice != buckets->range[buckets->next].first_slice)
     return STATUS_OK;
   struct range *range = &buckets->range[buckets->next++];
   TRY(comm_sum_start(buckets->comm, buckets->dtype, buckets->gradients + range->offset * dtype_size(buckets->dtype),
                      range->count, &range->request));
   range->in_flight = true;
   return buckets_progress(buckets);
-}
-
-bool buckets_completes(const struct buckets *buckets, size_t slice) {
-  return buckets->next < buckets->count && slice == buckets->range[buckets->next].first_slice;
 }
 
 enum status buckets_progress(struct buckets *buckets) {

@@ -6,6 +6,7 @@
  *
  *     TRY(buckets_create(comm, F32, gradients, offsets, slices, elements, 4 << 20, &buckets));
  *     each step:
+ *       TRY(buckets_begin(buckets));
  *       backward calls  buckets_ready(buckets, slice)  for slice = slices-1 .. 0,
  *                       buckets_progress(buckets)      between operations, or nothing overlaps
  *       TRY(buckets_wait(buckets));                    now the buffer holds the sum, on all ranks
@@ -27,11 +28,11 @@ enum status buckets_create(struct comm *comm, enum dtype dtype, void *gradients,
                            size_t elements, size_t bytes, struct buckets **out);
 void buckets_destroy(struct buckets **buckets);
 
+/* A step begins, also after one that failed before anything was sent; ERR_BUG while sums are in flight.  Local. */
+enum status buckets_begin(struct buckets *buckets);
+
 /* The gradient of one slice is complete.  Each slice once per step, from the last to the first. */
 enum status buckets_ready(struct buckets *buckets, size_t slice);
-
-/* Would buckets_ready() of this slice, which is next, start a sum?  Local. */
-bool buckets_completes(const struct buckets *buckets, size_t slice);
 
 /* Push what is in flight.  Local. */
 enum status buckets_progress(struct buckets *buckets);

@@ -2,6 +2,7 @@
  * functions (comm_ops.h); here is the one place that chooses it. */
 #include "dist/comm_ops.h"
 #include "dist/memory.h"
+#include "dist/replay.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -64,11 +65,36 @@ enum status comm_barrier(struct comm *comm) {
   return control_of(comm)->ops->barrier(control_of(comm));
 }
 
+/* --- collectives on arrays --------------------------------------------------------------------------------------
+ *
+ * No graph can keep those of device memory: while work is kept they are not done but written down, to be called anew at
+ * each launch (replay.h).  A device of one rank alone has nothing to send, so its work is not cut either. */
+
+static bool alone(const struct comm *comm) {
+  return comm->device != NULL && comm->size == 1;
+}
+
+struct sum_call {
+  struct comm *comm;
+  enum dtype dtype;
+  void *data;
+  size_t count;
+  struct comm_request *request; /* of sums in flight */
+};
+
+static enum status sum_again(const void *arguments) {
+  const struct sum_call *call = arguments;
+  return comm_sum(call->comm, call->dtype, call->data, call->count);
+}
+
 enum status comm_sum(struct comm *comm, enum dtype dtype, void *data, size_t count) {
+  struct sum_call call = {.comm = comm, .dtype = dtype, .data = data, .count = count};
+  if (replay_records(comm->device) && !alone(comm))
+    return replay_call(comm->device, sum_again, &call, sizeof call);
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
   TRY(alive(comm));
-  return comm->ops->sum(comm, dtype, data, count);
+  return alone(comm) ? STATUS_OK : comm->ops->sum(comm, dtype, data, count);
 }
 
 enum status comm_max_i64(struct comm *comm, int64_t *data, size_t count) {
@@ -83,17 +109,39 @@ enum status comm_max_f64(struct comm *comm, double *data, size_t count) {
 
 enum status comm_broadcast(struct comm *comm, void *data, size_t bytes, int root) {
   TRY(alive(comm));
-  return comm->ops->broadcast(comm, data, bytes, root);
+  return alone(comm) ? STATUS_OK : comm->ops->broadcast(comm, data, bytes, root);
+}
+
+struct gather_call {
+  struct comm *comm;
+  const void *own;
+  const int64_t *rows_of_rank;
+  size_t row_bytes;
+  void *all;
+};
+
+static enum status gather_again(const void *arguments) {
+  const struct gather_call *call = arguments;
+  return comm_gather_rows(call->comm, call->own, call->rows_of_rank, call->row_bytes, call->all);
+}
+
+static enum status gather_alone(struct comm *comm, const void *own, size_t bytes, void *all) {
+  return own == NULL ? STATUS_OK : device_copy(comm->device, all, own, bytes);
 }
 
 enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
                              void *all) {
+  struct gather_call call = {comm, own, rows_of_rank, row_bytes, all};
   int64_t others = 0;
+  if (replay_records(comm->device) && !alone(comm))
+    return replay_call(comm->device, gather_again, &call, sizeof call);
   for (int rank = 0; rank < comm->size; rank++)
     others += rank == comm->rank ? 0 : rows_of_rank[rank];
   comm->traffic.gather_calls++;
   comm->traffic.gather_bytes += others * (int64_t)row_bytes;
   TRY(alive(comm));
+  if (alone(comm))
+    return gather_alone(comm, own, (size_t)rows_of_rank[0] * row_bytes, all);
   return comm->ops->gather_rows(comm, own, rows_of_rank, row_bytes, all);
 }
 
@@ -110,21 +158,43 @@ out:
   return status;
 }
 
+/* Between graphs is the only place where a sum in flight can be pushed. */
+static enum status sum_start_again(const void *arguments) {
+  const struct sum_call *call = arguments;
+  TRY(comm_sum_start(call->comm, call->dtype, call->data, call->count, call->request));
+  return call->comm->ops->check(call->comm);
+}
+
 enum status comm_sum_start(struct comm *comm, enum dtype dtype, void *data, size_t count,
                            struct comm_request *request) {
+  struct sum_call call = {comm, dtype, data, count, request};
+  if (replay_records(comm->device) && !alone(comm))
+    return replay_call(comm->device, sum_start_again, &call, sizeof call);
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
   TRY(alive(comm));
-  return comm->ops->sum_start(comm, dtype, data, count, request);
+  request->handle = NULL;
+  return alone(comm) ? STATUS_OK : comm->ops->sum_start(comm, dtype, data, count, request);
 }
 
 enum status comm_progress(struct comm *comm, struct comm_request *request, bool *done) {
   TRY(alive(comm));
-  return comm->ops->progress(comm, request, done);
+  *done = alone(comm);
+  return alone(comm) || replay_records(comm->device) ? STATUS_OK : comm->ops->progress(comm, request, done);
+}
+
+static enum status wait_again(const void *arguments) {
+  const struct sum_call *call = arguments;
+  return comm_wait(call->comm, call->request);
 }
 
 enum status comm_wait(struct comm *comm, struct comm_request *request) {
+  struct sum_call call = {.comm = comm, .request = request};
   TRY(alive(comm));
+  if (alone(comm))
+    return STATUS_OK;
+  if (replay_records(comm->device))
+    return replay_call(comm->device, wait_again, &call, sizeof call);
   return comm->ops->wait(comm, request);
 }
 

@@ -16,8 +16,11 @@
  *
  * Sums (f32, f64, bf16), gathers, broadcasts and requests work on device memory.  What is about the ranks themselves,
  * or about numbers of the host (barrier, maxima, comm_agree(), comm_same(), memory of the host), goes through the
- * communicator it was made from, and does not wait for the device.  No collective may stand between graph_begin() and
- * graph_end().
+ * communicator it was made from, and does not wait for the device.
+ *
+ * No graph can keep a collective.  Where work is kept by replay.h, sums, gathers and waits for sums cut it: they are
+ * made anew at each launch, with the arguments of then; what these point to (requests, rows_of_rank) must still be
+ * there, and is read then.  A communicator of one rank sends nothing, and cuts nothing.
  *
  * A rank that is lost: a collective that is not over `CONR_COMM_TIMEOUT` seconds (environment; default 300) after the
  * device came to it, or an error that NCCL reports, ends with ERR_COMM in comm_wait(), comm_progress(),

@@ -152,6 +152,7 @@ void device_free(struct device *device, void **block) {
     memory_free(block);
     return;
   }
+  device->frees++;
   device->ops->free(device, *block);
   *block = NULL;
 }
@@ -167,12 +168,17 @@ void device_free_pinned(struct device *device, void **block) {
     memory_free(block);
     return;
   }
+  device->frees++;
   device->ops->free_pinned(device, *block);
   *block = NULL;
 }
 
 size_t device_bytes(const struct device *device) {
   return device == NULL ? memory_in_use() : device->bytes;
+}
+
+int64_t device_frees(const struct device *device) {
+  return device == NULL ? 0 : device->frees;
 }
 
 /* --- streams ------------------------------------------------------------------------------------------------ */
@@ -248,6 +254,13 @@ enum status event_record(struct event *event, struct stream *stream) {
     return event->device->ops->event_record(event, stream);
   event->seconds = log_seconds();
   return STATUS_OK;
+}
+
+enum status event_mark(struct event *event, struct stream *stream) {
+  if (event->device == NULL)
+    return event_record(event, stream);
+  event->recorded = true;
+  return event->device->ops->event_mark(event, stream);
 }
 
 enum status stream_wait_event(struct stream *stream, struct event *event) {

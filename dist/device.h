@@ -82,6 +82,9 @@ void device_free_pinned(struct device *device, void **block);
 /* Bytes of device memory in use; tests end by asserting 0. */
 size_t device_bytes(const struct device *device);
 
+/* Blocks of its memory and of pinned memory that were freed so far: graphs kept before may hold their addresses. */
+int64_t device_frees(const struct device *device);
+
 /* --- the main stream ---------------------------------------------------------------------------------------- */
 
 /* Queued: bytes from anywhere to anywhere, host or device.  Host memory that is not pinned is read before the call
@@ -107,6 +110,9 @@ enum status stream_wait(struct stream *stream); /* host wait */
 enum status event_create(struct device *device, struct event **out);
 void event_destroy(struct event **event); /* NULL is fine */
 enum status event_record(struct event *event, struct stream *stream);
+/* The same for the host to look at, also within a graph, each launch of which then comes by the event anew.  (What
+ * event_record() records there is a place for other streams of the graph to wait for.) */
+enum status event_mark(struct event *event, struct stream *stream);
 enum status stream_wait_event(struct stream *stream, struct event *event); /* work queued on `stream` from now on */
 enum status event_reached(struct event *event, bool *reached);
 enum status event_wait(struct event *event); /* host wait */
@@ -115,7 +121,8 @@ enum status event_seconds(struct event *from, struct event *to, double *seconds)
 
 /* --- a stream's work as one graph --------------------------------------------------------------------------- */
 
-/* What is queued between begin and end is not done but kept, to be launched as one.  On the host: ERR_ARGUMENT. */
+/* What is queued between begin and end is not done but kept, to be launched as one; *out is NULL when that is nothing.
+ * On the host: ERR_ARGUMENT.  Whoever repeats work uses replay.h. */
 enum status graph_begin(struct stream *stream);
 enum status graph_end(struct stream *stream, struct graph **out);
 enum status graph_launch(struct graph *graph, struct stream *stream);

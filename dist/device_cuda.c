@@ -301,6 +301,14 @@ static enum status event_record_cuda(struct event *event, struct stream *stream)
   return cuda_check(cudaEventRecord(cuda_event(event), cuda_stream(stream)), "recording an event");
 }
 
+/* CUDA takes the flag within a graph alone. */
+static enum status event_mark_cuda(struct event *event, struct stream *stream) {
+  enum cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
+  TRY(cuda_check(cudaStreamIsCapturing(cuda_stream(stream), &capturing), "asking for a graph"));
+  unsigned flags = capturing == cudaStreamCaptureStatusNone ? cudaEventRecordDefault : cudaEventRecordExternal;
+  return cuda_check(cudaEventRecordWithFlags(cuda_event(event), cuda_stream(stream), flags), "recording an event");
+}
+
 static enum status stream_wait_event_cuda(struct stream *stream, struct event *event) {
   return cuda_check(cudaStreamWaitEvent(cuda_stream(stream), cuda_event(event), cudaEventWaitDefault),
                     "letting a stream wait for an event");
@@ -334,22 +342,28 @@ static enum status graph_begin_cuda(struct stream *stream) {
   return cuda_check(cudaStreamBeginCapture(cuda_stream(stream), cudaStreamCaptureModeThreadLocal), "beginning a graph");
 }
 
-static enum status graph_end_cuda(struct stream *stream, struct graph **out) {
+static enum status make_graph(struct device *device, cudaGraph_t captured, struct graph **out) {
   struct graph *graph;
-  cudaGraph_t captured = NULL;
   cudaGraphExec_t handle;
-  TRY(cuda_check(cudaStreamEndCapture(cuda_stream(stream), &captured), "ending a graph"));
-  enum status status = memory_alloc_zero(sizeof *graph, (void **)&graph);
-  if (status == STATUS_OK) {
-    status = cuda_check(cudaGraphInstantiate(&handle, captured, 0), "making a graph ready to launch");
-    if (status != STATUS_OK) {
-      memory_free((void **)&graph);
-    } else {
-      graph->device = stream->device;
-      graph->handle = handle;
-      *out = graph;
-    }
+  TRY(memory_alloc_zero(sizeof *graph, (void **)&graph));
+  enum status status = cuda_check(cudaGraphInstantiate(&handle, captured, 0), "making a graph ready to launch");
+  if (status != STATUS_OK) {
+    memory_free((void **)&graph);
+    return status;
   }
+  graph->device = device;
+  graph->handle = handle;
+  *out = graph;
+  return STATUS_OK;
+}
+
+static enum status graph_end_cuda(struct stream *stream, struct graph **out) {
+  cudaGraph_t captured = NULL;
+  size_t pieces = 0;
+  TRY(cuda_check(cudaStreamEndCapture(cuda_stream(stream), &captured), "ending a graph"));
+  enum status status = cuda_check(cudaGraphGetNodes(captured, NULL, &pieces), "asking what a graph keeps");
+  if (status == STATUS_OK && pieces > 0)
+    status = make_graph(stream->device, captured, out);
   cudaGraphDestroy(captured);
   return status;
 }
@@ -393,6 +407,7 @@ const struct device_ops conr_cuda_device_ops = {
     .event_create = event_create_cuda,
     .event_destroy = event_destroy_cuda,
     .event_record = event_record_cuda,
+    .event_mark = event_mark_cuda,
     .stream_wait_event = stream_wait_event_cuda,
     .event_reached = event_reached_cuda,
     .event_wait = event_wait_cuda,

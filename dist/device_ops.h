@@ -5,7 +5,7 @@
 #include "dist/device.h"
 
 /* The library that holds a backend says for which build it was made; device.c compares. */
-#define DEVICE_LIBRARY_VERSION 1
+#define DEVICE_LIBRARY_VERSION 2
 
 /* Every entry is filled; meanings as in device.h. */
 struct device_ops {
@@ -27,6 +27,7 @@ struct device_ops {
   enum status (*event_create)(struct device *device, struct event **out);
   void (*event_destroy)(struct event *event);
   enum status (*event_record)(struct event *event, struct stream *stream);
+  enum status (*event_mark)(struct event *event, struct stream *stream);
   enum status (*stream_wait_event)(struct stream *stream, struct event *event);
   enum status (*event_reached)(struct event *event, bool *reached);
   enum status (*event_wait)(struct event *event);
@@ -47,9 +48,11 @@ struct device_ops {
 struct device {
   const struct device_ops *ops;
   struct device_facts facts;
-  struct stream *main; /* owned by the backend */
-  void *context;       /* owned by the backend */
-  size_t bytes;        /* of memory in use     */
+  struct stream *main;      /* owned by the backend */
+  void *context;            /* owned by the backend */
+  size_t bytes;             /* of memory in use     */
+  int64_t frees;            /* device_frees()       */
+  struct replay *recording; /* replay.c: what is queued now is kept in it; NULL = nothing */
   struct {
     void *object;
     void (*destroy)(void *object);

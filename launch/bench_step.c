@@ -8,6 +8,7 @@
 #include "launch/bench.h"
 #include "launch/gradients.h"
 #include "launch/model.h"
+#include "launch/step_graphs.h"
 #include "model/draw.h"
 #include "model/optim.h"
 
@@ -27,6 +28,7 @@ struct bench {
   struct optim *optim;
   struct buckets *buckets;
   struct gradients *gradients;
+  struct step_graphs *graphs;
   struct batch batch;
 };
 
@@ -82,8 +84,6 @@ static enum status build(struct bench *bench) {
   struct parameters own = net_parameters(bench->net);
   if (comm_size(bench->session->comm) > 1)
     net_synchronise(bench->net, bench->session->data);
-  if (bench->config->graphs)
-    net_use_graphs(bench->net);
   TRY(net_initialise(bench->net, (uint64_t)bench->config->seed));
   spec.momentum = 0.9;
   TRY(optim_create(bench->ops, &spec, own.elements, &bench->optim));
@@ -102,10 +102,13 @@ static enum status build_objective(struct bench *bench) {
                        (int)net_feature_width(bench->net), 1, &bench->objective));
   parts.objective = bench->objective;
   parts.buckets = bench->buckets;
-  return gradients_create(&parts, &bench->gradients);
+  TRY(gradients_create(&parts, &bench->gradients));
+  return step_graphs_create(bench->session, graphs_mode_of(bench->config->graphs), bench->config->batch,
+                            &bench->graphs);
 }
 
 static void release(struct bench *bench) {
+  step_graphs_destroy(&bench->graphs);
   gradients_destroy(&bench->gradients);
   buckets_destroy(&bench->buckets);
   optim_destroy(&bench->optim);
@@ -119,19 +122,30 @@ static void release(struct bench *bench) {
 
 /* --- measuring ---------------------------------------------------------------------------------------------- */
 
+static enum status queue_work(void *context) {
+  struct bench *bench = context;
+  struct parameters own = net_parameters(bench->net);
+  TRY(gradients_compute(bench->gradients));
+  TRY(optim_update(bench->optim, own.data, own.gradients, NULL));
+  return gradients_end(bench->gradients);
+}
+
 static enum status step(struct bench *bench) {
   struct gradients_value value;
-  struct parameters own = net_parameters(bench->net);
-  TRY(gradients_compute(bench->gradients, &bench->batch));
-  TRY(optim_step(bench->optim, own.data, own.gradients, 1e-3, NULL));
-  return gradients_finish(bench->gradients, &value);
+  TRY(gradients_begin(bench->gradients, &bench->batch));
+  TRY(optim_begin(bench->optim, 1e-3));
+  TRY(step_graphs_run(bench->graphs, gradients_key(bench->gradients), queue_work, bench));
+  TRY(gradients_finish(bench->gradients, &value));
+  return step_graphs_finish(bench->graphs);
 }
 
 static enum status measure(struct bench *bench, struct measurement *out) {
   struct comm *comm = bench->session->comm;
   double gemm;
   TRY(comm_agree(comm, bench_gemm(bench->ops, &out->gemm_gflops)));
-  TRY(step(bench)); /* makes primitives and takes scratch memory */
+  do
+    TRY(step(bench)); /* makes primitives, takes scratch memory, chooses between graphs and none */
+  while (!step_graphs_settled(bench->graphs));
   out->seconds = INFINITY;
   for (int64_t repeat = 0; repeat < bench->config->repeat; repeat++) {
     TRY(comm_barrier(comm));

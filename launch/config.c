@@ -153,7 +153,7 @@ static const struct option_row table[] = {
   INTEGER("threads", threads, IMPORT | TRAIN | EVAL | BENCH, "0", 0, 1024, "threads of a rank; 0: OMP_NUM_THREADS, or this host's cores shared by its ranks"),
   CHOICE("device", device, TRAIN | EVAL | BENCH, "auto", "auto|cpu|cuda", "where networks are computed; auto: one GPU a rank if every rank has one"),
   CHOICE("comm", comm, TRAIN | EVAL | BENCH, "auto", "auto|nccl|mpi", "how GPUs talk; auto: NCCL if every rank has a GPU of its own, else MPI through host memory"),
-  FLAG("graphs", graphs, TRAIN | BENCH, "on a GPU: launch the passes of a network that come again as CUDA graphs (same bits)"),
+  CHOICE("graphs", graphs, TRAIN | BENCH, "auto", "auto|on|off", "on a GPU: launch each training step as one CUDA graph (same bits); auto: if the first steps take less so"),
   FLAG("json", json, COMMAND_EVAL | COMMAND_INFO | COMMAND_COMPARE | BENCH, "print JSON on standard output instead of text"),
   FLAG("quiet", quiet, IMPORT | TRAIN | EVAL | EXPORT, "errors only"),
 };

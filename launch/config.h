@@ -40,9 +40,9 @@ struct config {
   const char *word[CONFIG_MOST_WORDS];
 
   const char *config, *recipe, *output;
-  bool force, json, quiet, graphs;
+  bool force, json, quiet;
   int64_t seed, threads;
-  const char *device, *comm;
+  const char *device, *comm, *graphs;
 
   /* import */
   const char *target, *weight_column, *split_column, *split, *drop, *missing;

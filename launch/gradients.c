@@ -28,6 +28,8 @@ struct gradients {
   double *numbers;              /* [NUMBERS] in the memory of the net                                      */
   double *numbers_here;         /* the same, pinned, once the host has waited                              */
   struct gradients_value value; /* of the step at hand, so far                                             */
+  struct batch batch;           /* the one at hand, where the net reads it                                 */
+  int64_t *epoch;               /* of the batch at hand, in the memory of the net                          */
   const int64_t *samples;       /* borrowed: of the batch at hand, in host memory                          */
   int64_t *samples_of_rank;     /* [ranks] of the step at hand                                             */
   void *grad_predictions;       /* [capacity, targets]                                          */
@@ -94,6 +96,8 @@ static enum status alloc_all(struct gradients *own) {
   TRY(step_clock_create(own->device, &own->clock));
   TRY(device_alloc_zero(own->device, NUMBERS * sizeof *own->numbers, (void **)&own->numbers));
   TRY(device_alloc_pinned(own->device, NUMBERS * sizeof *own->numbers, (void **)&own->numbers_here));
+  memset(own->numbers_here, 0, NUMBERS * sizeof *own->numbers); /* of a step that fails on the way */
+  TRY(device_alloc(own->device, sizeof *own->epoch, (void **)&own->epoch));
   TRY(memory_alloc((size_t)comm_size(parts->comm) * sizeof(int64_t), (void **)&own->samples_of_rank));
   TRY(alloc_rows(own, capacity, own->targets * own->element_bytes, &own->grad_predictions));
   if (objective_has_conr(parts->objective))
@@ -124,9 +128,9 @@ void gradients_destroy(struct gradients **gradients) {
   struct gradients *own = *gradients;
   if (own == NULL)
     return;
-  void **const buffers[] = {&own->piece_gradient, &own->piece_weights,    &own->piece_labels,
-                            &own->piece_inputs,   &own->all_features,     &own->all_predictions,
-                            &own->grad_features,  &own->grad_predictions, (void **)&own->numbers};
+  void **const buffers[] = {&own->piece_gradient, &own->piece_weights,   &own->piece_labels,  &own->piece_inputs,
+                            &own->all_features,   &own->all_predictions, &own->grad_features, &own->grad_predictions,
+                            (void **)&own->epoch, (void **)&own->numbers};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
     device_free(own->device, buffers[i]);
   device_free_pinned(own->device, (void **)&own->numbers_here);
@@ -238,7 +242,7 @@ static enum status forward(struct gradients *own, const struct batch *batch, con
                       .accumulate = accumulate,
                       .keep_statistics = again,
                       .seed = own->parts.seed,
-                      .epoch = batch->epoch,
+                      .epoch = own->epoch,
                       .samples = batch->samples + piece->first,
                       .views = group->views,
                       .first_view = group->first_view};
@@ -284,10 +288,6 @@ static enum status conr(struct gradients *own, const struct batch *batch, const 
 
 /* --- backward ----------------------------------------------------------------------------------------------- */
 
-static bool gradient_sends(void *context, size_t index) {
-  return buckets_completes(context, index);
-}
-
 static enum status gradient_ready(void *context, size_t index) {
   return buckets_ready(context, index);
 }
@@ -299,10 +299,8 @@ static enum status progress_messages(void *context) {
 /* The last backward pass of a step completes the gradients, which then travel. */
 static enum status backward(struct gradients *own, const struct batch *batch, const struct group *group,
                             const struct piece *piece, bool last) {
-  struct net_hooks hooks = {.context = own->parts.buckets,
-                            .gradient_sends = gradient_sends,
-                            .gradient_ready = gradient_ready,
-                            .progress = progress_messages};
+  struct net_hooks hooks = {
+      .context = own->parts.buckets, .gradient_ready = gradient_ready, .progress = progress_messages};
   const void *grad_features = NULL;
   TRY(step_clock_enter(own->clock, PHASE_BACKWARD));
   if (group->conr)
@@ -352,30 +350,37 @@ static enum status compute_pieces(struct gradients *own, const struct batch *bat
 
 /* --- a step ------------------------------------------------------------------------------------------------- */
 
-static enum status begin(struct gradients *own, const struct batch *batch, struct batch *there) {
+enum status gradients_begin(struct gradients *own, const struct batch *batch) {
   own->value = (struct gradients_value){0};
   own->samples = batch->samples;
   for (int rank = 0; rank < comm_size(own->parts.comm); rank++)
     own->samples_of_rank[rank] = sampler_shard_of(own->parts.sampler, batch->step, rank).rows;
-  TRY(device_zero(own->device, own->numbers, NUMBERS * sizeof *own->numbers));
-  return upload_take(own->upload, batch, there);
+  TRY(device_copy(own->device, own->epoch, &batch->epoch, sizeof batch->epoch)); /* read before the call returns */
+  TRY(objective_begin(own->parts.objective, own->samples_of_rank, batch->targets,
+                      own->parts.views == 3 ? 1 : own->parts.views));
+  return upload_take(own->upload, batch, &own->batch);
 }
 
-enum status gradients_compute(struct gradients *own, const struct batch *batch) {
+/* Shares follow from the rows of all ranks, and all the batch's memory from that of its inputs. */
+struct gradients_key gradients_key(const struct gradients *own) {
+  return (struct gradients_key){.inputs = own->batch.inputs, .rows = own->batch.rows_global};
+}
+
+enum status gradients_compute(struct gradients *own) {
   bool with_conr = objective_has_conr(own->parts.objective), apart = own->parts.views == 3;
   struct group groups[2] = {{.views = most_views(own->parts.views), .regression = !apart, .conr = with_conr},
                             {.first_view = 2, .views = 1, .regression = true}};
   int count = apart ? 2 : 1;
-  struct batch there;
-  groups[count - 1].last = true;
-  TRY(begin(own, batch, &there));
-  TRY(objective_begin(own->parts.objective, own->samples_of_rank, batch->targets, apart ? 1 : own->parts.views));
   int64_t pieces = count_pieces(own);
+  groups[count - 1].last = true;
+  step_clock_begin(own->clock);
+  TRY(buckets_begin(own->parts.buckets));
+  TRY(device_zero(own->device, own->numbers, NUMBERS * sizeof *own->numbers));
   for (int i = 0; i < count; i++) {
     if (pieces == 1)
-      TRY(compute_whole(own, &there, &groups[i]));
+      TRY(compute_whole(own, &own->batch, &groups[i]));
     else
-      TRY(compute_pieces(own, &there, &groups[i], pieces));
+      TRY(compute_pieces(own, &own->batch, &groups[i], pieces));
     TRY(net_update_statistics(own->parts.net, own->parts.data));
   }
   TRY(step_clock_enter(own->clock, PHASE_REDUCE));
@@ -394,6 +399,11 @@ enum status gradients_clip(struct gradients *own, double clip_norm, const double
   return ops->clip_factor(clip_norm, &own->numbers[NUMBER_SQUARES], &own->numbers[NUMBER_FACTOR]);
 }
 
+enum status gradients_end(struct gradients *own) {
+  TRY(step_clock_leave(own->clock));
+  return device_copy(own->device, own->numbers_here, own->numbers, NUMBERS * sizeof *own->numbers);
+}
+
 enum status gradients_release(struct gradients *own) {
   own->samples = NULL;
   return upload_release(own->upload);
@@ -408,8 +418,6 @@ struct device_images_counts gradients_images(const struct gradients *own) {
 }
 
 enum status gradients_finish(struct gradients *own, struct gradients_value *value) {
-  TRY(step_clock_leave(own->clock));
-  TRY(device_copy(own->device, own->numbers_here, own->numbers, NUMBERS * sizeof *own->numbers));
   TRY(comm_device_wait(own->parts.data));
   TRY(step_clock_read(own->clock));
   own->value.regression_local = own->numbers_here[NUMBER_REGRESSION];

@@ -3,13 +3,18 @@
  *     struct gradients *gradients;
  *     TRY(gradients_create(&parts, &gradients));
  *     each step:
- *       TRY(gradients_compute(gradients, batch));              queued: net_parameters().gradients hold the sum over ranks
+ *       TRY(gradients_begin(gradients, batch));                the batch is taken; what is queued from now on can read it
+ *       TRY(gradients_compute(gradients));                     queued: net_parameters().gradients hold the sum over ranks
  *       TRY(gradients_clip(gradients, norm, &factor));         likewise: what to scale them by
- *       ... an optimiser's step is queued ...
+ *       ... an optimiser's update is queued ...
+ *       TRY(gradients_end(gradients));                         likewise: the step's numbers go to the host
  *       TRY(gradients_release(gradients));                     the batch's memory in the host may change now
  *       TRY(gradients_ahead(gradients, next_batch));           the next batch begins to travel to the device
  *       TRY(gradients_finish(gradients, &value));              the host waits for the step, and learns its numbers
  *     gradients_destroy(&gradients);
+ *
+ * What is queued between gradients_begin() and gradients_release() can be kept and launched as graphs (dist/replay.h),
+ * for steps of the same gradients_key().
  *
  * Passes.  With one or two views, all of them go through the network in one joint pass.  Three views are the published
  * recipe of ConR: the first two in one pass, for ConR, then the third in another, for the regression loss; batch norm
@@ -69,14 +74,27 @@ enum status gradients_buckets(struct comm *data, const struct net *net, size_t b
 enum status gradients_create(const struct gradients_parts *parts, struct gradients **out);
 void gradients_destroy(struct gradients **gradients);
 
-/* batch: the loader's, in host memory; it must stay as it is until gradients_release().
- * Collective.  ERR_NUMERIC on all ranks alike when ConR meets a value that is not finite, here or in
+/* batch: the loader's, in host memory; it must stay as it is until gradients_release().  Local. */
+enum status gradients_begin(struct gradients *gradients, const struct batch *batch);
+
+/* What the work of a step depends on, beside the numbers in its memory: equal keys, equal work.  All ranks see the same
+ * steps as equal. */
+struct gradients_key {
+  const void *inputs; /* where the batch at hand lies   */
+  int64_t rows;       /* of the global batch            */
+};
+struct gradients_key gradients_key(const struct gradients *gradients);
+
+/* Collective.  ERR_NUMERIC on all ranks alike when ConR meets a value that is not finite, here or in
  * gradients_finish(), which names this rank's in either case. */
-enum status gradients_compute(struct gradients *gradients, const struct batch *batch);
+enum status gradients_compute(struct gradients *gradients);
 
 /* *factor, in the memory of the net: what clipping multiplies the gradients by; NULL when clip_norm is 0 (off).  To be
  * called once a step, also when clipping is off: it finds the norm of the gradients.  Local. */
 enum status gradients_clip(struct gradients *gradients, double clip_norm, const double **factor);
+
+/* To be called last of what is queued.  Local. */
+enum status gradients_end(struct gradients *gradients);
 
 /* Wait until the batch has left the host's memory, which is all that is waited for.  Local. */
 enum status gradients_release(struct gradients *gradients);

@@ -73,8 +73,8 @@ static enum status report_devices(struct session *session) {
 }
 
 static enum status check_options(const struct session *session, const struct config *config) {
-  REQUIRE(session->device != NULL || !config->graphs, ERR_ARGUMENT,
-          "--graphs has no effect on the host; drop it, or use a GPU by --device cuda");
+  REQUIRE(session->device != NULL || strcmp(config->graphs, "on") != 0, ERR_ARGUMENT,
+          "--graphs on has no effect on the host; drop it, or use a GPU by --device cuda");
   REQUIRE(session->device != NULL || strcmp(config->decode, "host") == 0, ERR_ARGUMENT,
           "--decode %s takes a GPU, and this is the host; drop it, or use a GPU by --device cuda", config->decode);
   return STATUS_OK;

@@ -2,6 +2,7 @@
 #include "launch/step_clock.h"
 
 #include "dist/memory.h"
+#include "dist/replay.h"
 
 #include <string.h>
 
@@ -51,7 +52,20 @@ void step_clock_destroy(struct step_clock **clock) {
 
 /* A mark at this place of the main stream; the last one is kept for the end. */
 static enum status set_mark(struct step_clock *clock, int number) {
-  return event_record(clock->mark[number], device_main(clock->device));
+  return event_mark(clock->mark[number], device_main(clock->device));
+}
+
+struct mark_note {
+  struct step_clock *clock;
+  int number;
+  enum step_phase phase;
+};
+
+static enum status note_mark(const void *arguments) {
+  const struct mark_note *note = arguments;
+  note->clock->phase[note->number] = note->phase;
+  note->clock->marks = note->number + 1;
+  return STATUS_OK;
 }
 
 static void end_range(struct step_clock *clock) {
@@ -60,14 +74,19 @@ static void end_range(struct step_clock *clock) {
   clock->inside = false;
 }
 
+void step_clock_begin(struct step_clock *clock) {
+  clock->marks = 0;
+}
+
 enum status step_clock_enter(struct step_clock *clock, enum step_phase phase) {
   end_range(clock);
   device_range_begin(clock->device, step_phase_name(phase));
   clock->inside = true;
   if (clock->marks == MOST_MARKS - 1 || (clock->marks > 0 && clock->phase[clock->marks - 1] == phase))
     return STATUS_OK;
-  clock->phase[clock->marks] = phase;
-  return set_mark(clock, clock->marks++);
+  struct mark_note note = {clock, clock->marks, phase};
+  TRY(set_mark(clock, clock->marks));
+  return replay_note(clock->device, note_mark, &note, sizeof note);
 }
 
 enum status step_clock_leave(struct step_clock *clock) {

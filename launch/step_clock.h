@@ -3,6 +3,7 @@
  *
  *     TRY(step_clock_create(device, &clock));
  *     each step:
+ *       step_clock_begin(clock);
  *       TRY(step_clock_enter(clock, PHASE_FORWARD));
  *       ... work is queued ...
  *       TRY(step_clock_enter(clock, PHASE_LOSS));         ends the phase before
@@ -12,8 +13,8 @@
  *       TRY(step_clock_read(clock));                      adds to what step_clock_seconds() says
  *     step_clock_destroy(&clock);
  *
- * Phases may come again in a step.  Profilers see them as ranges.  On the host it is the wall clock.  All functions are
- * local. */
+ * Phases may come again in a step.  Profilers see them as ranges, but not those of a step that is launched as graphs,
+ * whose marks are part of them (dist/replay.h).  On the host it is the wall clock.  All functions are local. */
 #ifndef CONR_LAUNCH_STEP_CLOCK_H
 #define CONR_LAUNCH_STEP_CLOCK_H
 
@@ -32,6 +33,9 @@ struct step_clock;
 
 enum status step_clock_create(struct device *device, struct step_clock **out);
 void step_clock_destroy(struct step_clock **clock); /* NULL is fine */
+
+/* Forgets the marks of a step that failed on the way. */
+void step_clock_begin(struct step_clock *clock);
 
 enum status step_clock_enter(struct step_clock *clock, enum step_phase phase);
 enum status step_clock_leave(struct step_clock *clock);

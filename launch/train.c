@@ -53,15 +53,24 @@ static enum status report_nonfinite(struct trainer *trainer) {
 /* What a step adds up over ranks beside the gradients. */
 enum step_sum { SUM_REGRESSION, SUM_NOISE, SUM_BAD, SUM_STOP, STEP_SUMS };
 
-/* All that the device does in a step, up to the update.  What is not finite is noticed afterwards: the run ends then,
+/* All that the device does in a step, with the update.  What is not finite is noticed afterwards: the run ends then,
  * and nothing of it is kept. */
-static enum status queue_step(struct trainer *trainer, const struct batch *batch, struct train_step *step) {
+static enum status queue_work(void *context) {
+  struct trainer *trainer = context;
   struct parameters own = net_parameters(trainer->net);
   const double *factor;
-  TRY(gradients_compute(trainer->gradients, batch));
+  TRY(gradients_compute(trainer->gradients));
   TRY(gradients_clip(trainer->gradients, trainer->config.clip, &factor));
+  TRY(optim_update(trainer->optim, own.data, own.gradients, factor));
+  return gradients_end(trainer->gradients);
+}
+
+/* First what changes from step to step: the batch and the learning rate.  The rest may be one graph. */
+static enum status queue_step(struct trainer *trainer, const struct batch *batch, struct train_step *step) {
   step->lr = schedule_lr(&trainer->schedule, step->step);
-  return optim_step(trainer->optim, own.data, own.gradients, step->lr, factor);
+  TRY(gradients_begin(trainer->gradients, batch));
+  TRY(optim_begin(trainer->optim, step->lr));
+  return step_graphs_run(trainer->graphs, gradients_key(trainer->gradients), queue_work, trainer);
 }
 
 /* Wait for the step; losses over all ranks. */
@@ -80,7 +89,7 @@ static enum status finish_step(struct trainer *trainer, struct train_step *step,
   step->noise_gradient = sums[SUM_NOISE];
   objective_update(trainer->objective, step->noise_gradient);
   step->noise_scale = objective_noise_scale(trainer->objective);
-  return STATUS_OK;
+  return step_graphs_finish(trainer->graphs);
 }
 
 /* NaN (null in the file) without Balanced MSE. */

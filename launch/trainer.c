@@ -242,8 +242,6 @@ static enum status build_model(struct trainer *trainer) {
           "--conr needs features to shape: give --hidden at least one layer");
   if (strcmp(config->batch_norm, "sync") == 0 && comm_size(trainer->session->comm) > 1)
     net_synchronise(trainer->net, trainer->session->data);
-  if (config->graphs)
-    net_use_graphs(trainer->net);
   return net_initialise(trainer->net, (uint64_t)config->seed);
 }
 
@@ -345,7 +343,9 @@ static enum status build_gradients(struct trainer *trainer) {
                                   .seed = (uint64_t)trainer->config.seed,
                                   .table = dataset_kind(trainer->dataset) == DATASET_TABLE,
                                   .images = loading_images(trainer->loader, &options, &trainer->sampler)};
-  return gradients_create(&parts, &trainer->gradients);
+  TRY(gradients_create(&parts, &trainer->gradients));
+  return step_graphs_create(trainer->session, graphs_mode_of(trainer->config.graphs),
+                            sampler_batch_rows(&trainer->sampler, 0), &trainer->graphs);
 }
 
 static enum status measure_validation(struct trainer *trainer) {
@@ -399,6 +399,7 @@ void trainer_destroy(struct trainer **trainer) {
   struct trainer *own = *trainer;
   inference_destroy(&own->validation);
   metrics_destroy(&own->metrics);
+  step_graphs_destroy(&own->graphs);
   gradients_destroy(&own->gradients);
   buckets_destroy(&own->buckets);
   optim_destroy(&own->optim);

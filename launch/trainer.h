@@ -16,6 +16,7 @@
 #include "launch/inference.h"
 #include "launch/model.h"
 #include "launch/session.h"
+#include "launch/step_graphs.h"
 #include "launch/weighting.h"
 #include "loss/objective.h"
 #include "model/checkpoint.h"
@@ -46,6 +47,7 @@ struct trainer {
   struct schedule schedule;
   struct buckets *buckets;
   struct gradients *gradients;
+  struct step_graphs *graphs;
   struct inference *validation; /* NULL when the data have no validation rows */
   struct metrics *metrics;      /* of validation: errors over all rows, no shot classes; likewise */
 

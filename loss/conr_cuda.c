@@ -2,6 +2,7 @@
 #include "loss/conr_cuda.h"
 
 #include "dist/memory.h"
+#include "dist/replay.h"
 
 #include <float.h>
 #include <math.h>
@@ -236,15 +237,23 @@ static void set_orders(struct conr_device *conr) {
   }
 }
 
-/* What every rank is told of all. */
-static enum status count_rows(struct conr_device *conr, const int64_t *rows_of_rank, int64_t *most_own) {
-  *most_own = conr->rows = conr->own_first = 0;
+struct begin_note {
+  struct conr_device *conr;
+  const int64_t *rows_of_rank; /* borrowed */
+};
+
+/* What every rank is told of all, and what was sent before. */
+static enum status note_begin(const void *arguments) {
+  const struct begin_note *note = arguments;
+  struct conr_device *conr = note->conr;
+  conr->before = comm_traffic(conr->comm);
+  conr->most_own = conr->rows = conr->own_first = 0;
   for (int r = 0; r < comm_size(conr->comm); r++) {
-    int64_t rows = conr->rows_of_rank[r] = rows_of_rank[r];
+    int64_t rows = conr->rows_of_rank[r] = note->rows_of_rank[r];
     if (rows < 0)
       return agreed(fail(ERR_ARGUMENT, "rank %d gives %lld rows; 0 is the least", r, (long long)rows));
     conr->own_first += r < comm_rank(conr->comm) ? rows : 0;
-    *most_own = rows > *most_own ? rows : *most_own;
+    conr->most_own = rows > conr->most_own ? rows : conr->most_own;
     conr->rows += rows;
   }
   if (conr->rows >= INT32_MAX - CONR_ALIGN)
@@ -254,14 +263,13 @@ static enum status count_rows(struct conr_device *conr, const int64_t *rows_of_r
 }
 
 static enum status size_batch(struct conr_device *conr, const struct conr_batch *batch) {
-  int64_t most_own;
-  REQUIRE(batch->rows_of_rank != NULL, ERR_BUG, "ConR on a GPU is to be told the rows of every rank");
-  TRY(count_rows(conr, batch->rows_of_rank, &most_own));
+  struct begin_note note = {conr, batch->rows_of_rank};
+  TRY(replay_note(conr->device, note_begin, &note, sizeof note));
   TRY(check_batch(conr, batch));
   conr->own_rows = batch->rows;
   conr->multiplied = 0;
   conr->pitch = padded(conr->rows);
-  TRY(grow(conr, conr->rows, most_own));
+  TRY(grow(conr, conr->rows, conr->most_own));
   set_columns(conr, &conr->columns);
   set_columns(conr, &conr->bands.columns);
   set_orders(conr);
@@ -293,27 +301,62 @@ static enum status exchange_row_scalars(struct conr_device *conr) {
   return comm_sum(conr->comm, F64, conr->found->totals, CONR_TOTALS);
 }
 
-enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
-                             void *grad_features) {
+struct result_note {
+  struct conr_device *conr;
+  struct conr_result result;
+};
+
+/* As far as the host knows it: the end of the gathers is not known yet. */
+static enum status note_result(const void *arguments) {
+  const struct result_note *note = arguments;
+  struct conr_device *conr = note->conr;
+  conr->result = note->result;
+  conr->result.bytes_received = comm_traffic(conr->comm).gather_bytes - conr->before.gather_bytes;
+  conr->result.gather_seconds = -conr->before.gather_seconds;
+  return STATUS_OK;
+}
+
+/* What conr_device_loss() was asked for. */
+struct loss_call {
+  struct conr_device *conr;
+  struct conr_batch batch;
+  double coefficient;
+  void *grad_features;
+};
+
+static enum status queue_loss(const void *arguments) {
+  const struct loss_call *call = arguments;
+  const struct conr_batch *batch = &call->batch;
+  struct conr_device *conr = call->conr;
   struct conr_device_sweep sweeps[2];
+  struct result_note note = {.conr = conr};
   int count;
   double computed_share;
-  struct comm_traffic before = comm_traffic(conr->comm);
   TRY(size_batch(conr, batch));
   TRY(exchange_rows(conr, batch));
   TRY(conr_plan_device(conr, sweeps, &count, &computed_share));
   TRY(conr_forward_device(conr, sweeps, count));
   TRY(exchange_row_scalars(conr));
-  if (grad_features != NULL)
-    TRY(conr_backward_device(conr, sweeps, count, coefficient, batch->features, grad_features));
-  conr->result = (struct conr_result){.rows = conr->rows,
-                                      .path = count == 1 ? CONR_DENSE : CONR_BANDED,
-                                      .computed_share = computed_share,
-                                      .gemm_flops = 2.0 * conr->multiplied * conr->features,
-                                      .bytes_received = comm_traffic(conr->comm).gather_bytes - before.gather_bytes,
-                                      .workspace_bytes = conr->bytes + product_bytes(conr->product),
-                                      .gather_seconds = -before.gather_seconds}; /* the end is not known yet */
+  if (call->grad_features != NULL)
+    TRY(conr_backward_device(conr, sweeps, count, call->coefficient, batch->features, call->grad_features));
+  note.result = (struct conr_result){.rows = conr->rows,
+                                     .path = count == 1 ? CONR_DENSE : CONR_BANDED,
+                                     .computed_share = computed_share,
+                                     .gemm_flops = 2.0 * conr->multiplied * conr->features,
+                                     .workspace_bytes = conr->bytes + product_bytes(conr->product)};
+  TRY(replay_note(conr->device, note_result, &note, sizeof note));
   return device_copy(conr->device, conr->report, conr->found, sizeof *conr->report);
+}
+
+enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
+                             void *grad_features) {
+  struct loss_call call = {conr, *batch, coefficient, grad_features};
+  int64_t rows = 0;
+  REQUIRE(batch->rows_of_rank != NULL, ERR_BUG, "ConR on a GPU is to be told the rows of every rank");
+  for (int r = 0; r < comm_size(conr->comm); r++)
+    rows += batch->rows_of_rank[r];
+  /* The host waits for the orders, and the shapes of what follows depend on them. */
+  return conr_wants_bands(conr, rows) ? replay_call(conr->device, queue_loss, &call, sizeof call) : queue_loss(&call);
 }
 
 enum status conr_device_result(struct conr_device *conr, struct conr_result *result) {

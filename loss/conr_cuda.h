@@ -82,9 +82,10 @@ struct conr_device {
   struct conr_bands bands;
 
   /* The batch at hand. */
-  int64_t rows, pitch, own_first, own_rows;
-  double multiplied;         /* pairs in all matrix products so far */
-  struct conr_result result; /* as far as the host knows it         */
+  int64_t rows, pitch, own_first, own_rows, most_own;
+  struct comm_traffic before; /* it */
+  double multiplied;          /* pairs in all matrix products so far */
+  struct conr_result result;  /* as far as the host knows it         */
 };
 
 /* Rows of a batch from which CONR_AUTO plans: below, a dense batch takes less time than the wait for the plan. */

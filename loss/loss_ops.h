@@ -48,7 +48,9 @@ struct loss_ops {
    * grad_features  [rows, features] of the values' type, overwritten
    * Collective.  Values that are not finite are found by conr_result().  What only one rank can see to be wrong (other
    * rows than rows_of_rank gives it, NULL arrays) is its failure alone: abort the job then.  The banded path sorts on
-   * the device and copies the columns of its panels to the host: one wait.  CONR_AUTO plans so from 4096 rows on, and
+   * the device and copies the columns of its panels to the host: one wait.  Kept by dist/replay.h, a batch that is not
+   * planned joins the graph, and one that is planned is computed anew at each launch; either way rows_of_rank is read
+   * then.  CONR_AUTO plans so from 4096 rows on, and
    * takes the bands where they save more than a tenth of the pairs; smaller batches are dense.  Memory grows with the
    * largest batch. */
   enum status (*conr_loss)(struct conr_device *conr, const struct conr_batch *batch, double coefficient,

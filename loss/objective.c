@@ -2,6 +2,7 @@
 #include "loss/objective.h"
 
 #include "dist/memory.h"
+#include "dist/replay.h"
 #include "loss/loss_ops.h"
 
 /* Rows of a batch in pinned memory: predictions, labels and gradient one after the other, and the sum of the losses. */
@@ -125,10 +126,19 @@ static enum status staged_grow(struct device *device, int64_t elements, struct s
   return STATUS_OK;
 }
 
+struct balanced_call {
+  struct objective *objective;
+  struct objective_batch batch;
+  float *grad_predictions;
+  double *sum;
+};
+
 /* The same on a device's rows.  The host waits for them; what it sends back is read in its turn, before the next rows
  * come. */
-static enum status balanced_device(struct objective *objective, const struct objective_batch *batch,
-                                   float *grad_predictions, double *sum) {
+static enum status balanced_device(const void *arguments) {
+  const struct balanced_call *call = arguments;
+  struct objective *objective = call->objective;
+  const struct objective_batch *batch = &call->batch;
   struct device *device = objective->ops->device;
   struct staged *staged = &objective->staged;
   int64_t elements = batch->views * batch->samples * objective->targets;
@@ -139,11 +149,11 @@ static enum status balanced_device(struct objective *objective, const struct obj
   float *predictions = staged->rows, *labels = predictions + elements, *grad = labels + elements;
   TRY(device_copy(device, predictions, batch->predictions, bytes));
   TRY(device_copy(device, labels, batch->labels, bytes));
-  TRY(device_copy(device, staged->sum, sum, sizeof *sum));
+  TRY(device_copy(device, staged->sum, call->sum, sizeof *call->sum));
   TRY(device_wait(device));
   *staged->sum += balanced_host(objective, batch, predictions, labels, grad);
-  TRY(device_copy(device, grad_predictions, grad, bytes));
-  return device_copy(device, sum, staged->sum, sizeof *sum);
+  TRY(device_copy(device, call->grad_predictions, grad, bytes));
+  return device_copy(device, call->sum, staged->sum, sizeof *call->sum);
 }
 
 enum status objective_regression(struct objective *objective, const struct objective_batch *batch,
@@ -152,8 +162,10 @@ enum status objective_regression(struct objective *objective, const struct objec
   int64_t rows = batch->views * batch->samples, rows_global = batch->views * batch->samples_global;
   const void *weights = objective->options.weights ? batch->weights : NULL;
   double part;
-  if (objective->options.balanced != NULL && objective->losses != NULL)
-    return balanced_device(objective, batch, grad_predictions, sum);
+  if (objective->options.balanced != NULL && objective->losses != NULL) {
+    struct balanced_call call = {objective, *batch, grad_predictions, sum};
+    return replay_call(objective->ops->device, balanced_device, &call, sizeof call); /* no graph waits for the host */
+  }
   if (objective->options.balanced != NULL) {
     *sum += balanced_host(objective, batch, batch->predictions, batch->labels, grad_predictions);
     return STATUS_OK;
@@ -195,10 +207,21 @@ enum status objective_count_nonfinite(const struct objective *objective, enum dt
   return STATUS_OK;
 }
 
+struct rows_note {
+  struct objective *objective;
+  const int64_t *samples_of_rank; /* borrowed */
+  int views;
+};
+
+static enum status note_rows(const void *arguments) {
+  const struct rows_note *note = arguments;
+  for (int rank = 0; rank < note->objective->ranks; rank++)
+    note->objective->rows_of_rank[rank] = note->views * note->samples_of_rank[rank];
+  return STATUS_OK;
+}
+
 /* The share of a batch, as ConR wants it. */
 static struct conr_batch share_of(struct objective *objective, const struct objective_batch *batch) {
-  for (int rank = 0; rank < objective->ranks; rank++)
-    objective->rows_of_rank[rank] = batch->views * batch->samples_of_rank[rank];
   return (struct conr_batch){.rows = batch->views * batch->samples,
                              .features = batch->features,
                              .labels = batch->labels,
@@ -209,7 +232,9 @@ static struct conr_batch share_of(struct objective *objective, const struct obje
 
 enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features) {
   double beta = objective->options.conr_beta;
+  struct rows_note note = {objective, batch->samples_of_rank, batch->views};
   REQUIRE(objective_has_conr(objective), ERR_BUG, "this objective has no ConR");
+  TRY(replay_note(objective->ops->device, note_rows, &note, sizeof note));
   struct conr_batch share = share_of(objective, batch);
   if (objective->losses != NULL)
     return objective->losses->conr_loss(objective->conr_device, &share, beta, grad_features);

@@ -46,11 +46,12 @@ struct objective_options {
 struct objective_batch {
   int64_t samples, samples_global; /* of this rank and of all; samples may be 0 */
   int views;
-  const int64_t *samples_of_rank; /* [ranks]; read by collective terms alone   */
-  const void *features;           /* [views * samples, features], likewise     */
-  const void *predictions;        /* [views * samples, targets]                */
-  const void *labels;             /* [views * samples, targets]                */
-  const void *weights;            /* [views * samples]                         */
+  const int64_t
+      *samples_of_rank; /* [ranks]; read by collective terms alone, also when kept work is launched (dist/replay.h) */
+  const void *features; /* [views * samples, features], likewise     */
+  const void *predictions; /* [views * samples, targets]                */
+  const void *labels;      /* [views * samples, targets]                */
+  const void *weights;     /* [views * samples]                         */
 };
 
 /* data  a communicator of the ops' memory (dist/comm_device.h), borrowed: must outlive the objective; not read on the

@@ -16,12 +16,8 @@ static enum status draw_mask(struct net *net, struct operation *dropout, const s
   return net->ops->dropout_mask(net->rows, dropout->width_in, dropout->share, &draw, dropout->mask);
 }
 
-static void begin(struct net *net, struct operation *dropout, const struct pass *pass) {
-  (void)net;
-  dropout->dropped = pass->training;
-}
-
 static enum status forward(struct net *net, struct operation *dropout, const struct pass *pass) {
+  dropout->dropped = pass->training;
   if (dropout->dropped) {
     TRY(draw_mask(net, dropout, pass));
     return net->ops->dropout_apply(elements(net, dropout), dropout->share, dropout->mask, dropout->input,
@@ -40,7 +36,6 @@ static enum status backward_data(struct net *net, struct operation *dropout, con
 }
 
 static const struct operation_kind dropout_kind = {.name = "dropout",
-                                                   .begin = begin,
                                                    .forward = forward,
                                                    .backward_data = backward_data,
                                                    .gradient_over_output = true};

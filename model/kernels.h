@@ -110,10 +110,10 @@ enum status pixels_launch(struct stream *stream, enum dtype dtype, size_t count,
 /* --- kernels_optim.cu --------------------------------------------------------------------------------------- */
 
 enum status clip_factor_launch(struct stream *stream, double clip_norm, const double *squares, double *factor);
-enum status adam_launch(struct stream *stream, size_t count, const struct adam_step *step, float *parameters,
-                        const float *gradients, float *moment1, float *moment2);
-enum status sgd_launch(struct stream *stream, size_t count, const struct sgd_step *step, float *parameters,
-                       const float *gradients, float *velocity);
+enum status adam_launch(struct stream *stream, size_t count, const struct adam_step *step, const double *gradient_scale,
+                        float *parameters, const float *gradients, float *moment1, float *moment2);
+enum status sgd_launch(struct stream *stream, size_t count, const struct sgd_step *step, const double *gradient_scale,
+                       float *parameters, const float *gradients, float *velocity);
 
 #ifdef __cplusplus
 }

@@ -14,7 +14,7 @@ static __global__ void __launch_bounds__(THREADS)
   for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < rows * pieces; i += step) {
     int64_t row = i / pieces, first = i % pieces * UNITS;
     uint64_t view = (uint64_t)draw.first_view + (uint64_t)(row / draw.samples_count);
-    uint64_t index = (uint64_t)draw.epoch << 24 | view << 16 | (uint64_t)draw.layer;
+    uint64_t index = (uint64_t)*draw.epoch << 24 | view << 16 | (uint64_t)draw.layer;
     struct random_key key = philox_key(draw.seed, RANDOM_DROPOUT, index);
     uint64_t sample = (uint64_t)draw.samples[row % draw.samples_count];
     for (int64_t unit = first; unit < first + UNITS && unit < width; unit += 4) {

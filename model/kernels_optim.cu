@@ -6,14 +6,19 @@ static __device__ __forceinline__ float scale_of(const double *scale) {
   return scale != NULL ? (float)*scale : 1.0f;
 }
 
+/* The step and the scale are read by each thread, from a cache. */
 struct adam_update {
-  float size, root, epsilon, beta1, rest1, beta2, rest2, decay, keep;
+  const struct adam_step *step;
   const double *gradient_scale;
   float *p;
   const float *gradients;
   float *m, *v;
   template <int N> __device__ void apply(size_t at) const {
     float parameter[N], g[N], first[N], second[N], scale = scale_of(gradient_scale);
+    float size = (float)step->step_size, root = (float)step->root_correction, epsilon = (float)step->epsilon;
+    float beta1 = (float)step->beta1, rest1 = (float)(1.0 - step->beta1);
+    float beta2 = (float)step->beta2, rest2 = (float)(1.0 - step->beta2);
+    float decay = (float)step->coupled_decay, keep = (float)step->keep;
     load(p + at, parameter);
     load(gradients + at, g);
     load(m + at, first);
@@ -32,20 +37,13 @@ struct adam_update {
   }
 };
 
-extern "C" enum status adam_launch(struct stream *stream, size_t count, const struct adam_step *step, float *parameters,
-                                   const float *gradients, float *moment1, float *moment2) {
+extern "C" enum status adam_launch(struct stream *stream, size_t count, const struct adam_step *step,
+                                   const double *gradient_scale, float *parameters, const float *gradients,
+                                   float *moment1, float *moment2) {
   bool vectors = on_16_bytes(parameters) && on_16_bytes(gradients) && on_16_bytes(moment1) && on_16_bytes(moment2);
   struct adam_update update;
-  update.size = (float)step->step_size;
-  update.root = (float)step->root_correction;
-  update.epsilon = (float)step->epsilon;
-  update.beta1 = (float)step->beta1;
-  update.rest1 = (float)(1.0 - step->beta1);
-  update.beta2 = (float)step->beta2;
-  update.rest2 = (float)(1.0 - step->beta2);
-  update.decay = (float)step->coupled_decay;
-  update.keep = (float)step->keep;
-  update.gradient_scale = step->gradient_scale;
+  update.step = step;
+  update.gradient_scale = gradient_scale;
   update.p = parameters;
   update.gradients = gradients;
   update.m = moment1;
@@ -55,13 +53,14 @@ extern "C" enum status adam_launch(struct stream *stream, size_t count, const st
 
 /* velocity NULL = plain. */
 struct sgd_update {
-  float lr, momentum, decay;
+  const struct sgd_step *step;
   const double *gradient_scale;
   float *p;
   const float *gradients;
   float *velocity;
   template <int N> __device__ void apply(size_t at) const {
     float parameter[N], g[N], speed[N], scale = scale_of(gradient_scale);
+    float lr = (float)step->lr, momentum = (float)step->momentum, decay = (float)step->coupled_decay;
     load(p + at, parameter);
     load(gradients + at, g);
     if (velocity != NULL)
@@ -78,14 +77,13 @@ struct sgd_update {
   }
 };
 
-extern "C" enum status sgd_launch(struct stream *stream, size_t count, const struct sgd_step *step, float *parameters,
-                                  const float *gradients, float *velocity) {
+extern "C" enum status sgd_launch(struct stream *stream, size_t count, const struct sgd_step *step,
+                                  const double *gradient_scale, float *parameters, const float *gradients,
+                                  float *velocity) {
   bool vectors = on_16_bytes(parameters) && on_16_bytes(gradients) && on_16_bytes(velocity);
   struct sgd_update update;
-  update.lr = (float)step->lr;
-  update.momentum = (float)step->momentum;
-  update.decay = (float)step->coupled_decay;
-  update.gradient_scale = step->gradient_scale;
+  update.step = step;
+  update.gradient_scale = gradient_scale;
   update.p = parameters;
   update.gradients = gradients;
   update.velocity = velocity;

@@ -45,8 +45,6 @@ struct operation;
 
 struct operation_kind {
   const char *name;
-  /* What the host remembers of a pass, also of one that is launched as a graph.  NULL = nothing. */
-  void (*begin)(struct net *net, struct operation *operation, const struct pass *pass);
   /* Fill operation->output from operation->input (and operation->shortcut). */
   enum status (*forward)(struct net *net, struct operation *operation, const struct pass *pass);
   /* Fill the gradients of the operation's parameters.  NULL = it has none. */
@@ -134,33 +132,7 @@ struct net {
   double *statistics;     /* to send: [largest batch norm]                                         */
   struct workspace workspace;
   size_t bytes;
-  struct net_graphs *graphs; /* owned (net_graph.c); NULL = passes are not kept */
 };
-
-/* --- passes that are kept (net_graph.c) ------------------------------------------------------------------------- */
-
-/* What makes two passes the same. */
-struct graph_key {
-  int64_t rows;
-  const void *inputs, *from, *also; /* what the pass reads of its caller's; backward reads the inputs again */
-  int32_t first, end;               /* operations                          */
-  bool backward, training, accumulate, keep_statistics, hooks;
-};
-
-enum graph_mode { GRAPH_OFF, GRAPH_RECORDS, GRAPH_LAUNCHES };
-
-/* Before the operations of a pass.  RECORDS: they are kept, not done, until graphs_leave().  LAUNCHES: they are not to
- * be called, graphs_launch() does it all. */
-enum status graphs_enter(struct net *net, const struct graph_key *key, enum graph_mode *mode);
-enum status graphs_launch(struct net *net, const struct net_hooks *hooks);
-/* status: of the operations; what was kept of a pass that failed is forgotten.  Returns it, or a failure of its own. */
-enum status graphs_leave(struct net *net, enum status status);
-
-/* What the host does between operations: while a pass is recorded, the graph so far ends and is launched. */
-enum status graphs_sum(struct net *net, void *data, size_t count); /* comm_sum() of batch norm's doubles */
-enum status graphs_gradient_ready(struct net *net, const struct net_hooks *hooks, size_t index);
-enum status graphs_progress(struct net *net, const struct net_hooks *hooks);
-void graphs_destroy(struct net *net);
 
 /* --- for builders ------------------------------------------------------------------------------------------- */
 

@@ -56,7 +56,6 @@ void net_destroy(struct net **net) {
                            &own->buffer_data,
                            &own->gradients,
                            &own->data};
-  graphs_destroy(own);
   for (int i = 0; i < own->operation_count; i++)
     own->ops->conv_destroy(&own->operations[i].conv);
   workspace_free(&own->workspace);
@@ -254,37 +253,22 @@ static enum status check_pass(const struct net *net, int64_t rows, const struct 
   REQUIRE(views >= 1 && views <= 256 && rows % views == 0, ERR_ARGUMENT,
           "%lld rows cannot be %lld views of equally many samples; stack 1 to 256 whole views", (long long)rows,
           (long long)views);
-  REQUIRE(!pass->training || net->dropout_count == 0 || rows == 0 || pass->samples != NULL, ERR_ARGUMENT,
-          "dropout is drawn by sample, but this training pass of %lld rows names no samples", (long long)rows);
+  REQUIRE(!pass->training || net->dropout_count == 0 || rows == 0 || (pass->samples != NULL && pass->epoch != NULL),
+          ERR_ARGUMENT, "dropout is drawn by epoch and sample, but this training pass of %lld rows lacks %s",
+          (long long)rows, pass->samples != NULL ? "the epoch" : "samples");
   return STATUS_OK;
 }
 
 /* Operations first .. end-1; `input` stands for value `from`. */
 static enum status run_forward(struct net *net, int first, int end, int from, const void *input,
                                const struct pass *pass) {
-  struct graph_key key = {.rows = net->rows,
-                          .inputs = net->inputs,
-                          .from = input,
-                          .first = first,
-                          .end = end,
-                          .training = pass->training,
-                          .accumulate = pass->accumulate,
-                          .keep_statistics = pass->keep_statistics};
-  enum graph_mode mode;
-  enum status status = STATUS_OK;
   for (int i = first; i < end; i++) {
     struct operation *operation = &net->operations[i];
     if (operation->reads == from)
       operation->input = input;
-    if (operation->kind->begin != NULL)
-      operation->kind->begin(net, operation, pass);
+    TRY(operation->kind->forward(net, operation, pass));
   }
-  TRY(graphs_enter(net, &key, &mode));
-  if (mode == GRAPH_LAUNCHES)
-    return graphs_launch(net, NULL);
-  for (int i = first; i < end && status == STATUS_OK; i++)
-    status = net->operations[i].kind->forward(net, &net->operations[i], pass);
-  return graphs_leave(net, status);
+  return STATUS_OK;
 }
 
 enum status net_forward_encoder(struct net *net, const void *inputs, int64_t rows, const struct pass *pass) {
@@ -328,6 +312,14 @@ static enum status add_partial(struct net *net, const struct operation *operatio
                               slice(net, &net->parameters.list[operation->first_parameter], net->gradients));
 }
 
+static enum status call_ready(const struct net_hooks *hooks, size_t index) {
+  return hooks != NULL && hooks->gradient_ready != NULL ? hooks->gradient_ready(hooks->context, index) : STATUS_OK;
+}
+
+static enum status call_progress(const struct net_hooks *hooks) {
+  return hooks != NULL && hooks->progress != NULL ? hooks->progress(hooks->context) : STATUS_OK;
+}
+
 /* The parameters of one operation first: their messages can leave while the gradient of the data is computed. */
 static enum status backward_parameters(struct net *net, struct operation *operation, const void *gradient,
                                        const struct net_hooks *hooks) {
@@ -336,8 +328,8 @@ static enum status backward_parameters(struct net *net, struct operation *operat
   TRY(operation->kind->backward_parameters(net, operation, gradient));
   TRY(add_partial(net, operation));
   for (int i = operation->parameter_count - 1; i >= 0; i--)
-    TRY(graphs_gradient_ready(net, hooks, (size_t)(operation->first_parameter + i)));
-  return graphs_progress(net, hooks);
+    TRY(call_ready(hooks, (size_t)(operation->first_parameter + i)));
+  return call_progress(hooks);
 }
 
 /* `last` is the gradient of what the net's last operation makes, from its caller. */
@@ -353,7 +345,7 @@ static enum status backward_one(struct net *net, int i, const void *last, const 
   if (operation->grad_input == NULL)
     return STATUS_OK;
   TRY(operation->kind->backward_data(net, operation, gradient, operation->grad_input));
-  return graphs_progress(net, hooks);
+  return call_progress(hooks);
 }
 
 /* The caller's gradient of the features joins that of the head. */
@@ -367,24 +359,10 @@ static enum status add_feature_gradient(struct net *net, const void *grad_featur
 /* Operations end-1 .. first. */
 static enum status run_backward(struct net *net, int first, int end, const void *last, const void *grad_features,
                                 const struct net_hooks *hooks) {
-  struct graph_key key = {.rows = net->rows,
-                          .inputs = net->inputs,
-                          .from = last,
-                          .also = grad_features,
-                          .first = first,
-                          .end = end,
-                          .backward = true,
-                          .training = net->pass.training,
-                          .accumulate = net->pass.accumulate,
-                          .hooks = hooks != NULL};
-  enum graph_mode mode;
-  TRY(graphs_enter(net, &key, &mode));
-  if (mode == GRAPH_LAUNCHES)
-    return graphs_launch(net, hooks);
-  enum status status = add_feature_gradient(net, grad_features);
-  for (int i = end - 1; i >= first && status == STATUS_OK; i--)
-    status = backward_one(net, i, last, hooks);
-  return graphs_leave(net, status);
+  TRY(add_feature_gradient(net, grad_features));
+  for (int i = end - 1; i >= first; i--)
+    TRY(backward_one(net, i, last, hooks));
+  return STATUS_OK;
 }
 
 void *net_feature_gradient(struct net *net) {

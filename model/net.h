@@ -88,7 +88,7 @@ struct pass {
   bool accumulate;      /* its backward pass adds to the gradients                                  */
   bool keep_statistics; /* training: what batch norm sees is not kept for net_update_statistics()   */
   uint64_t seed;
-  int64_t epoch;
+  const int64_t *epoch; /* in the memory of the ops, borrowed until the head has run */
   const int64_t *samples; /* [rows / views] sample ids, borrowed until the head has run; rows are stacked by view:
                              row r is view r / (rows / views) of sample samples[r % (rows / views)]          */
   int views;              /* 0 counts as 1                                                                   */
@@ -99,8 +99,6 @@ struct pass {
  * STATUS_OK ends the backward pass and is returned by it. */
 struct net_hooks {
   void *context;
-  /* Will gradient_ready(index) queue work, such as a message?  NULL counts as yes.  See net_use_graphs(). */
-  bool (*gradient_sends)(void *context, size_t index);
   /* The gradient of parameter `index` is complete.  Once per parameter and backward pass, from the last parameter to
    * the first, also when there are no rows. */
   enum status (*gradient_ready)(void *context, size_t index);
@@ -128,16 +126,6 @@ enum status net_initialise(struct net *net, uint64_t seed);
  * net; NULL = each rank's own rows).  From then on the forward and backward passes of training are collective, also
  * for ranks without rows.  Counts may differ: means and variances are those of the joint batch. */
 void net_synchronise(struct net *net, struct comm *comm);
-
-/* On a GPU: passes that come again, of the same rows from and to the same memory, are kept as graphs and launched as
- * such, which costs the host and the gaps between kernels less.  The first pass of a kind runs as always, the second is
- * kept, the third and all later ones are launched.  Between graphs the host does what it always did: it shares batch
- * norm's sums, and calls the hooks (gradient_ready where gradient_sends says so; progress once a graph).  Same bits.
- * Training passes with dropout are not kept: each draws anew.  Nothing on the host. */
-void net_use_graphs(struct net *net);
-
-/* Graphs launched so far. */
-int64_t net_graph_launches(const struct net *net);
 
 /* Let batch norm's running statistics take a step towards what the training passes since the last call have seen: one
  * step for all of them, as if their rows had been one batch.  comm: of the rows of all ranks, so that all ranks keep

@@ -29,9 +29,9 @@ static enum status run_stage(const struct net *net, const struct operation *oper
 static enum status merge_ranks(struct net *net, struct operation *operation) {
   size_t channels = (size_t)operation->norm.channels;
   TRY(run_stage(net, operation, NORM_SHARE));
-  TRY(graphs_sum(net, operation->norm.joint, channels + 1));
+  TRY(comm_sum(net->comm, F64, operation->norm.joint, channels + 1));
   TRY(run_stage(net, operation, NORM_JOIN));
-  return graphs_sum(net, operation->norm.sums, channels);
+  return comm_sum(net->comm, F64, operation->norm.sums, channels);
 }
 
 /* Where the parameters lie, and where their gradients go in this pass. */
@@ -43,19 +43,12 @@ static void point_at_parameters(struct net *net, struct operation *operation) {
   norm->grad_beta = net_parameter_gradient(net, operation, 1);
 }
 
-static void begin(struct net *net, struct operation *operation, const struct pass *pass) {
-  struct norm_channels *norm = &operation->norm;
-  point_at_parameters(net, operation);
-  if (!pass->training)
-    return;
-  norm->own_count = (double)values_per_channel(net, operation);
-  norm->shared = net->comm != NULL;
-  norm->keep = !pass->keep_statistics;
-}
-
-static enum status find_statistics(struct net *net, struct operation *operation) {
+static enum status find_statistics(struct net *net, struct operation *operation, const struct pass *pass) {
   struct norm_channels *norm = &operation->norm;
   size_t count = values_per_channel(net, operation);
+  norm->own_count = (double)count;
+  norm->shared = net->comm != NULL;
+  norm->keep = !pass->keep_statistics;
   TRY(net->ops->norm_statistics(count, norm->channels, operation->input, norm->mean, norm->sums));
   if (norm->shared)
     TRY(merge_ranks(net, operation));
@@ -64,8 +57,9 @@ static enum status find_statistics(struct net *net, struct operation *operation)
 
 static enum status forward(struct net *net, struct operation *operation, const struct pass *pass) {
   const struct norm_channels *norm = &operation->norm;
+  point_at_parameters(net, operation);
   if (pass->training)
-    TRY(find_statistics(net, operation));
+    TRY(find_statistics(net, operation, pass));
   else
     TRY(run_stage(net, operation, NORM_RUNNING));
   return net->ops->norm_forward(values_per_channel(net, operation), norm->channels, operation->input, norm->mean,
@@ -90,7 +84,7 @@ static enum status backward_data(struct net *net, struct operation *operation, c
   const struct norm_channels *norm = &operation->norm;
   bool trained = net->pass.training;
   if (trained && norm->shared) {
-    TRY(graphs_sum(net, norm->sums, 2 * (size_t)norm->channels));
+    TRY(comm_sum(net->comm, F64, norm->sums, 2 * (size_t)norm->channels));
     TRY(run_stage(net, operation, NORM_MEANS));
   }
   return net->ops->norm_backward_data(values_per_channel(net, operation), norm->channels, grad_output, operation->input,
@@ -100,7 +94,6 @@ static enum status backward_data(struct net *net, struct operation *operation, c
 }
 
 static const struct operation_kind norm_kind = {.name = "batch norm",
-                                                .begin = begin,
                                                 .forward = forward,
                                                 .backward_parameters = backward_parameters,
                                                 .backward_data = backward_data,

@@ -43,7 +43,7 @@ enum activation { ACTIVATION_RELU, ACTIVATION_TANH, ACTIVATION_GELU };
  * Rows are stacked by view: row r is view first_view + r / samples_count of sample samples[r % samples_count]. */
 struct dropout_draw {
   uint64_t seed;
-  int64_t epoch;          /* < 2^40                                       */
+  const int64_t *epoch;   /* < 2^40; borrowed, in the memory of ops->device */
   int layer;              /* which dropout of the network, < 2^16         */
   const int64_t *samples; /* [samples_count] ids, borrowed, in the memory of ops->device */
   int64_t samples_count;  /* divides the number of rows; at most 2^8 views */
@@ -55,16 +55,14 @@ struct adam_step {
   double step_size;       /* lr / (1 - beta1^t)                           */
   double root_correction; /* sqrt(1 - beta2^t)                            */
   double beta1, beta2, epsilon;
-  const double *gradient_scale; /* the clipping factor, in the memory of ops->device; NULL = 1 */
-  double coupled_decay;         /* Adam:  g += coupled_decay * p                */
-  double keep;                  /* AdamW: p *= keep, before the update; Adam: 1 */
+  double coupled_decay; /* Adam:  g += coupled_decay * p                */
+  double keep;          /* AdamW: p *= keep, before the update; Adam: 1 */
 };
 
 /* One update by SGD. */
 struct sgd_step {
   double lr;
   double momentum; /* of the velocity, which is 0 before the first step */
-  const double *gradient_scale;
   double coupled_decay;
 };
 
@@ -187,16 +185,19 @@ struct ops {
    * in the backend's memory.  Exact. */
   enum status (*clip_factor)(double clip_norm, const double *squares, double *factor);
 
-  /* p = p * keep;  g = gradient_scale * gradient + coupled_decay * p;
+  /* Updates.  *step lies in the backend's memory, so that it can change between launches of the same graph; so does
+   * *gradient_scale, the clipping factor; NULL = 1.
+   *
+   * p = p * keep;  g = gradient_scale * gradient + coupled_decay * p;
    * m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
    * p -= step_size * m / (sqrt(v) / root_correction + epsilon).
    * parameters, moment1, moment2 [count], in place; gradients [count], read only.  Exact. */
-  enum status (*adam)(size_t count, const struct adam_step *step, void *parameters, const void *gradients,
-                      void *moment1, void *moment2);
+  enum status (*adam)(size_t count, const struct adam_step *step, const double *gradient_scale, void *parameters,
+                      const void *gradients, void *moment1, void *moment2);
   /* g = gradient_scale * gradient + coupled_decay * p;  velocity = momentum * velocity + g;  p -= lr * velocity.
    * velocity NULL = plain SGD, whatever the momentum.  Exact. */
-  enum status (*sgd)(size_t count, const struct sgd_step *step, void *parameters, const void *gradients,
-                     void *velocity);
+  enum status (*sgd)(size_t count, const struct sgd_step *step, const double *gradient_scale, void *parameters,
+                     const void *gradients, void *velocity);
 };
 
 /* f64 | f32 | tf32 | bf16.  ERR_ARGUMENT lists the names. */

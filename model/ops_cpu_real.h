@@ -172,7 +172,7 @@ static enum status dropout_mask(int64_t rows, int64_t width, double share, const
 #pragma omp parallel for schedule(static) if (rows * width > BLOCK)
   for (int64_t row = 0; row < rows; row++) {
     uint64_t view = (uint64_t)draw->first_view + (uint64_t)(row / draw->samples_count);
-    uint64_t index = (uint64_t)draw->epoch << 24 | view << 16 | (uint64_t)draw->layer;
+    uint64_t index = (uint64_t)*draw->epoch << 24 | view << 16 | (uint64_t)draw->layer;
     struct random_key key = random_key(draw->seed, RANDOM_DROPOUT, index);
     uint64_t sample = (uint64_t)draw->samples[row % draw->samples_count];
     dropout_mask_row(width, threshold, key, sample, mask + row * width);
@@ -288,14 +288,14 @@ static enum status clip_factor(double clip_norm, const double *squares, double *
 
 /* --- optimisers --------------------------------------------------------------------------------------------- */
 
-#define SCALE_OF(step) ((step)->gradient_scale != NULL ? *(step)->gradient_scale : 1.0)
+#define SCALE_OF(scale) ((scale) != NULL ? *(scale) : 1.0)
 
-VECTOR_KERNEL static void adam_kernel(size_t n, const struct adam_step *step, REAL *p, const REAL *gradient, REAL *m,
-                                      REAL *v) {
+VECTOR_KERNEL static void adam_kernel(size_t n, const struct adam_step *step, const double *scale, REAL *p,
+                                      const REAL *gradient, REAL *m, REAL *v) {
   REAL size = (REAL)step->step_size, root = (REAL)step->root_correction, epsilon = (REAL)step->epsilon;
   REAL beta1 = (REAL)step->beta1, rest1 = (REAL)(1.0 - step->beta1);
   REAL beta2 = (REAL)step->beta2, rest2 = (REAL)(1.0 - step->beta2);
-  REAL gradient_scale = (REAL)SCALE_OF(step), decay = (REAL)step->coupled_decay, keep = (REAL)step->keep;
+  REAL gradient_scale = (REAL)SCALE_OF(scale), decay = (REAL)step->coupled_decay, keep = (REAL)step->keep;
 #pragma omp simd
   for (size_t i = 0; i < n; i++) {
     REAL parameter = p[i] * keep;
@@ -306,24 +306,25 @@ VECTOR_KERNEL static void adam_kernel(size_t n, const struct adam_step *step, RE
   }
 }
 
-static enum status adam(size_t count, const struct adam_step *step, void *parameters, const void *gradients,
-                        void *moment1, void *moment2) {
+static enum status adam(size_t count, const struct adam_step *step, const double *gradient_scale, void *parameters,
+                        const void *gradients, void *moment1, void *moment2) {
   REAL *p = parameters, *m = moment1, *v = moment2;
   const REAL *g = gradients;
-  FOR_EACH_BLOCK(count, adam_kernel(n, step, p + first, g + first, m + first, v + first));
+  FOR_EACH_BLOCK(count, adam_kernel(n, step, gradient_scale, p + first, g + first, m + first, v + first));
   return STATUS_OK;
 }
 
-VECTOR_KERNEL static void sgd_kernel(size_t n, const struct sgd_step *step, REAL *p, const REAL *gradient) {
-  REAL lr = (REAL)step->lr, gradient_scale = (REAL)SCALE_OF(step), decay = (REAL)step->coupled_decay;
+VECTOR_KERNEL static void sgd_kernel(size_t n, const struct sgd_step *step, const double *scale, REAL *p,
+                                     const REAL *gradient) {
+  REAL lr = (REAL)step->lr, gradient_scale = (REAL)SCALE_OF(scale), decay = (REAL)step->coupled_decay;
 #pragma omp simd
   for (size_t i = 0; i < n; i++)
     p[i] -= lr * (gradient_scale * gradient[i] + decay * p[i]);
 }
 
-VECTOR_KERNEL static void momentum_kernel(size_t n, const struct sgd_step *step, REAL *p, const REAL *gradient,
-                                          REAL *velocity) {
-  REAL lr = (REAL)step->lr, gradient_scale = (REAL)SCALE_OF(step), decay = (REAL)step->coupled_decay;
+VECTOR_KERNEL static void momentum_kernel(size_t n, const struct sgd_step *step, const double *scale, REAL *p,
+                                          const REAL *gradient, REAL *velocity) {
+  REAL lr = (REAL)step->lr, gradient_scale = (REAL)SCALE_OF(scale), decay = (REAL)step->coupled_decay;
   REAL momentum = (REAL)step->momentum;
 #pragma omp simd
   for (size_t i = 0; i < n; i++) {
@@ -333,14 +334,14 @@ VECTOR_KERNEL static void momentum_kernel(size_t n, const struct sgd_step *step,
   }
 }
 
-static enum status sgd(size_t count, const struct sgd_step *step, void *parameters, const void *gradients,
-                       void *velocity) {
+static enum status sgd(size_t count, const struct sgd_step *step, const double *gradient_scale, void *parameters,
+                       const void *gradients, void *velocity) {
   REAL *p = parameters, *b = velocity;
   const REAL *g = gradients;
   if (b == NULL)
-    FOR_EACH_BLOCK(count, sgd_kernel(n, step, p + first, g + first));
+    FOR_EACH_BLOCK(count, sgd_kernel(n, step, gradient_scale, p + first, g + first));
   else
-    FOR_EACH_BLOCK(count, momentum_kernel(n, step, p + first, g + first, b + first));
+    FOR_EACH_BLOCK(count, momentum_kernel(n, step, gradient_scale, p + first, g + first, b + first));
   return STATUS_OK;
 }
 

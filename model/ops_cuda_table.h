@@ -141,14 +141,14 @@ static enum status clip_factor(double clip_norm, const double *squares, double *
   return clip_factor_launch(stream(), clip_norm, squares, factor);
 }
 
-static enum status adam(size_t count, const struct adam_step *step, void *parameters, const void *gradients,
-                        void *moment1, void *moment2) {
-  return adam_launch(stream(), count, step, parameters, gradients, moment1, moment2);
+static enum status adam(size_t count, const struct adam_step *step, const double *gradient_scale, void *parameters,
+                        const void *gradients, void *moment1, void *moment2) {
+  return adam_launch(stream(), count, step, gradient_scale, parameters, gradients, moment1, moment2);
 }
 
-static enum status sgd(size_t count, const struct sgd_step *step, void *parameters, const void *gradients,
-                       void *velocity) {
-  return sgd_launch(stream(), count, step, parameters, gradients, velocity);
+static enum status sgd(size_t count, const struct sgd_step *step, const double *gradient_scale, void *parameters,
+                       const void *gradients, void *velocity) {
+  return sgd_launch(stream(), count, step, gradient_scale, parameters, gradients, velocity);
 }
 
 const struct ops TABLE = {

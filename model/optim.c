@@ -7,11 +7,18 @@
 #include <stdbool.h>
 #include <string.h>
 
+/* Of the update at hand. */
+union step {
+  struct adam_step adam;
+  struct sgd_step sgd;
+};
+
 struct optim {
   const struct ops *ops; /* borrowed: lives for ever */
   struct optim_spec spec;
   size_t count;
   int64_t steps;
+  union step *step; /* in the memory of the ops */
   int arrays;
   void *state[OPTIM_MAX_ARRAYS]; /* [arrays], each [count]: moments, or the velocity */
 };
@@ -69,6 +76,7 @@ enum status optim_create(const struct ops *ops, const struct optim_spec *spec, s
   optim->spec = *spec;
   optim->count = count;
   optim->arrays = arrays_needed(spec);
+  TRY_GOTO(device_alloc(ops->device, sizeof *optim->step, (void **)&optim->step), failed);
   for (int i = 0; i < optim->arrays; i++)
     TRY_GOTO(device_alloc_zero(ops->device, count * dtype_size(ops->parameter_dtype), &optim->state[i]), failed);
   *out = optim;
@@ -83,39 +91,44 @@ void optim_destroy(struct optim **optim) {
     return;
   for (int i = OPTIM_MAX_ARRAYS - 1; i >= 0; i--)
     device_free((*optim)->ops->device, &(*optim)->state[i]);
+  device_free((*optim)->ops->device, (void **)&(*optim)->step);
   memory_free((void **)optim);
 }
 
-static enum status step_adam(struct optim *optim, void *parameters, const void *gradients, double lr,
-                             const double *gradient_scale) {
+static struct adam_step adam_step(const struct optim *optim, double lr) {
   const struct optim_spec *spec = &optim->spec;
   bool decoupled = spec->kind == OPTIM_ADAMW;
-  struct adam_step step = {.step_size = lr / (1 - pow(spec->beta1, (double)optim->steps)),
-                           .root_correction = sqrt(1 - pow(spec->beta2, (double)optim->steps)),
-                           .beta1 = spec->beta1,
-                           .beta2 = spec->beta2,
-                           .epsilon = spec->epsilon,
-                           .gradient_scale = gradient_scale,
-                           .coupled_decay = decoupled ? 0 : spec->weight_decay,
-                           .keep = decoupled ? 1 - lr * spec->weight_decay : 1};
-  return optim->ops->adam(optim->count, &step, parameters, gradients, optim->state[0], optim->state[1]);
+  return (struct adam_step){.step_size = lr / (1 - pow(spec->beta1, (double)optim->steps)),
+                            .root_correction = sqrt(1 - pow(spec->beta2, (double)optim->steps)),
+                            .beta1 = spec->beta1,
+                            .beta2 = spec->beta2,
+                            .epsilon = spec->epsilon,
+                            .coupled_decay = decoupled ? 0 : spec->weight_decay,
+                            .keep = decoupled ? 1 - lr * spec->weight_decay : 1};
 }
 
-static enum status step_sgd(struct optim *optim, void *parameters, const void *gradients, double lr,
-                            const double *gradient_scale) {
-  struct sgd_step step = {.lr = lr,
-                          .momentum = optim->spec.momentum,
-                          .gradient_scale = gradient_scale,
-                          .coupled_decay = optim->spec.weight_decay};
-  return optim->ops->sgd(optim->count, &step, parameters, gradients, optim->state[0]);
+/* From memory that is not pinned, so it is read before the call returns. */
+enum status optim_begin(struct optim *optim, double lr) {
+  union step step;
+  optim->steps++;
+  if (optim->spec.kind == OPTIM_SGD)
+    step.sgd = (struct sgd_step){.lr = lr, .momentum = optim->spec.momentum, .coupled_decay = optim->spec.weight_decay};
+  else
+    step.adam = adam_step(optim, lr);
+  return device_copy(optim->ops->device, optim->step, &step, sizeof step);
+}
+
+enum status optim_update(struct optim *optim, void *parameters, const void *gradients, const double *gradient_scale) {
+  if (optim->spec.kind == OPTIM_SGD)
+    return optim->ops->sgd(optim->count, &optim->step->sgd, gradient_scale, parameters, gradients, optim->state[0]);
+  return optim->ops->adam(optim->count, &optim->step->adam, gradient_scale, parameters, gradients, optim->state[0],
+                          optim->state[1]);
 }
 
 enum status optim_step(struct optim *optim, void *parameters, const void *gradients, double lr,
                        const double *gradient_scale) {
-  optim->steps++;
-  if (optim->spec.kind == OPTIM_SGD)
-    return step_sgd(optim, parameters, gradients, lr, gradient_scale);
-  return step_adam(optim, parameters, gradients, lr, gradient_scale);
+  TRY(optim_begin(optim, lr));
+  return optim_update(optim, parameters, gradients, gradient_scale);
 }
 
 int optim_state_arrays(struct optim *optim, struct optim_array arrays[OPTIM_MAX_ARRAYS]) {

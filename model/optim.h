@@ -6,7 +6,7 @@
  *     for each step:
  *       TRY(ops->sum_squares(own.elements, own.gradients, squares));            in the memory of the ops
  *       TRY(ops->clip_factor(clip_norm, squares, factor));
- *       TRY(optim_step(optim, own.data, own.gradients, lr, factor));
+ *       TRY(optim_step(optim, own.data, own.gradients, lr, factor));            optim_begin(), then optim_update()
  *     optim_destroy(&optim);
  *
  * With t = 1, 2, ... the number of the step, g the gradient times the clipping factor, all element by element:
@@ -48,8 +48,15 @@ struct optim_spec optim_defaults(enum optim_kind kind);
 enum status optim_create(const struct ops *ops, const struct optim_spec *spec, size_t count, struct optim **out);
 void optim_destroy(struct optim **optim);
 
-/* One update.  parameters [count] in place, gradients [count], both in the memory of the ops; *gradient_scale,
- * likewise, multiplies the gradients; NULL = 1. */
+/* The host's part of an update: all that changes from one to the next goes to the memory of the ops, queued. */
+enum status optim_begin(struct optim *optim, double lr);
+
+/* The device's part, the same for all updates, so that it can be kept in a graph (dist/replay.h).  parameters [count] in
+ * place, gradients [count], both in the memory of the ops; *gradient_scale, likewise, multiplies the gradients; NULL =
+ * 1. */
+enum status optim_update(struct optim *optim, void *parameters, const void *gradients, const double *gradient_scale);
+
+/* Both. */
 enum status optim_step(struct optim *optim, void *parameters, const void *gradients, double lr,
                        const double *gradient_scale);
 

@@ -7,11 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const variables[] = {"EMULATED_CUDA_DEVICES",  "EMULATED_CUDA_MEMORY",  "EMULATED_CUDA_EAGER",
-                                        "EMULATED_CUDA_OPEN",     "EMULATED_CUDA_FAULT",   "EMULATED_NCCL_FOLDER",
-                                        "EMULATED_NCCL_HANG",     "EMULATED_NCCL_ERROR",   "EMULATED_NCCL_ABORT",
-                                        "EMULATED_NVJPEG_REFUSE", "EMULATED_NVJPEG_BLIND", "EMULATED_NVJPEG_ALLOC",
-                                        "EMULATED_NVJPEG_FAIL"};
+static const char *const variables[] = {"EMULATED_CUDA_DEVICES", "EMULATED_CUDA_MEMORY",   "EMULATED_CUDA_EAGER",
+                                        "EMULATED_CUDA_OPEN",    "EMULATED_CUDA_FAULT",    "EMULATED_CUDA_UNKEPT",
+                                        "EMULATED_NCCL_FOLDER",  "EMULATED_NCCL_HANG",     "EMULATED_NCCL_ERROR",
+                                        "EMULATED_NCCL_ABORT",   "EMULATED_NVJPEG_REFUSE", "EMULATED_NVJPEG_BLIND",
+                                        "EMULATED_NVJPEG_ALLOC", "EMULATED_NVJPEG_FAIL"};
 
 static bool wants_gpu(void) {
   const char *wanted = getenv("CONR_TEST_DEVICE");

@@ -270,24 +270,29 @@ void ops_contract_activations(const struct ops_contract *contract) {
 static void check_mask(const struct ops_contract *contract, int64_t samples, int views, int64_t width, double share,
                        int offset) {
   struct run run = run_begin(contract, offset);
-  int64_t rows = samples * views, *ids = malloc((size_t)samples * sizeof *ids + 1);
+  int64_t rows = samples * views, *ids = malloc((size_t)samples * sizeof *ids + 1), epoch = 1234567;
   uint8_t *expected = malloc((size_t)(rows * width) + 1);
-  void *own_ids;
+  void *own_ids, *own_epoch;
   snprintf(run.name, sizeof run.name, "mask of %lld x %d x %lld, share %g, offset %d", (long long)samples, views,
            (long long)width, share, offset);
   for (int64_t i = 0; i < samples; i++)
     ids[i] = 3 * i + ((int64_t)1 << 40);
   struct dropout_draw draw = {
-      .seed = 99, .epoch = 1234567, .layer = 3, .samples = ids, .samples_count = samples, .first_view = 5};
+      .seed = 99, .epoch = &epoch, .layer = 3, .samples = ids, .samples_count = samples, .first_view = 5};
   OK(run.exact->dropout_mask(rows, width, share, &draw, expected));
   OK(device_alloc(run.ops->device, (size_t)samples * sizeof *ids, &own_ids));
   OK(device_copy(run.ops->device, own_ids, ids, (size_t)samples * sizeof *ids));
+  OK(device_alloc(run.ops->device, sizeof epoch, &own_epoch));
+  OK(device_copy(run.ops->device, own_epoch, &epoch, sizeof epoch));
   draw.samples = own_ids;
+  draw.epoch = own_epoch;
   memset(ids, 0, (size_t)samples * sizeof *ids);
+  epoch = 0;
   uint8_t *before = memset(malloc((size_t)(rows * width) + 1), 9, (size_t)(rows * width));
   uint8_t *mask = bytes_to(&run, before, rows * width);
   OK(run.ops->dropout_mask(rows, width, share, &draw, mask));
   expect_bytes(&run, mask, expected, rows * width, "mask");
+  device_free(run.ops->device, &own_epoch);
   device_free(run.ops->device, &own_ids);
   free(before);
   free(expected);
@@ -716,19 +721,28 @@ void ops_contract_vectors(const struct ops_contract *contract) {
 
 /* --- optimisers ---------------------------------------------------------------------------------------------- */
 
+/* A step where the run's table reads it. */
+static void *step_to(const struct run *run, const void *step, size_t bytes) {
+  void *own;
+  OK(device_alloc(run->ops->device, bytes, &own));
+  OK(device_copy(run->ops->device, own, step, bytes));
+  return own;
+}
+
 static void check_adam(const struct ops_contract *contract, int64_t n, int offset, bool scaled) {
   struct run run = run_begin(contract, offset);
   snprintf(run.name, sizeof run.name, "adam of %lld, offset %d", (long long)n, offset);
   struct array *p = parameters(&run, n, 1), *g = parameters(&run, n, 2), *m = parameters(&run, n, 3);
   struct array *v = numbers(&run, run.ops->parameter_dtype, n, 4, 1.25), *scale = same(&run, F64, 1, 0.4);
-  struct adam_step step = {0.01, 0.5, 0.9, 0.99, 1e-8, scaled ? scale->data : NULL, 0.1, 0.999}, exact = step;
-  exact.gradient_scale = scaled ? scale->exact : NULL;
-  OK(run.ops->adam((size_t)n, &step, p->data, g->data, m->data, v->data));
-  OK(run.exact->adam((size_t)n, &exact, p->exact, g->exact, m->exact, v->exact));
+  const struct adam_step step = {0.01, 0.5, 0.9, 0.99, 1e-8, 0.1, 0.999};
+  void *own = step_to(&run, &step, sizeof step);
+  OK(run.ops->adam((size_t)n, own, scaled ? scale->data : NULL, p->data, g->data, m->data, v->data));
+  OK(run.exact->adam((size_t)n, &step, scaled ? scale->exact : NULL, p->exact, g->exact, m->exact, v->exact));
   expect(&run, m, "first moments", 8 * arithmetic(&run));
   expect(&run, v, "second moments", 16 * arithmetic(&run));
   expect(&run, p, "parameters", 8 * arithmetic(&run));
   expect(&run, g, "gradients", 0);
+  device_free(run.ops->device, &own);
   run_end(&run);
 }
 
@@ -738,12 +752,13 @@ static void check_sgd(const struct ops_contract *contract, int64_t n, int offset
            offset);
   struct array *p = parameters(&run, n, 1), *g = parameters(&run, n, 2), *velocity = parameters(&run, n, 3);
   struct array *scale = same(&run, F64, 1, 0.4);
-  struct sgd_step step = {0.1, 0.9, plain ? NULL : scale->data, 0.1}, exact = step;
-  exact.gradient_scale = plain ? NULL : scale->exact;
-  OK(run.ops->sgd((size_t)n, &step, p->data, g->data, plain ? NULL : velocity->data));
-  OK(run.exact->sgd((size_t)n, &exact, p->exact, g->exact, plain ? NULL : velocity->exact));
+  const struct sgd_step step = {0.1, 0.9, 0.1};
+  void *own = step_to(&run, &step, sizeof step);
+  OK(run.ops->sgd((size_t)n, own, plain ? NULL : scale->data, p->data, g->data, plain ? NULL : velocity->data));
+  OK(run.exact->sgd((size_t)n, &step, plain ? NULL : scale->exact, p->exact, g->exact, plain ? NULL : velocity->exact));
   expect(&run, p, "parameters", 8 * arithmetic(&run));
   expect(&run, velocity, "velocity", plain ? 0 : 8 * arithmetic(&run));
+  device_free(run.ops->device, &own);
   run_end(&run);
 }
 

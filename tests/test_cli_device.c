@@ -234,8 +234,8 @@ static void same_with_graphs(const char *data, const char *options, int ranks) {
   static int pair;
   const char *plain = io_file(cli_text("plain%d", pair)), *graphs = io_file(cli_text("graphs%d", pair++));
   const char *common = cli_text("%s --epochs 3 --device cuda --quiet", options);
-  cli_accepted(ranks, cli_text("train %s -o %s %s", data, plain, common));
-  cli_accepted(ranks, cli_text("train %s -o %s %s --graphs", data, graphs, common));
+  cli_accepted(ranks, cli_text("train %s -o %s %s --graphs off", data, plain, common));
+  cli_accepted(ranks, cli_text("train %s -o %s %s --graphs on", data, graphs, common));
   cli_same_runs(plain, graphs);
 }
 
@@ -269,8 +269,8 @@ Test(cli_device, what_is_missing_is_a_sentence) {
               cli_text("%s --comm nccl", line));
   cli_refused(0, 2, "precision f64 is the host's alone: use --device cpu, or one of f32, tf32, bf16",
               cli_text("%s --precision f64", line));
-  cli_refused(2, 2, "--graphs has no effect on the host; drop it, or use a GPU by --device cuda",
-              cli_text("train %s -o %s --device cpu --epochs 1 --hidden 8 --graphs", data, run));
+  cli_refused(2, 2, "--graphs on has no effect on the host; drop it, or use a GPU by --device cuda",
+              cli_text("train %s -o %s --device cpu --epochs 1 --hidden 8 --graphs on", data, run));
   cli_refused(0, 2, "--precision bf16 is for networks of images; give --precision f32 or tf32 for a table",
               cli_text("%s --precision bf16", line));
   setenv("EMULATED_CUDA_MEMORY", "1000000", 1);

@@ -137,7 +137,7 @@ static const char every_option[] =
     "--conr-path dense --views 3 --noise 0.3 --mask 0.1 --shuffle none --batch 17 --epochs 19 --optimiser sgd "
     "--lr 0.0123456789012345678 --momentum 0.8 --beta1 0.7 --beta2 0.6 --epsilon 1e-7 --weight-decay 0.001 "
     "--clip 2.5 --schedule step --milestones 3,5 --lr-factor 0.3 --warmup 11 --resume --select mse --patience 4 "
-    "--log-steps 2 --checkpoint-steps 3 --bucket-mb 0.01 --seed 9007199254740991 --threads 2 --graphs --quiet --model "
+    "--log-steps 2 --checkpoint-steps 3 --bucket-mb 0.01 --seed 9007199254740991 --threads 2 --graphs off --quiet --model "
     "cnn "
     "--size 32x48 --normalise imagenet --batch-norm rank --augment strong --pad 5 --flip 0.25 --full-decode "
     "--cache off --decode nvjpeg --workers 3 --micro-batch 6 --device cuda --comm mpi";

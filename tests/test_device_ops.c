@@ -262,12 +262,14 @@ struct step {
   const struct ops *ops;
   struct conv *conv;
   struct workspace workspace;
-  void *arrays[ARRAYS]; /* [ROOM] floats or shorter numbers each */
-  double *numbers;      /* [8 * OUT] of batch norm               */
+  void *arrays[ARRAYS];   /* [ROOM] floats or shorter numbers each */
+  double *numbers;        /* [8 * OUT] of batch norm               */
+  struct adam_step *adam; /* on the device */
 };
 
 static void step_begin(struct step *step) {
   static float ramp[ROOM];
+  const struct adam_step adam = {0.01, 0.5, 0.9, 0.99, 1e-8, 0, 1};
   for (int i = 0; i < ROOM; i++)
     ramp[i] = (float)(i % 61 - 30) / 32;
   MUST(step->ops->conv_create(&(struct conv_shape){SIDE, SIDE, IN, OUT, 3, 1, 1, false}, &step->conv));
@@ -284,6 +286,8 @@ static void step_begin(struct step *step) {
                          (double[OUT]){1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, step->arrays[GRAD]));
   MUST(device_zero(step->device, step->arrays[MOMENT2], sizeof ramp));
   MUST(device_alloc_zero(step->device, 8 * OUT * sizeof(double), (void **)&step->numbers));
+  MUST(device_alloc(step->device, sizeof adam, (void **)&step->adam));
+  MUST(device_copy(step->device, step->adam, &adam, sizeof adam));
 }
 
 static void step_end(struct step *step) {
@@ -291,6 +295,7 @@ static void step_end(struct step *step) {
   workspace_free(&step->workspace);
   for (int i = 0; i < ARRAYS; i++)
     device_free(step->device, &step->arrays[i]);
+  device_free(step->device, (void **)&step->adam);
   device_free(step->device, (void **)&step->numbers);
 }
 
@@ -300,7 +305,6 @@ static void queue_step(struct step *step) {
   double *mean = step->numbers, *square = mean + OUT, *sums = square + OUT;
   const struct pool_shape pool = {SIDE, SIDE, OUT, SIDE, SIDE, 1, 0};
   const struct linear_shape hidden = {OUT, UNITS, false}, head = {UNITS, 5, true};
-  const struct adam_step adam = {0.01, 0.5, 0.9, 0.99, 1e-8, NULL, 0, 1};
   MUST(ops->conv_forward(step->conv, &step->workspace, IMAGES, a[INPUT], a[FILTERS], NULL, a[FEATURES]));
   MUST(ops->norm_statistics(PLACES, OUT, a[FEATURES], mean, square));
   MUST(ops->norm_forward(PLACES, OUT, a[FEATURES], mean, square, a[WEIGHTS], a[HEAD], NULL, true, a[NORMED]));
@@ -313,7 +317,7 @@ static void queue_step(struct step *step) {
   MUST(ops->norm_backward_sums(PLACES, OUT, a[GRAD], NULL, a[FEATURES], a[NORMED], mean, square, a[GRAD_MORE], sums));
   MUST(ops->conv_backward_weights(step->conv, &step->workspace, IMAGES, a[INPUT], a[GRAD_MORE], a[GRADIENTS], NULL));
   MUST(ops->conv_backward_data(step->conv, &step->workspace, IMAGES, a[GRAD_MORE], a[FILTERS], a[INPUT]));
-  MUST(ops->adam(OUT * IN * 9, &adam, a[FILTERS], a[GRADIENTS], a[MOMENT1], a[MOMENT2]));
+  MUST(ops->adam(OUT * IN * 9, step->adam, NULL, a[FILTERS], a[GRADIENTS], a[MOMENT1], a[MOMENT2]));
 }
 
 /* Two steps, the second as it comes or as a graph: all arrays, one after the other. */

@@ -41,7 +41,8 @@ static struct net *make(enum dtype dtype, const struct mlp_spec *spec, int64_t c
 }
 
 static struct pass training_pass(const int64_t *ids) {
-  return (struct pass){.training = true, .seed = 8, .epoch = 2, .samples = ids};
+  static const int64_t epoch = 2;
+  return (struct pass){.training = true, .seed = 8, .epoch = &epoch, .samples = ids};
 }
 
 /* A loss that uses everything a net gives: sum of a p + p^2/2 over predictions p, and of b f + f^2/2 over features,
@@ -551,7 +552,10 @@ Test(net, passes_that_cannot_be_are_refused) {
   expect_refusal("views", net_forward(net, inputs, ROWS, &pass), ERR_ARGUMENT, "4 views");
   pass.views = 1;
   pass.samples = NULL;
-  expect_refusal("samples", net_forward(net, inputs, ROWS, &pass), ERR_ARGUMENT, "names no samples");
+  expect_refusal("samples", net_forward(net, inputs, ROWS, &pass), ERR_ARGUMENT, "lacks samples");
+  pass.samples = samples;
+  pass.epoch = NULL;
+  expect_refusal("epoch", net_forward(net, inputs, ROWS, &pass), ERR_ARGUMENT, "lacks the epoch");
   pass.training = false;
   OK(net_forward(net, inputs, ROWS, &pass));
   net_destroy(&net);

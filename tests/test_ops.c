@@ -252,6 +252,8 @@ static void draw_mask(const struct dropout_draw *draw, int64_t rows, double shar
   OK(ops_host(F32)->dropout_mask(rows, WIDTH, share, draw, mask));
 }
 
+static const int64_t epochs[] = {0, 1, 2, 3, 4};
+
 Test(ops, dropout_mask_follows_the_sample_and_the_view_not_the_row) {
   int64_t samples[SAMPLES], moved[SAMPLES / 2];
   uint8_t all[2 * SAMPLES * WIDTH], half[SAMPLES * WIDTH];
@@ -259,7 +261,7 @@ Test(ops, dropout_mask_follows_the_sample_and_the_view_not_the_row) {
     samples[i] = 1000 + 7 * i;
   for (int64_t i = 0; i < SAMPLES / 2; i++) /* every other sample, backwards: what another rank might hold */
     moved[i] = samples[SAMPLES - 1 - 2 * i];
-  struct dropout_draw draw = {.seed = 5, .epoch = 3, .layer = 1, .samples = samples, .samples_count = SAMPLES};
+  struct dropout_draw draw = {.seed = 5, .epoch = &epochs[3], .layer = 1, .samples = samples, .samples_count = SAMPLES};
   draw_mask(&draw, 2 * SAMPLES, 0.3, all);
   draw.samples = moved;
   draw.samples_count = SAMPLES / 2;
@@ -274,10 +276,10 @@ Test(ops, dropout_mask_follows_the_sample_and_the_view_not_the_row) {
 
 Test(ops, dropout_masks_differ_by_seed_epoch_layer_view_and_sample) {
   static const int64_t one[] = {11}, other[] = {12}, twice[] = {11, 11};
-  struct dropout_draw base = {.seed = 5, .epoch = 3, .layer = 1, .samples = one, .samples_count = 1};
+  struct dropout_draw base = {.seed = 5, .epoch = &epochs[3], .layer = 1, .samples = one, .samples_count = 1};
   struct dropout_draw draws[4] = {base, base, base, base};
   draws[0].seed = 6;
-  draws[1].epoch = 4;
+  draws[1].epoch = &epochs[4];
   draws[2].layer = 2;
   draws[3].samples = other;
   uint8_t masks[2][WIDTH], mask[2 * WIDTH];
@@ -300,7 +302,7 @@ Test(ops, dropout_drops_its_share_in_every_unit_position) {
   uint8_t *mask = malloc((size_t)MANY * WIDTH);
   for (int64_t i = 0; i < MANY; i++)
     samples[i] = i;
-  struct dropout_draw draw = {.seed = 1, .samples = samples, .samples_count = MANY};
+  struct dropout_draw draw = {.seed = 1, .epoch = epochs, .samples = samples, .samples_count = MANY};
   draw_mask(&draw, MANY, 0.2, mask);
   for (int unit = 0; unit < WIDTH; unit++) {
     double dropped = 0;
@@ -317,7 +319,7 @@ Test(ops, dropout_drops_its_share_in_every_unit_position) {
 
 Test(ops, dropout_mask_is_the_same_for_every_dtype) {
   static const int64_t samples[] = {3, 1, 4, 1 + ((int64_t)1 << 40)};
-  struct dropout_draw draw = {.seed = 9, .epoch = 2, .samples = samples, .samples_count = 4};
+  struct dropout_draw draw = {.seed = 9, .epoch = &epochs[2], .samples = samples, .samples_count = 4};
   uint8_t masks[2][4 * WIDTH];
   for (int d = 0; d < 2; d++)
     OK(ops_host(dtypes[d])->dropout_mask(4, WIDTH, 0.4, &draw, masks[d]));
@@ -473,10 +475,10 @@ static char *exact_results(const struct ops *ops, size_t *bytes) {
   }
   OK(ops->activation_forward(ACTIVATION_RELU, N, v, v)); /* second moments are not negative */
   const double scale = 0.7;
-  struct adam_step adam = {0.01, 0.5, 0.9, 0.99, 1e-8, &scale, 0.1, 0.999};
-  OK(ops->adam(N, &adam, p, x, m, v));
-  struct sgd_step sgd = {0.01, 0.9, &scale, 0.1};
-  OK(ops->sgd(N, &sgd, p, x, m));
+  struct adam_step adam = {0.01, 0.5, 0.9, 0.99, 1e-8, 0.1, 0.999};
+  OK(ops->adam(N, &adam, &scale, p, x, m, v));
+  struct sgd_step sgd = {0.01, 0.9, 0.1};
+  OK(ops->sgd(N, &sgd, &scale, p, x, m));
   OK(ops->add(N, 0.3, x, p));
   KEEP(p, N * size);
   draw_uniform(dtype, N, random_key(1, RANDOM_INIT, 0), 1, p);
@@ -488,7 +490,8 @@ static char *exact_results(const struct ops *ops, size_t *bytes) {
   KEEP(&squares, sizeof squares);
   for (int64_t i = 0; i < ROWS; i++)
     samples[i] = i;
-  OK(ops->dropout_mask(ROWS, COLUMNS, 0.5, &(struct dropout_draw){.samples = samples, .samples_count = ROWS}, mask));
+  struct dropout_draw draw = {.epoch = epochs, .samples = samples, .samples_count = ROWS};
+  OK(ops->dropout_mask(ROWS, COLUMNS, 0.5, &draw, mask));
   KEEP(mask, (size_t)ROWS * COLUMNS);
   OK(ops->dropout_apply(ROWS * COLUMNS, 0.5, mask, x, m));
   KEEP(m, ROWS * COLUMNS * size);

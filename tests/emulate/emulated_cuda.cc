@@ -7,6 +7,7 @@
  *   EMULATED_CUDA_CAPABILITY  of each, ten times (90)
  *   EMULATED_CUDA_EAGER    1 = all is done when it is queued
  *   EMULATED_CUDA_OPEN     1 = the host may touch device memory, which otherwise ends the program
+ *   EMULATED_CUDA_UNKEPT   the number of the piece of work that cannot be kept in a graph
  *   EMULATED_CUDA_FAULT    the number of the kernel launch that fails when it is done, and all after it */
 #include "emulated_state.h"
 
@@ -35,9 +36,11 @@ thread_local std::shared_ptr<capture> emulated::own_capture;
 emulated::state &emulated::the() {
   static state *own = [] {
     auto *made = new state;
-    const char *eager = getenv("EMULATED_CUDA_EAGER"), *fault = getenv("EMULATED_CUDA_FAULT");
+    const char *eager = getenv("EMULATED_CUDA_EAGER"), *fault = getenv("EMULATED_CUDA_FAULT"),
+               *unkept = getenv("EMULATED_CUDA_UNKEPT");
     made->eager = eager != nullptr && strcmp(eager, "1") == 0;
     made->fault = fault != nullptr ? atol(fault) : 0;
+    made->unkept = unkept != nullptr ? atol(unkept) : 0;
     made->streams.insert(&made->legacy);
     return made;
   }();
@@ -130,6 +133,10 @@ cudaError_t emulated::queue(cudaStream_t stream, attempt_function attempt, bool 
   if (stream->captured) {
     if (stream->captured->invalid)
       return note(cudaErrorStreamCaptureInvalidated);
+    if (++the().kept == the().unkept) {
+      stream->captured->invalid = true;
+      return note(cudaErrorStreamCaptureUnsupported);
+    }
     stream->captured->work.push_back(std::move(attempt));
     stream->captured->outside = stream->captured->outside || outside;
     stream->captured_count++;
@@ -301,6 +308,27 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
       false);
 }
 
+/* Within a capture, with cudaEventRecordExternal: each launch records the event anew. */
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) {
+  stream = resolve(stream);
+  guard hold(the().lock);
+  if (flags == cudaEventRecordDefault)
+    return cudaEventRecord(event, stream);
+  if (!known(stream) || flags != cudaEventRecordExternal || !stream->captured)
+    return note(cudaErrorInvalidValue);
+  auto coming = std::make_shared<std::deque<std::shared_ptr<record>>>();
+  stream->captured->events.push_back({event, coming});
+  return queue(
+      stream,
+      [coming] {
+        coming->front()->done = true;
+        coming->front()->seconds = emulated::seconds_now();
+        coming->pop_front();
+        return true;
+      },
+      false);
+}
+
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   stream = resolve(stream);
   guard hold(the().lock);
@@ -433,6 +461,13 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *
   return cudaSuccess;
 }
 
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count) {
+  if (nodes != nullptr)
+    emulated::undefined("the nodes of a graph cannot be had, only how many there are");
+  *count = graph->own->work.size();
+  return cudaSuccess;
+}
+
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long) {
   *out = new CUgraphExec_st{graph->own};
   return cudaSuccess;
@@ -451,6 +486,15 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
   auto next = std::make_shared<size_t>(0);
   auto own = graph->own;
+  stream = resolve(stream);
+  guard hold(the().lock);
+  for (const emulated::launched_event &launched : own->events) {
+    auto place = std::make_shared<record>();
+    place->stream = stream;
+    place->position = stream->queued + 1;
+    launched.event->last = place;
+    launched.coming->push_back(place);
+  }
   return queue(
       stream,
       [next, own] {

@@ -19,12 +19,21 @@ namespace emulated {
 /* A piece of work: is it over? */
 using attempt_function = std::function<bool()>;
 
+struct record;
+
+/* An event that a graph records for those outside, and its records of launches that are not done yet. */
+struct launched_event {
+  cudaEvent_t event;
+  std::shared_ptr<std::deque<std::shared_ptr<record>>> coming;
+};
+
 /* Between cudaStreamBeginCapture() and cudaStreamEndCapture(), and what became of it. */
 struct capture {
   cudaStream_t origin;
   std::set<cudaStream_t> streams;
-  std::vector<attempt_function> work; /* in the order in which it was queued */
-  bool outside = false;               /* some of it may wait for another process */
+  std::vector<attempt_function> work;        /* in the order in which it was queued */
+  std::vector<struct launched_event> events; /* that each launch records */
+  bool outside = false;                      /* some of it may wait for another process */
   bool invalid = false;
 };
 
@@ -85,6 +94,7 @@ struct state {
   CUstream_st legacy;               /* the stream NULL                     */
   cudaError_t failed = cudaSuccess; /* then all that follows fails so      */
   long kernels = 0, fault = 0;      /* launches so far; which of them fails */
+  long kept = 0, unkept = 0;        /* pieces kept in graphs so far; which of them cannot be */
   bool eager = false, engine = false;
 };
 

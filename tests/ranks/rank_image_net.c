@@ -157,7 +157,9 @@ static void end(struct side *side) {
 static double step(struct side *side, double lr) {
   struct gradients_value value;
   struct parameters own = net_parameters(side->net);
-  EXPECT_OK(gradients_compute(side->gradients, &side->batch));
+  MUST(gradients_begin(side->gradients, &side->batch));
+  EXPECT_OK(gradients_compute(side->gradients));
+  MUST(gradients_end(side->gradients));
   MUST(gradients_finish(side->gradients, &value));
   EXPECT(value.nonfinite == NULL, "%s is not finite", value.nonfinite);
   double loss = value.regression_local;
