@@ -182,6 +182,8 @@ static enum status save(struct trainer *trainer, bool best) {
     struct checkpoint checkpoint = {.parameters = net_parameters(trainer->net),
                                     .buffers = net_buffers(trainer->net),
                                     .optim = trainer->optim,
+                                    .states = trainer->states,
+                                    .state_count = trainer->state_count,
                                     .progress = trainer->progress,
                                     .model = trainer->model,
                                     .input_features = dataset_features(trainer->dataset),
@@ -252,13 +254,14 @@ static enum status restore_last(struct trainer *trainer) {
   TRY_GOTO(checkpoint_restore(&opened, net_parameters(trainer->net), net_buffers(trainer->net), trainer->optim,
                               trainer->ops->parameter_dtype),
            out);
+  TRY_GOTO(checkpoint_restore_states(&opened, trainer->states, trainer->state_count), out);
   trainer->progress = opened.progress;
 out:
   checkpoint_close(&opened);
   return status;
 }
 
-/* Give all ranks rank 0's parameters, optimiser states and progress. */
+/* Give all ranks rank 0's parameters, optimiser states, other states and progress. */
 static enum status share_state(struct trainer *trainer) {
   struct session *session = trainer->session;
   struct optim_array states[OPTIM_MAX_ARRAYS];
@@ -266,6 +269,8 @@ static enum status share_state(struct trainer *trainer) {
   TRY(model_share(session->data, trainer->net));
   for (int i = 0; i < count; i++)
     TRY(comm_broadcast(session->data, states[i].data, states[i].count * dtype_size(trainer->ops->parameter_dtype), 0));
+  for (size_t i = 0; i < trainer->state_count; i++)
+    TRY(comm_broadcast(session->comm, trainer->states[i].values, trainer->states[i].count * sizeof(double), 0));
   TRY(comm_broadcast(session->comm, &trainer->progress, sizeof trainer->progress, 0));
   optim_set_steps(trainer->optim, trainer->progress.step);
   return comm_device_wait(session->data);

@@ -21,6 +21,7 @@
 #include "model/schedule.h"
 
 #define MOST_MILESTONES 64
+#define MOST_STATES 16
 
 struct trainer {
   struct session *session; /* borrowed: must outlive this */
@@ -43,6 +44,8 @@ struct trainer {
   struct inference *validation; /* NULL when the data have no validation rows */
 
   struct progress progress;
+  struct state_array states[MOST_STATES]; /* of the parts above, borrowed: what checkpoints keep beside the network */
+  size_t state_count;
   char *feature_names, *target_names; /* newline-separated, for the checkpoint */
   char *options_text;                 /* config_write's lines, likewise        */
 };

@@ -14,7 +14,7 @@
 #define MODEL_MOST_PIXELS 65536
 
 bool checkpoint_names_parameter(const char *name) {
-  static const char *const others[] = {CHECKPOINT_BUFFERS, "optimiser/", "standardise/"};
+  static const char *const others[] = {CHECKPOINT_BUFFERS, CHECKPOINT_STATES, "optimiser/", "standardise/"};
   for (size_t i = 0; i < sizeof others / sizeof *others; i++)
     if (strncmp(name, others[i], strlen(others[i])) == 0)
       return false;
@@ -58,6 +58,18 @@ static enum status add_optimiser(struct arrays *arrays, const struct checkpoint 
     char prefix[64];
     snprintf(prefix, sizeof prefix, "optimiser/%s/", states[i].name);
     TRY(add_parameters(arrays, prefix, &checkpoint->parameters, states[i].data, dtype));
+  }
+  return STATUS_OK;
+}
+
+static enum status add_states(struct arrays *arrays, const struct checkpoint *checkpoint) {
+  for (size_t i = 0; i < checkpoint->state_count; i++) {
+    const struct state_array *state = &checkpoint->states[i];
+    char name[ARRAY_NAME_BYTES];
+    REQUIRE(snprintf(name, sizeof name, CHECKPOINT_STATES "%s", state->name) < (int)sizeof name, ERR_BUG,
+            "name %s is too long", state->name);
+    TRY(array_borrow(name, ARRAY_F64, 1, (int64_t[]){(int64_t)state->count}, state->values,
+                     &arrays->list[arrays->count++]));
   }
   return STATUS_OK;
 }
@@ -106,12 +118,14 @@ enum status checkpoint_write(const char *path, const struct checkpoint *checkpoi
       attribute_integer("finished", progress->finished),
   };
   struct arrays arrays = {0};
-  size_t most = (size_t)checkpoint->parameters.count * (1 + OPTIM_MAX_ARRAYS) + (size_t)checkpoint->buffers.count + 2;
+  size_t most = (size_t)checkpoint->parameters.count * (1 + OPTIM_MAX_ARRAYS) + (size_t)checkpoint->buffers.count +
+                checkpoint->state_count + 2;
   enum status status;
   TRY(memory_alloc(most * sizeof *arrays.list, (void **)&arrays.list));
   TRY_GOTO(add_parameters(&arrays, "", &checkpoint->parameters, checkpoint->parameters.data, dtype), out);
   TRY_GOTO(add_parameters(&arrays, CHECKPOINT_BUFFERS, &checkpoint->buffers, checkpoint->buffers.data, dtype), out);
   TRY_GOTO(add_optimiser(&arrays, checkpoint, dtype), out);
+  TRY_GOTO(add_states(&arrays, checkpoint), out);
   TRY_GOTO(add_standardisation(&arrays, checkpoint), out);
   status = array_file_write(path, arrays.list, arrays.count, attributes, sizeof attributes / sizeof *attributes);
 out:
@@ -296,5 +310,23 @@ enum status checkpoint_restore(const struct opened_checkpoint *checkpoint, struc
   }
   TRY(array_file_integer(checkpoint->file, "optimiser_steps", &steps));
   optim_set_steps(optim, steps);
+  return STATUS_OK;
+}
+
+enum status checkpoint_restore_states(const struct opened_checkpoint *checkpoint, const struct state_array *states,
+                                      size_t count) {
+  const char *path = checkpoint->file->path;
+  for (size_t i = 0; i < count; i++) {
+    const struct state_array *state = &states[i];
+    char name[ARRAY_NAME_BYTES * 2], shape[128];
+    snprintf(name, sizeof name, CHECKPOINT_STATES "%s", state->name);
+    const struct array *array = array_file_find(checkpoint->file, name);
+    REQUIRE(array != NULL, ERR_FORMAT, "%s has no \"%s\", which a run with these options has; start a new run", path,
+            name);
+    REQUIRE(array->rank == 1 && (size_t)array->shape[0] == state->count, ERR_FORMAT,
+            "\"%s\" is %s in %s but [%zu] in this run; give the same options as then, or start a new run", name,
+            array_shape_text(array->rank, array->shape, shape, sizeof shape), path, state->count);
+    array_convert(array, F64, state->values);
+  }
   return STATUS_OK;
 }

@@ -3,10 +3,11 @@
  *     TRY(checkpoint_write(path, &checkpoint));                       rank 0
  *     TRY(checkpoint_open(path, &opened));                            rank 0; verifies the checksum
  *     TRY(checkpoint_restore(&opened, parameters, buffers, optim, dtype));
+ *     TRY(checkpoint_restore_states(&opened, states, count));
  *     checkpoint_close(&opened);
  *
  * One HDF5 file: parameters by name, running statistics under "buffers/", optimiser states under "optimiser/",
- * standardisation of the inputs under "standardise/", and attributes.  Written aside, synced, checksummed and renamed
+ * other states of the run under "state/", standardisation of the inputs under "standardise/", and attributes.  Written aside, synced, checksummed and renamed
  * (io/array_file.h).  There is no random state: all draws are functions of (seed, epoch, sample).  Parameters and
  * states may lie on a device: they are copied on the way, and the host waits.  All functions are local. */
 #ifndef CONR_MODEL_CHECKPOINT_H
@@ -15,9 +16,11 @@
 #include "io/array_file.h"
 #include "model/net.h"
 #include "model/optim.h"
+#include "model/state.h"
 
 #define CHECKPOINT_VERSION 2 /* version 1, without buffers and image sizes, is read too */
 #define CHECKPOINT_BUFFERS "buffers/"
+#define CHECKPOINT_STATES "state/"
 
 /* Where a run stands.  Plain numbers, copied between ranks as bytes. */
 struct progress {
@@ -46,8 +49,10 @@ struct model_description {
 
 struct checkpoint {
   struct parameters parameters;
-  struct parameters buffers; /* running statistics; none in an mlp */
-  struct optim *optim;       /* borrowed */
+  struct parameters buffers;        /* running statistics; none in an mlp */
+  struct optim *optim;              /* borrowed */
+  const struct state_array *states; /* [state_count], borrowed */
+  size_t state_count;
   struct progress progress;
   struct model_description model;
   int input_features;
@@ -81,6 +86,11 @@ void checkpoint_close(struct opened_checkpoint *checkpoint);
  * another shape; nothing is known to be intact then. */
 enum status checkpoint_restore(const struct opened_checkpoint *checkpoint, struct parameters parameters,
                                struct parameters buffers, struct optim *optim, enum dtype dtype);
+
+/* Copy the states of the run.  Those of the file that are not asked for stay there.  ERR_FORMAT: one is missing or has
+ * another length; nothing is known to be intact then. */
+enum status checkpoint_restore_states(const struct opened_checkpoint *checkpoint, const struct state_array *states,
+                                      size_t count);
 
 /* Is the array of this name in a checkpoint a parameter, and no buffer or state? */
 bool checkpoint_names_parameter(const char *name);

@@ -49,6 +49,8 @@ static const struct model_description mlp_model = {.name = "mlp",
                                                    .activation = "tanh",
                                                    .precision = "f64",
                                                    .normalise = "half"};
+static double counts[3] = {4, 0.1, -7}, scale = 1.0 / 3;
+static const struct state_array states_written[] = {{"a/counts", counts, 3}, {"scale", &scale, 1}, {"none", NULL, 0}};
 static const double mean[3] = {1, 2, 3}, deviation[3] = {0.5, 1, 2};
 
 static struct optim *make_optim(struct net *net) {
@@ -80,6 +82,8 @@ static const char *write_checkpoint(struct net *net, struct optim *optim, const 
   struct checkpoint checkpoint = {.parameters = net_parameters(net),
                                   .buffers = buffers,
                                   .optim = optim,
+                                  .states = states_written,
+                                  .state_count = sizeof states_written / sizeof *states_written,
                                   .progress = {.epoch = 3, .step = 41, .best_epoch = 2, .best_value = 0.1},
                                   .model = *model,
                                   .feature_names = "a\nb\nc",
@@ -146,6 +150,46 @@ FILE_TEST(checkpoint, a_perceptron_comes_back_without_statistics) {
   struct net *net = make_mlp(F64, 1);
   cr_assert(eq(int, net_buffers(net).count, 0));
   come_back(net, make_mlp(F64, 2), &mlp_model);
+}
+
+/* In any order, and some of them: the file may know more than a reader wants. */
+FILE_TEST(checkpoint, states_of_the_run_come_back_by_name) {
+  struct net *net = make_mlp(F64, 1);
+  struct optim *optim = make_optim(net);
+  struct opened_checkpoint opened;
+  double counts_read[3] = {0}, scale_read = 0;
+  const struct state_array wanted[] = {{"scale", &scale_read, 1}, {"a/counts", counts_read, 3}, {"none", NULL, 0}};
+  OK(checkpoint_open(write_checkpoint(net, optim, &mlp_model), &opened));
+  OK(checkpoint_restore_states(&opened, wanted, 3));
+  same("counts", counts, counts_read, 3, F64);
+  same("scales", &scale, &scale_read, 1, F64);
+  scale_read = 0;
+  OK(checkpoint_restore_states(&opened, wanted, 1));
+  same("scales", &scale, &scale_read, 1, F64);
+  checkpoint_close(&opened);
+  optim_destroy(&optim);
+  net_destroy(&net);
+}
+
+FILE_TEST(checkpoint, states_that_are_missing_or_of_another_length_are_refused) {
+  struct net *net = make_mlp(F64, 1);
+  struct optim *optim = make_optim(net);
+  struct opened_checkpoint opened;
+  char sentence[512];
+  double room[4];
+  OK(checkpoint_open(write_checkpoint(net, optim, &mlp_model), &opened));
+  cr_expect(eq(int, checkpoint_restore_states(&opened, &(struct state_array){"b", room, 1}, 1), ERR_FORMAT));
+  snprintf(sentence, sizeof sentence, "%s has no \"state/b\", which a run with these options has; start a new run",
+           io_file("c.h5"));
+  cr_expect(eq(str, (char *)status_message(), sentence));
+  cr_expect(eq(int, checkpoint_restore_states(&opened, &(struct state_array){"a/counts", room, 4}, 1), ERR_FORMAT));
+  snprintf(sentence, sizeof sentence,
+           "\"state/a/counts\" is [3] in %s but [4] in this run; give the same options as then, or start a new run",
+           io_file("c.h5"));
+  cr_expect(eq(str, (char *)status_message(), sentence));
+  checkpoint_close(&opened);
+  optim_destroy(&optim);
+  net_destroy(&net);
 }
 
 /* ---- files changed by hand ------------------------------------------------------------------ */
