@@ -161,6 +161,10 @@ int64_t fds_buckets(const struct fds *fds) {
   return fds->buckets;
 }
 
+int64_t fds_features(const struct fds *fds) {
+  return fds->features;
+}
+
 bool fds_smooths(const struct fds *fds, int64_t epoch) {
   return epoch >= fds->options.start_smooth;
 }

@@ -85,6 +85,7 @@ void fds_destroy(struct fds **fds); /* NULL is fine */
 
 const struct fds_options *fds_options_of(const struct fds *fds);
 int64_t fds_buckets(const struct fds *fds); /* last - first + 1 */
+int64_t fds_features(const struct fds *fds);
 
 bool fds_smooths(const struct fds *fds, int64_t epoch);
 bool fds_collects(const struct fds *fds, int64_t epoch);
