@@ -145,7 +145,8 @@ struct net {
 /* What makes two passes the same. */
 struct graph_key {
   int64_t rows;
-  const void *inputs, *from, *also; /* what the pass reads of its caller's; backward reads the inputs again */
+  const void *inputs, *from, *also; /* what the pass reads of its caller's; backward reads the inputs again,
+                                       also: gradients of features, or what the head has read */
   int32_t first, end;               /* operations                          */
   bool backward, training, accumulate, keep_statistics, hooks;
 };

@@ -406,7 +406,7 @@ static enum status run_backward(struct net *net, int first, int end, const void 
   struct graph_key key = {.rows = net->rows,
                           .inputs = net->inputs,
                           .from = last,
-                          .also = grad_features,
+                          .also = first < net->head ? grad_features : net->operations[net->head].input,
                           .first = first,
                           .end = end,
                           .backward = true,
