@@ -67,6 +67,11 @@ struct config {
   bool conr, conr_outer_weights;
   const char *conr_variant, *conr_distance, *conr_aggregate, *conr_path;
   double conr_w, conr_t, conr_e, conr_beta;
+  bool fds;
+  const char *fds_task, *fds_buckets, *fds_kernel, *fds_momentum, *fds_storage, *fds_clip, *fds_zero_variance;
+  const char *fds_collect;
+  double fds_bucket_width, fds_sigma;
+  int64_t fds_size, fds_start_update, fds_start_smooth;
   /* train: data */
   int64_t views, batch, micro_batch, pad, workers;
   const char *augment, *cache, *decode;

@@ -37,6 +37,7 @@ struct gradients {
   /* Of micro-batches; NULL when every pass goes through whole. */
   void *all_features, *all_predictions;                               /* [group rows, ...]; NULL without ConR */
   void *piece_inputs, *piece_labels, *piece_weights, *piece_gradient; /* [capacity, ...] */
+  void *piece_buckets;                                                /* likewise, int32; NULL without smoothing */
 };
 
 /* --- life --------------------------------------------------------------------------------------------------- */
@@ -76,6 +77,8 @@ static enum status alloc_pieces(struct gradients *own, int64_t rows, int64_t cap
   TRY(alloc_rows(own, capacity, own->input_bytes, &own->piece_inputs));
   TRY(alloc_rows(own, capacity, own->targets * own->element_bytes, &own->piece_labels));
   TRY(alloc_rows(own, capacity, own->element_bytes, &own->piece_weights));
+  if (own->parts.smoother != NULL)
+    TRY(alloc_rows(own, capacity, sizeof(int32_t), &own->piece_buckets));
   if (own->grad_features == NULL)
     return STATUS_OK;
   TRY(alloc_rows(own, capacity, own->feature_bytes, &own->piece_gradient));
@@ -128,9 +131,9 @@ void gradients_destroy(struct gradients **gradients) {
   struct gradients *own = *gradients;
   if (own == NULL)
     return;
-  void **const buffers[] = {&own->piece_gradient, &own->piece_weights,   &own->piece_labels,  &own->piece_inputs,
-                            &own->all_features,   &own->all_predictions, &own->grad_features, &own->grad_predictions,
-                            (void **)&own->epoch, (void **)&own->numbers};
+  void **const buffers[] = {&own->piece_buckets,    &own->piece_gradient, &own->piece_weights,   &own->piece_labels,
+                            &own->piece_inputs,     &own->all_features,   &own->all_predictions, &own->grad_features,
+                            &own->grad_predictions, (void **)&own->epoch, (void **)&own->numbers};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
     device_free(own->device, buffers[i]);
   device_free_pinned(own->device, (void **)&own->numbers_here);
@@ -231,6 +234,22 @@ static enum status look_for_nonfinite(struct gradients *own, const struct piece 
   return STATUS_OK;
 }
 
+/* How the features of a piece are smoothed; *out is NULL when they are not. */
+static enum status smoothing_of(const struct gradients *own, const struct batch *batch, const struct group *group,
+                                const struct piece *piece, struct smoothing *room, const struct smoothing **out) {
+  const struct smoothing *whole = own->parts.smoother != NULL ? smoother_rows(own->parts.smoother) : NULL;
+  const void *bucket;
+  *out = NULL;
+  if (whole == NULL || !group->regression)
+    return STATUS_OK;
+  TRY(rows_of(own, batch, group, piece, whole->bucket, group->first_view, sizeof *whole->bucket, own->piece_buckets,
+              &bucket));
+  *room = *whole;
+  room->bucket = bucket;
+  *out = room;
+  return STATUS_OK;
+}
+
 static enum status forward(struct gradients *own, const struct batch *batch, const struct group *group,
                            const struct piece *piece, bool again, bool accumulate) {
   int64_t rows = group->views * piece->samples;
@@ -246,6 +265,8 @@ static enum status forward(struct gradients *own, const struct batch *batch, con
                       .samples = batch->samples + piece->first,
                       .views = group->views,
                       .first_view = group->first_view};
+  struct smoothing smoothing;
+  TRY(smoothing_of(own, batch, group, piece, &smoothing, &pass.smoothing));
   TRY(net_forward(own->parts.net, inputs, rows, &pass));
   return look_for_nonfinite(own, piece, rows, inputs);
 }
@@ -358,12 +379,15 @@ enum status gradients_begin(struct gradients *own, const struct batch *batch) {
   TRY(device_copy(own->device, own->epoch, &batch->epoch, sizeof batch->epoch)); /* read before the call returns */
   TRY(objective_begin(own->parts.objective, own->samples_of_rank, batch->targets,
                       own->parts.views == 3 ? 1 : own->parts.views));
+  if (own->parts.smoother != NULL)
+    TRY(smoother_begin(own->parts.smoother, batch->epoch, batch));
   return upload_take(own->upload, batch, &own->batch);
 }
 
 /* Shares follow from the rows of all ranks, and all the batch's memory from that of its inputs. */
 struct gradients_key gradients_key(const struct gradients *own) {
-  return (struct gradients_key){.inputs = own->batch.inputs, .rows = own->batch.rows_global};
+  bool smooths = own->parts.smoother != NULL && smoother_rows(own->parts.smoother) != NULL;
+  return (struct gradients_key){.inputs = own->batch.inputs, .rows = own->batch.rows_global, .smooths = smooths};
 }
 
 enum status gradients_compute(struct gradients *own) {

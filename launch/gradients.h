@@ -20,6 +20,9 @@
  * recipe of ConR: the first two in one pass, for ConR, then the third in another, for the regression loss; batch norm
  * sees them apart, and its running statistics take a step for each, in this order.
  *
+ * Smoothed features (smoother.h) are what the head reads in the pass that the regression loss is of.  ConR sees the
+ * features themselves, and the predictions of its pass: with three views un-smoothed ones, as published.
+ *
  * Micro-batches.  A rank's samples of a step may be more than its memory holds.  Then a pass goes through the network
  * in pieces.  Without ConR each piece is run forward and backward at once.  With ConR, whose terms are between all rows
  * of all ranks, there are two rounds: forward for all pieces, keeping features and predictions alone; one gather and
@@ -32,6 +35,7 @@
 
 #include "dist/bucket.h"
 #include "io/device_images.h"
+#include "launch/smoother.h"
 #include "launch/step_clock.h"
 #include "loss/objective.h"
 #include "model/net.h"
@@ -46,6 +50,7 @@ struct gradients_parts {
   struct objective *objective;
   struct buckets *buckets;
   const struct sampler *sampler;
+  struct smoother *smoother; /* NULL = features stay as they are */
   int views;
   int64_t micro_batch; /* most samples of a rank in a piece; 0 = all of them */
   uint64_t seed;
@@ -82,6 +87,7 @@ enum status gradients_begin(struct gradients *gradients, const struct batch *bat
 struct gradients_key {
   const void *inputs; /* where the batch at hand lies   */
   int64_t rows;       /* of the global batch            */
+  int64_t smooths;    /* 1: features are smoothed       */
 };
 struct gradients_key gradients_key(const struct gradients *gradients);
 

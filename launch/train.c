@@ -402,6 +402,10 @@ static enum status begin(struct loop *loop) {
            dataset_features(trainer->dataset), net_parameters(trainer->net).elements);
   if (weights[0] != '\0')
     log_line(log, "%s", weights);
+  if (trainer->smoother != NULL)
+    log_line(log, "features are smoothed from epoch %lld on, along labels in %lld buckets (%s) of width %g",
+             (long long)trainer->config.fds_start_smooth + 1, (long long)fds_buckets(smoother_fds(trainer->smoother)),
+             trainer->config.fds_buckets, trainer->config.fds_bucket_width);
   if (trainer->validation == NULL)
     log_line(log, "no validation samples: there will be no best checkpoint, only the last");
   if (trainer->balanced != NULL && strcmp(trainer->config.weights, "auto") == 0 &&
@@ -510,6 +514,20 @@ static bool is_over(const struct trainer *trainer) {
   return progress->epoch >= trainer->config.epochs || (patience > 0 && progress->stale_epochs >= patience);
 }
 
+/* The epoch's features, for the statistics that smooth those of later ones.  When the run is to stop, this is left to the
+ * one that goes on (*collected is false), from a checkpoint of an epoch whose steps are done. */
+static enum status collect_features(struct loop *loop, bool *collected) {
+  struct trainer *trainer = loop->trainer;
+  int64_t epoch = trainer->progress.epoch;
+  *collected = true;
+  if (trainer->collection == NULL || !fds_collects(smoother_fds(trainer->smoother), epoch))
+    return STATUS_OK;
+  if (!loop->stopped)
+    TRY(collection_run(trainer->collection, epoch, trainer->config.epochs, &loop->stopped));
+  *collected = !loop->stopped;
+  return loop->stopped ? save(trainer, false) : STATUS_OK;
+}
+
 /* Validation, then the state at the start of the next epoch, saved. */
 static enum status end_epoch(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
@@ -539,7 +557,10 @@ static enum status run(struct loop *loop) {
   progress->finished = is_over(trainer);
   while (!progress->finished && !loop->stopped) {
     TRY(run_epoch(loop));
-    if (progress->epoch_step == sampler_steps(&trainer->sampler))
+    bool over = progress->epoch_step == sampler_steps(&trainer->sampler);
+    if (over)
+      TRY(collect_features(loop, &over));
+    if (over)
       TRY(end_epoch(loop));
   }
   return STATUS_OK;

@@ -49,12 +49,29 @@ static enum status check_weighting(const struct config *config) {
   return refuse_unread(config, strcmp(config->weights, "dense") == 0, "dense-alpha", "--weights dense");
 }
 
+static enum status check_fds(const struct config *config) {
+  static const char *const names[] = {"fds-task",        "fds-buckets", "fds-kernel",        "fds-size",
+                                      "fds-sigma",       "fds-clip",    "fds-start-update",  "fds-start-smooth",
+                                      "fds-momentum",    "fds-storage", "fds-zero-variance", "fds-collect",
+                                      "fds-bucket-width"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    TRY(refuse_unread(config, config->fds, names[i], "--fds"));
+  TRY(refuse_unread(config, strcmp(config->fds_kernel, "triang") != 0, "fds-sigma",
+                    "--fds-kernel gaussian or laplace"));
+  REQUIRE(!config->fds || config->fds_start_smooth >= config->fds_start_update, ERR_ARGUMENT,
+          "--fds-start-smooth %lld lies before --fds-start-update %lld, when there is nothing to smooth by; give the "
+          "same epoch or a later one",
+          (long long)config->fds_start_smooth, (long long)config->fds_start_update);
+  return STATUS_OK;
+}
+
 static enum status check_pairs(const struct config *config) {
   static const char *const conr_options[] = {"conr-beta",      "conr-w",       "conr-t",
                                              "conr-e",         "conr-variant", "conr-distance",
                                              "conr-aggregate", "conr-path",    "conr-outer-weights"};
   for (size_t i = 0; i < sizeof conr_options / sizeof *conr_options; i++)
     TRY(refuse_unread(config, config->conr, conr_options[i], "--conr"));
+  TRY(check_fds(config));
   bool sgd = strcmp(config->optimiser, "sgd") == 0, constant = strcmp(config->schedule, "constant") == 0;
   bool step = strcmp(config->schedule, "step") == 0;
   bool adam = !sgd || (prior_is_wanted(config) && config->noise_lr > 0); /* the noise scale is moved by Adam */
@@ -202,6 +219,7 @@ static enum status open_data(struct trainer *trainer) {
     config->decode = "host";
   }
   TRY(resolve_defaults(config, images));
+  TRY(smoother_resolve(config, trainer->dataset, &trainer->fds_texts));
   if (strcmp(config->precision, "auto") == 0)
     config->precision = images && trainer->session->device != NULL ? "bf16" : "f32";
   TRY(describe_model(trainer));
@@ -319,6 +337,26 @@ static enum status write_options(struct trainer *trainer) {
   return status;
 }
 
+static enum status build_smoothing(struct trainer *trainer) {
+  const struct config *config = &trainer->config;
+  struct loader_options loader = loader_options_of(trainer, true);
+  struct collection_parts parts = {.session = trainer->session,
+                                   .net = trainer->net,
+                                   .dataset = trainer->dataset,
+                                   .sampler = &trainer->sampler,
+                                   .loader = &loader,
+                                   .micro_batch = config->micro_batch,
+                                   .seed = (uint64_t)config->seed,
+                                   .evaluation = strcmp(config->fds_collect, "eval") == 0};
+  if (!config->fds)
+    return STATUS_OK;
+  TRY(smoother_create(config, trainer->dataset, &trainer->sampler, trainer->net, (int)config->views,
+                      &trainer->smoother));
+  parts.smoother = trainer->smoother;
+  trainer->state_count += fds_states(smoother_fds(trainer->smoother), trainer->states + trainer->state_count);
+  return collection_create(&parts, &trainer->collection);
+}
+
 /* All that one rank can do by itself. */
 static enum status build(struct trainer *trainer) {
   TRY(build_loader(trainer));
@@ -326,6 +364,7 @@ static enum status build(struct trainer *trainer) {
   TRY(build_schedule(trainer));
   TRY(build_optimiser(trainer));
   TRY(write_options(trainer));
+  TRY(build_smoothing(trainer));
   trainer->progress = (struct progress){.best_epoch = -1};
   return STATUS_OK;
 }
@@ -338,6 +377,7 @@ static enum status build_gradients(struct trainer *trainer) {
                                   .objective = trainer->objective,
                                   .buckets = trainer->buckets,
                                   .sampler = &trainer->sampler,
+                                  .smoother = trainer->smoother,
                                   .views = (int)trainer->config.views,
                                   .micro_batch = trainer->config.micro_batch,
                                   .seed = (uint64_t)trainer->config.seed,
@@ -401,6 +441,8 @@ void trainer_destroy(struct trainer **trainer) {
   metrics_destroy(&own->metrics);
   step_graphs_destroy(&own->graphs);
   gradients_destroy(&own->gradients);
+  collection_destroy(&own->collection);
+  smoother_destroy(&own->smoother);
   buckets_destroy(&own->buckets);
   optim_destroy(&own->optim);
   objective_destroy(&own->objective);

@@ -11,6 +11,7 @@
 #include "dist/sampler.h"
 #include "io/image_cache.h"
 #include "io/metrics_log.h"
+#include "launch/collection.h"
 #include "launch/config.h"
 #include "launch/gradients.h"
 #include "launch/inference.h"
@@ -29,7 +30,8 @@ struct trainer {
   struct session *session; /* borrowed: must outlive this */
   struct config config;    /* resolved: no option is left open; its texts are borrowed */
   int64_t milestones[MOST_MILESTONES];
-  char hidden[512];               /* "64,64", as the checkpoint stores it */
+  char hidden[512]; /* "64,64", as the checkpoint stores it */
+  struct smoother_texts fds_texts;
   struct model_description model; /* texts are the config's, or `hidden`  */
 
   struct comm *shared; /* owned: what ranks of a host share of the data lives as long as it */
@@ -46,6 +48,8 @@ struct trainer {
   struct optim *optim;
   struct schedule schedule;
   struct buckets *buckets;
+  struct smoother *smoother;     /* NULL without --fds, and ... */
+  struct collection *collection; /* ... likewise                */
   struct gradients *gradients;
   struct step_graphs *graphs;
   struct inference *validation; /* NULL when the data have no validation rows */

@@ -28,6 +28,9 @@ enum status add_launch(struct stream *stream, enum dtype dtype, size_t count, do
 /* y [rows, columns] += bias [columns], float. */
 enum status bias_launch(struct stream *stream, enum dtype dtype, int64_t rows, int64_t columns, const float *bias,
                         void *y);
+/* As ops.h says; scale and shift are float. */
+enum status move_rows_launch(struct stream *stream, enum dtype dtype, int64_t rows, int64_t width,
+                             const int32_t *bucket, const float *scale, const float *shift, const void *x, void *y);
 
 /* --- kernels_dropout.cu ------------------------------------------------------------------------------------- */
 

@@ -184,6 +184,43 @@ extern "C" enum status add_launch(struct stream *stream, enum dtype dtype, size_
   return each(stream, "add", count, vectors, add_times<float>{(float)a, (const float *)x, (float *)y});
 }
 
+/* --- rows by buckets ----------------------------------------------------------------------------------------- */
+
+/* Elements that are taken together lie in one row.  The tables of the buckets that occur stay in the cache. */
+template <typename T> struct move_row {
+  int64_t width;
+  const int32_t *bucket;
+  const float *scale, *shift;
+  const T *x;
+  T *y;
+  template <int N> __device__ void apply(size_t at) const {
+    float v[N], a[N], b[N];
+    int64_t row = (int64_t)at / width, place = (int64_t)bucket[row] * width + ((int64_t)at - row * width);
+    load(x + at, v);
+    if (bucket[row] >= 0) {
+      load(scale + place, a);
+      if (shift != NULL)
+        load(shift + place, b);
+      UNROLL
+      for (int k = 0; k < N; k++)
+        v[k] = shift != NULL ? v[k] * a[k] + b[k] : v[k] * a[k];
+    }
+    store(v, y + at);
+  }
+};
+
+extern "C" enum status move_rows_launch(struct stream *stream, enum dtype dtype, int64_t rows, int64_t width,
+                                        const int32_t *bucket, const float *scale, const float *shift, const void *x,
+                                        void *y) {
+  bool vectors = width % VECTOR == 0 && on_16_bytes(x) && on_16_bytes(y) && on_16_bytes(scale) && on_16_bytes(shift);
+  size_t count = (size_t)(rows * width);
+  if (dtype == BF16)
+    return each(stream, "rows by buckets", count, vectors,
+                move_row<bf16>{width, bucket, scale, shift, (const bf16 *)x, (bf16 *)y});
+  return each(stream, "rows by buckets", count, vectors,
+              move_row<float>{width, bucket, scale, shift, (const float *)x, (float *)y});
+}
+
 /* --- biases -------------------------------------------------------------------------------------------------- */
 
 /* A thread keeps the biases of its columns and walks down the rows. */

@@ -106,10 +106,12 @@ struct net {
   bool planned;
   struct comm *comm; /* borrowed: must outlive this; NULL = batch norm over own rows */
 
-  int64_t rows;       /* of the last encoder pass; -1 before the first               */
-  bool used_up;       /* its backward pass has been                                  */
-  struct pass pass;   /* of the last encoder pass, for the head that follows         */
-  const void *inputs; /* of the last encoder pass; borrowed until backward is over   */
+  int64_t rows;               /* of the last encoder pass; -1 before the first               */
+  bool used_up;               /* its backward pass has been                                  */
+  struct pass pass;           /* of the last encoder pass, for the head that follows         */
+  const void *inputs;         /* of the last encoder pass; borrowed until backward is over   */
+  bool smooths;               /* the head of the last pass read `smoothed`                   */
+  struct smoothing smoothing; /* pass.smoothing points here                          */
 
   struct net_input input;
   struct operation *operations; /* [NET_MAX_OPERATIONS] */
@@ -128,6 +130,7 @@ struct net {
   void *values;           /* of all operations                                                     */
   uint8_t *masks;         /* of dropouts and pools                                                 */
   void *arena;            /* gradients of values                                                   */
+  void *smoothed;         /* a copy of the features; NULL unless net_can_smooth()                  */
   double *norm_values;    /* of batch norms                                                        */
   double *statistics;     /* to send: [largest batch norm]                                         */
   struct workspace workspace;

@@ -49,6 +49,7 @@ void net_destroy(struct net **net) {
     return;
   void **const blocks[] = {(void **)&own->statistics,
                            (void **)&own->norm_values,
+                           &own->smoothed,
                            &own->arena,
                            (void **)&own->masks,
                            &own->values,
@@ -253,6 +254,8 @@ static enum status check_pass(const struct net *net, int64_t rows, const struct 
   REQUIRE(views >= 1 && views <= 256 && rows % views == 0, ERR_ARGUMENT,
           "%lld rows cannot be %lld views of equally many samples; stack 1 to 256 whole views", (long long)rows,
           (long long)views);
+  REQUIRE(pass->smoothing == NULL || net->smoothed != NULL, ERR_BUG,
+          "a pass of %lld rows is to smooth features, but the network has no room for smoothed ones", (long long)rows);
   REQUIRE(!pass->training || net->dropout_count == 0 || rows == 0 || (pass->samples != NULL && pass->epoch != NULL),
           ERR_ARGUMENT, "dropout is drawn by epoch and sample, but this training pass of %lld rows lacks %s",
           (long long)rows, pass->samples != NULL ? "the epoch" : "samples");
@@ -274,16 +277,34 @@ static enum status run_forward(struct net *net, int first, int end, int from, co
 enum status net_forward_encoder(struct net *net, const void *inputs, int64_t rows, const struct pass *pass) {
   TRY(check_pass(net, rows, pass));
   net->rows = rows;
-  net->used_up = false;
+  net->used_up = net->smooths = false;
   net->pass = *pass;
+  if (pass->smoothing != NULL) {
+    net->smoothing = *pass->smoothing;
+    net->pass.smoothing = &net->smoothing;
+  }
   net->inputs = inputs;
   return run_forward(net, 0, net->head, 0, inputs, pass);
 }
 
+/* Into the copy: regularisers read the features themselves. */
+static enum status smooth_features(struct net *net) {
+  const struct smoothing *smoothing = net->pass.smoothing;
+  const struct value *features = &net->value[net->features];
+  net->smooths = net->pass.training && smoothing != NULL;
+  if (!net->smooths)
+    return STATUS_OK;
+  return net->ops->move_rows(net->rows * features->height * features->width, features->channels, smoothing->bucket,
+                             smoothing->scale, smoothing->shift, net_features(net), net->smoothed);
+}
+
 enum status net_forward_head(struct net *net, const void *features) {
   REQUIRE(net->rows >= 0, ERR_BUG, "the head of the network was run before the encoder");
-  return run_forward(net, net->head, net->operation_count, net->features,
-                     features != NULL ? features : net_features(net), &net->pass);
+  if (features == NULL) {
+    TRY(smooth_features(net));
+    features = net_smoothed_features(net);
+  }
+  return run_forward(net, net->head, net->operation_count, net->features, features, &net->pass);
 }
 
 enum status net_forward(struct net *net, const void *inputs, int64_t rows, const struct pass *pass) {
@@ -293,6 +314,10 @@ enum status net_forward(struct net *net, const void *inputs, int64_t rows, const
 
 const void *net_features(const struct net *net) {
   return net->features == 0 ? net->inputs : net->value[net->features].data;
+}
+
+const void *net_smoothed_features(const struct net *net) {
+  return net->smooths ? net->smoothed : net_features(net);
 }
 
 const void *net_predictions(const struct net *net) {
@@ -356,6 +381,17 @@ static enum status add_feature_gradient(struct net *net, const void *grad_featur
   return net->ops->add((size_t)net->rows * (size_t)net_feature_width(net), 1, grad_features, gradient);
 }
 
+/* The gradient of what the head read becomes that of the features. */
+static enum status smooth_back(struct net *net) {
+  const struct smoothing *smoothing = net->pass.smoothing;
+  const struct value *features = &net->value[net->features];
+  void *gradient = net_feature_gradient(net);
+  if (!net->smooths)
+    return STATUS_OK;
+  return net->ops->move_rows(net->rows * features->height * features->width, features->channels, smoothing->bucket,
+                             smoothing->scale, NULL, gradient, gradient);
+}
+
 /* Operations end-1 .. first. */
 static enum status run_backward(struct net *net, int first, int end, const void *last, const void *grad_features,
                                 const struct net_hooks *hooks) {
@@ -399,13 +435,22 @@ enum status net_backward_encoder(struct net *net, const void *grad_features, con
             "a loss on features needs a hidden layer: without one the features are the inputs and cannot learn");
     return STATUS_OK;
   }
+  TRY(smooth_back(net));
   return run_backward(net, 0, net->head, NULL, grad_features, hooks);
+}
+
+enum status net_backward_smoothed(struct net *net, const void *grad_predictions, const void *grad_features,
+                                  const void *grad_smoothed, const struct net_hooks *hooks) {
+  REQUIRE(grad_smoothed == NULL || net->features > 0, ERR_ARGUMENT,
+          "a loss on features needs a hidden layer: without one the features are the inputs and cannot learn");
+  TRY(net_backward_head(net, grad_predictions, hooks));
+  TRY(add_feature_gradient(net, grad_smoothed));
+  return net_backward_encoder(net, grad_features, hooks);
 }
 
 enum status net_backward(struct net *net, const void *grad_predictions, const void *grad_features,
                          const struct net_hooks *hooks) {
-  TRY(net_backward_head(net, grad_predictions, hooks));
-  return net_backward_encoder(net, grad_features, hooks);
+  return net_backward_smoothed(net, grad_predictions, grad_features, NULL, hooks);
 }
 
 /* --- figures ------------------------------------------------------------------------------------------------ */

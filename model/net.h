@@ -12,7 +12,8 @@
  *     net_destroy(&net);
  *
  * A net is an encoder and a head.  The features are what the head reads: the last hidden activation, after its
- * dropout.  Whoever changes features on the way (feature smoothing) calls the halves itself:
+ * dropout.  A training pass may smooth them on the way (struct smoothing): the head then reads a copy that rows of a
+ * table have moved.  Whoever changes features in another way calls the halves itself:
  *
  *     TRY(net_forward_encoder(net, inputs, rows, &pass));
  *     ... smooth net_features() into `smoothed` ...
@@ -82,6 +83,13 @@ struct net_input {
   int64_t height, width, channels;
 };
 
+/* Features on their way to the head: x * scale[b] + shift[b] for a row of bucket b, where a feature map has a row for
+ * each place.  The arrays are borrowed until the backward pass is over, and lie in the memory of the net. */
+struct smoothing {
+  const int32_t *bucket;     /* [rows, height, width of the features]; -1 = the row stays as it is */
+  const void *scale, *shift; /* [buckets, channels of the features], of the parameters' type       */
+};
+
 /* How a forward pass is meant.  Only training with dropout reads seed, epoch, samples and views. */
 struct pass {
   bool training;        /* false: dropout is the identity, batch norm uses its running statistics   */
@@ -93,6 +101,7 @@ struct pass {
                              row r is view r / (rows / views) of sample samples[r % (rows / views)]          */
   int views;              /* 0 counts as 1                                                                   */
   int first_view;         /* the rows' views are first_view, first_view + 1, ...                             */
+  const struct smoothing *smoothing; /* NULL = none; read in training alone, by a net that net_can_smooth()  */
 };
 
 /* What backward tells its caller; either function may be NULL, and so may a pointer to this.  A status other than
@@ -127,6 +136,10 @@ enum status net_initialise(struct net *net, uint64_t seed);
  * for ranks without rows.  Counts may differ: means and variances are those of the joint batch. */
 void net_synchronise(struct net *net, struct comm *comm);
 
+/* Take the memory for smoothed features beside the others: [capacity, feature width].  ERR_ARGUMENT for a net without
+ * hidden layer; ERR_MEMORY. */
+enum status net_can_smooth(struct net *net);
+
 /* Let batch norm's running statistics take a step towards what the training passes since the last call have seen: one
  * step for all of them, as if their rows had been one batch.  comm: of the rows of all ranks, so that all ranks keep
  * the same running statistics (collective then, also for ranks without rows; nothing is sent when they are shared by
@@ -146,19 +159,28 @@ enum status net_forward(struct net *net, const void *inputs, int64_t rows, const
 enum status net_backward(struct net *net, const void *grad_predictions, const void *grad_features,
                          const struct net_hooks *hooks);
 
+/* The same when the pass has smoothed: grad_smoothed [rows, feature width], NULL = none, is a gradient of
+ * net_smoothed_features() and goes back with that of the head; grad_features is one of net_features().  Without
+ * smoothing both are the same features, and both gradients are added. */
+enum status net_backward_smoothed(struct net *net, const void *grad_predictions, const void *grad_features,
+                                  const void *grad_smoothed, const struct net_hooks *hooks);
+
 /* The halves of net_forward().  features [rows, feature width] is read instead of net_features() by the head and its
- * backward pass, borrowed until then; NULL = net_features(). */
+ * backward pass, borrowed until then; NULL = net_features(), smoothed if the pass says so. */
 enum status net_forward_encoder(struct net *net, const void *inputs, int64_t rows, const struct pass *pass);
 enum status net_forward_head(struct net *net, const void *features);
 
-/* The halves of net_backward().  The first fills net_feature_gradient(), the second adds grad_features to it (NULL =
- * nothing) and goes on from there. */
+/* The halves of net_backward().  The first fills net_feature_gradient(), the second takes it back through the smoothing,
+ * adds grad_features to it (NULL = nothing) and goes on from there. */
 enum status net_backward_head(struct net *net, const void *grad_predictions, const struct net_hooks *hooks);
 enum status net_backward_encoder(struct net *net, const void *grad_features, const struct net_hooks *hooks);
 
 /* Results of the last pass, borrowed until the next: [rows, feature width], [rows, output width]. */
 const void *net_features(const struct net *net);
 const void *net_predictions(const struct net *net);
+
+/* What the head has read in the last pass: smoothed if that pass has smoothed, else net_features(). */
+const void *net_smoothed_features(const struct net *net);
 
 /* Gradient of what the head read, [rows, feature width]; valid between the two backward halves, when it may be
  * changed in place.  NULL in a net without hidden layer. */

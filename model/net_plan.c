@@ -255,6 +255,12 @@ static enum status widen_last(struct net *net) {
   return STATUS_OK;
 }
 
+enum status net_can_smooth(struct net *net) {
+  REQUIRE(net->features > 0, ERR_ARGUMENT,
+          "features can be smoothed only after a hidden layer: without one they are the inputs");
+  return net->smoothed != NULL ? STATUS_OK : take(net, value_bytes(net, net->features), &net->smoothed);
+}
+
 enum status net_plan(struct net *net) {
   REQUIRE(net->head >= 0 && net->head < net->operation_count, ERR_BUG, "the network was built without a head");
   size_t real = dtype_size(net->ops->parameter_dtype);

@@ -168,6 +168,12 @@ struct ops {
   enum status (*pixels)(size_t count, int64_t channels, const uint8_t *x, const double *mean, const double *std,
                         void *y);
 
+  /* Rows of a table move the rows of x: y = x * scale[b] + shift[b] where b = bucket[row] >= 0, y = x elsewhere.
+   * x, y [rows, width], y may be x; bucket [rows]; scale, shift [buckets, width], of the parameters' type; shift NULL =
+   * zeros.  Exact. */
+  enum status (*move_rows)(int64_t rows, int64_t width, const int32_t *bucket, const void *scale, const void *shift,
+                           const void *x, void *y);
+
   /* Of values:  x = 0;   y = x;   x *= a;   y += a x.  Exact. */
   enum status (*zero)(size_t count, void *x);
   enum status (*copy)(size_t count, const void *x, void *y);

@@ -198,6 +198,36 @@ static enum status dropout_apply(size_t count, double share, const uint8_t *mask
 #include "model/norm_cpu_real.h"
 #include "model/pool_cpu_real.h"
 
+/* --- rows by buckets ---------------------------------------------------------------------------------------- */
+
+VECTOR_KERNEL static void move_row_kernel(int64_t width, const REAL *scale, const REAL *shift, const REAL *x, REAL *y) {
+  if (shift != NULL) {
+#pragma omp simd
+    for (int64_t i = 0; i < width; i++)
+      y[i] = x[i] * scale[i] + shift[i];
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < width; i++)
+      y[i] = x[i] * scale[i];
+  }
+}
+
+static enum status move_rows(int64_t rows, int64_t width, const int32_t *bucket, const void *scale, const void *shift,
+                             const void *x_in, void *y_out) {
+  const REAL *scales = scale, *shifts = shift;
+#pragma omp parallel for schedule(static) if (rows * width > BLOCK * BLOCKS_THREADED)
+  for (int64_t row = 0; row < rows; row++) {
+    const REAL *x = (const REAL *)x_in + row * width;
+    REAL *y = (REAL *)y_out + row * width;
+    int64_t first = bucket[row] * width;
+    if (bucket[row] >= 0)
+      move_row_kernel(width, scales + first, shifts != NULL ? shifts + first : NULL, x, y);
+    else if (y != x)
+      memcpy(y, x, (size_t)width * sizeof *y);
+  }
+  return STATUS_OK;
+}
+
 /* --- vectors ------------------------------------------------------------------------------------------------ */
 
 static enum status zero(size_t count, void *x_out) {
@@ -372,6 +402,7 @@ const struct ops OPS = {
     .average_pool_forward = average_pool_forward,
     .average_pool_backward = average_pool_backward,
     .pixels = pixels,
+    .move_rows = move_rows,
     .zero = zero,
     .copy = copy,
     .scale = scale,

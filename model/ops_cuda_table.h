@@ -112,6 +112,11 @@ static enum status pixels(size_t count, int64_t channels, const uint8_t *x, cons
 
 /* --- vectors ------------------------------------------------------------------------------------------------- */
 
+static enum status move_rows(int64_t rows, int64_t width, const int32_t *bucket, const void *scale, const void *shift,
+                             const void *x, void *y) {
+  return move_rows_launch(stream(), DTYPE, rows, width, bucket, scale, shift, x, y);
+}
+
 static enum status zero(size_t count, void *x) {
   return stream_zero(stream(), x, count * dtype_size(DTYPE));
 }
@@ -178,6 +183,7 @@ const struct ops TABLE = {
     .average_pool_forward = average_pool_forward,
     .average_pool_backward = average_pool_backward,
     .pixels = pixels,
+    .move_rows = move_rows,
     .zero = zero,
     .copy = copy,
     .scale = scale,

@@ -658,6 +658,39 @@ void ops_contract_pixels(const struct ops_contract *contract) {
   check_pixels(contract, 50000, 3, 1); /* more than a grid has threads */
 }
 
+/* --- rows by buckets ----------------------------------------------------------------------------------------- */
+
+static void check_rows(const struct ops_contract *contract, int64_t rows, int64_t width, int form) {
+  enum { BUCKETS = 7 };
+  struct run run = run_begin(contract, form & 1);
+  bool in_place = form & 2, shifted = form & 4;
+  int32_t *bucket = malloc((size_t)rows * sizeof *bucket + 1);
+  void *own;
+  snprintf(run.name, sizeof run.name, "rows by buckets, %lld x %lld, form %d", (long long)rows, (long long)width, form);
+  for (int64_t row = 0; row < rows; row++)
+    bucket[row] = (int32_t)(row * 5 % (BUCKETS + 1)) - 1;
+  struct array *x = values(&run, rows * width, 1), *y = in_place ? x : room(&run, run.ops->dtype, rows * width);
+  struct array *scale = parameters(&run, BUCKETS * width, 2);
+  struct array *shift = shifted ? parameters(&run, BUCKETS * width, 3) : NULL;
+  OK(device_alloc(run.ops->device, (size_t)rows * sizeof *bucket, &own));
+  OK(device_copy(run.ops->device, own, bucket, (size_t)rows * sizeof *bucket));
+  OK(run.ops->move_rows(rows, width, own, scale->data, data_of(shift), x->data, y->data));
+  OK(run.exact->move_rows(rows, width, bucket, scale->exact, exact_of(shift), x->exact, y->exact));
+  expect(&run, y, "y", 4 * arithmetic(&run));
+  device_free(run.ops->device, &own);
+  free(bucket);
+  run_end(&run);
+}
+
+void ops_contract_rows(const struct ops_contract *contract) {
+  static const int64_t rows[] = {0, 1, 3, 70}, widths[] = {1, 7, 8, 64, 200};
+  for (int form = 0; form < 8; form++)
+    for (size_t r = 0; r < LENGTH(rows); r++)
+      for (size_t w = 0; w < LENGTH(widths); w++)
+        check_rows(contract, rows[r], widths[w], form);
+  check_rows(contract, 3000, 201, 5); /* more than a grid has threads */
+}
+
 /* --- vectors ------------------------------------------------------------------------------------------------- */
 
 static void check_vectors(const struct ops_contract *contract, int64_t n, int offset) {

@@ -27,6 +27,7 @@ void ops_contract_norm(const struct ops_contract *contract);
 void ops_contract_norm_channels(const struct ops_contract *contract);
 void ops_contract_pools(const struct ops_contract *contract);
 void ops_contract_pixels(const struct ops_contract *contract);
+void ops_contract_rows(const struct ops_contract *contract);
 void ops_contract_vectors(const struct ops_contract *contract);
 void ops_contract_optimisers(const struct ops_contract *contract);
 

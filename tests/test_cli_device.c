@@ -64,6 +64,12 @@ Test(cli_device, micro_batches_and_three_views_are_those_of_the_host) {
   expect_same(data, "--epochs 1 --batch 16 --hidden 8 --conr --views 3 --micro-batch 5 --optimiser sgd", 0, TOLERANCE);
 }
 
+Test(cli_device, features_are_smoothed_as_on_the_host) {
+  const char *smoothing = "--epochs 3 --batch 8 --lr 1e-3 --optimiser sgd --fds --fds-size 3 --fds-buckets";
+  expect_same(cli_data("t.h5", 60), cli_text("%s -3,3 --hidden 12,8 --dropout 0.2", smoothing), 2, TOLERANCE);
+  expect_same(image_data(16), cli_text("%s 1,4 --fds-bucket-width 10 --model cnn --size 16", smoothing), 0, 1e-4);
+}
+
 Test(cli_device, images_train_as_on_the_host) {
   const char *data = image_data(16);
   expect_same(data, "--epochs 1 --batch 6 --size 16 --model cnn --conr --optimiser sgd --lr 1e-4", 0, TOLERANCE);
@@ -243,6 +249,8 @@ Test(cli_device, graphs_give_the_same_bits) {
   const char *images = image_data(16), *table = cli_data("t.h5", 60);
   const char *options = "--batch 6 --size 16 --model cnn --conr --optimiser sgd --lr 1e-4 --precision f32";
   same_with_graphs(table, "--batch 16 --hidden 8 --conr", 1);
+  /* The head reads other features from the second epoch on, and others by value from the third. */
+  same_with_graphs(table, "--batch 16 --hidden 8 --fds --fds-size 3 --fds-bucket-width 0.5", 1);
   same_with_graphs(images, options, 1);
   same_with_graphs(images, cli_text("%s --views 3 --micro-batch 2 --batch-norm rank", options), 1);
   same_with_graphs(images, options, 2); /* MPI through host memory */

@@ -80,7 +80,7 @@ Test(config, every_option_stands_in_the_help_of_its_command_and_is_understood) {
     parsed(commands[c].command == COMMAND_INFO ? "info" : "bench loss", &config); /* any; the command is set below */
     config.command = commands[c].command;
     config.output = config.init = config.target = config.weight_column = config.split_column = config.drop = "x";
-    config.images = config.path_column = config.with = config.share = "x";
+    config.images = config.path_column = config.with = config.share = config.fds_buckets = config.fds_clip = "x";
     config.rows = config.dim = "2";
     char *help = help_of(commands[c].command), *text = written(&config), *rest = NULL;
     int options = 0;
@@ -137,10 +137,14 @@ static const char every_option[] =
     "--conr-path dense --views 3 --noise 0.3 --mask 0.1 --shuffle none --batch 17 --epochs 19 --optimiser sgd "
     "--lr 0.0123456789012345678 --momentum 0.8 --beta1 0.7 --beta2 0.6 --epsilon 1e-7 --weight-decay 0.001 "
     "--clip 2.5 --schedule step --milestones 3,5 --lr-factor 0.3 --warmup 11 --resume --select mse --patience 4 "
-    "--log-steps 2 --checkpoint-steps 3 --bucket-mb 0.01 --seed 9007199254740991 --threads 2 --graphs off --quiet --model "
+    "--log-steps 2 --checkpoint-steps 3 --bucket-mb 0.01 --seed 9007199254740991 --threads 2 --graphs off --quiet "
+    "--model "
     "cnn "
     "--size 32x48 --normalise imagenet --batch-norm rank --augment strong --pad 5 --flip 0.25 --full-decode "
-    "--cache off --decode nvjpeg --workers 3 --micro-batch 6 --device cuda --comm mpi";
+    "--cache off --decode nvjpeg --workers 3 --micro-batch 6 --device cuda --comm mpi "
+    "--fds --fds-task sts --fds-buckets 2,30 --fds-bucket-width 0.5 --fds-kernel laplace --fds-size 7 --fds-sigma 1.5 "
+    "--fds-start-update 1 --fds-start-smooth 4 "
+    "--fds-momentum none --fds-storage snapshot --fds-clip 0.3,3 --fds-zero-variance bucket --fds-collect eval";
 
 Test(config, what_is_written_can_be_read_again) {
   struct config config, again;

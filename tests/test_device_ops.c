@@ -56,6 +56,7 @@ CONTRACT(norm)
 CONTRACT(norm_channels)
 CONTRACT(pools)
 CONTRACT(pixels)
+CONTRACT(rows)
 CONTRACT(vectors)
 CONTRACT(optimisers)
 

@@ -9,14 +9,13 @@
 #include <string.h>
 
 /* Files whose cases other tests run. */
-static const char *const tested[] = {"conr_reference.h5", "conr_paper.h5", "conr_multidim.h5",
-                                     "conr_nyud2.h5",     "trajectory.h5", "pointwise_losses.h5",
-                                     "metrics.h5",        "layers.h5",     "resnet.h5"};
+static const char *const tested[] = {
+    "conr_reference.h5",   "conr_paper.h5", "conr_multidim.h5", "conr_nyud2.h5", "trajectory.h5",
+    "pointwise_losses.h5", "metrics.h5",    "layers.h5",        "resnet.h5",     "fds.h5"};
 
 static const char *const planned[][2] = {{"accon.h5", "ACCon is planned"},
                                          {"balanced_mse.h5", "Balanced MSE is planned"},
                                          {"denseweight.h5", "DenseWeight is planned"},
-                                         {"fds.h5", "FDS is planned"},
                                          {"lds_agedb.h5", "LDS is planned"},
                                          {"ranksim.h5", "RankSim is planned"},
                                          {"rnc.h5", "Rank-N-Contrast is planned"},

@@ -279,6 +279,76 @@ Test(net, features_may_be_changed_between_encoder_and_head) {
   }
 }
 
+/* The same by the net itself.  The loss looks at both kinds of features. */
+struct moved {
+  struct problem problem;
+  int32_t bucket[ROWS];
+  double scale[3 * 16], shift[3 * 16], grad_smoothed[ROWS * 16];
+  struct smoothing smoothing;
+};
+
+static double moved_loss(void *context, const double *x) {
+  struct moved *moved = context;
+  struct problem *problem = &moved->problem;
+  int64_t width = net_feature_width(problem->net);
+  (void)x;
+  OK(net_forward(problem->net, problem->inputs, problem->rows, &problem->pass));
+  double loss = problem_loss(problem);
+  const double *f = net_features(problem->net), *s = net_smoothed_features(problem->net);
+  for (int64_t i = 0; i < problem->rows * width; i++) {
+    int32_t b = moved->bucket[i / width];
+    double expected = b < 0 ? f[i] : f[i] * moved->scale[b * width + i % width] + moved->shift[b * width + i % width];
+    cr_assert(fabs(s[i] - expected) <= 1e-15, "feature %lld is %g, not %g", (long long)i, s[i], expected);
+    loss += s[i] * s[i] * s[i] / 3;
+    moved->grad_smoothed[i] = s[i] * s[i];
+  }
+  return loss;
+}
+
+static void check_smoothing(double dropout) {
+  double *inputs = make_inputs();
+  struct mlp_spec spec = spec_of(2, ACTIVATION_TANH, dropout);
+  struct moved moved = {.problem = {.net = make(F64, &spec, ROWS),
+                                    .inputs = inputs,
+                                    .rows = ROWS,
+                                    .pass = training_pass(samples),
+                                    .with_features = true},
+                        .bucket = {2, -1, 0, 1, 1, -1}};
+  struct problem *problem = &moved.problem;
+  size_t before = net_bytes(problem->net);
+  moved.smoothing = (struct smoothing){moved.bucket, moved.scale, moved.shift};
+  for (int i = 0; i < 3 * 16; i++) {
+    moved.scale[i] = 1.5 + number(30, i);
+    moved.shift[i] = number(31, i);
+  }
+  problem->pass.smoothing = &moved.smoothing;
+  cr_assert(eq(int, net_forward(problem->net, inputs, ROWS, &problem->pass), ERR_BUG), "without room");
+  OK(net_can_smooth(problem->net));
+  cr_assert(net_bytes(problem->net) >= before + ROWS * 9 * sizeof(double));
+  moved_loss(&moved, NULL);
+  OK(net_backward_smoothed(problem->net, problem->grad_predictions, problem->grad_features, moved.grad_smoothed, NULL));
+  struct parameters own = net_parameters(problem->net);
+  struct gradient_check check = gradient_check(moved_loss, &moved, own.data, own.elements, own.gradients, 1e-4);
+  cr_assert(le(dbl, check.error, 1e-10), "dropout %g: %s", dropout, gradient_check_text(&check));
+
+  /* An evaluation does not smooth, and neither does a pass that does not ask for it. */
+  problem->pass.training = false;
+  OK(net_forward(problem->net, inputs, ROWS, &problem->pass));
+  cr_assert(eq(ptr, (void *)net_smoothed_features(problem->net), (void *)net_features(problem->net)));
+  problem->pass = training_pass(samples);
+  OK(net_forward(problem->net, inputs, ROWS, &problem->pass));
+  cr_assert(eq(ptr, (void *)net_smoothed_features(problem->net), (void *)net_features(problem->net)));
+  net_destroy(&problem->net);
+  free(inputs);
+}
+
+Test(net, smoothed_features_go_to_the_head_and_their_gradients_come_back) {
+  size_t before = memory_in_use();
+  check_smoothing(0);
+  check_smoothing(0.3);
+  cr_assert(eq(sz, memory_in_use(), before));
+}
+
 Test(net, float32_agrees_with_float64) {
   enum { WIDE = 64, MANY = 50, IN = 20 };
   struct mlp_spec spec = {.inputs = IN,
@@ -572,6 +642,9 @@ Test(net, without_hidden_layer_the_features_are_the_inputs_and_cannot_learn) {
   cr_assert(eq(i64, net_feature_width(net), INPUTS));
   cr_assert(eq(ptr, net_feature_gradient(net), NULL));
   expect_refusal("features", net_backward(net, inputs, inputs, NULL), ERR_ARGUMENT, "hidden layer");
+  expect_refusal("smoothing", net_can_smooth(net), ERR_ARGUMENT, "hidden layer");
+  expect_refusal("smoothed features", net_backward_smoothed(net, inputs, NULL, inputs, NULL), ERR_ARGUMENT,
+                 "hidden layer");
   net_destroy(&net);
   free(inputs);
 }

@@ -126,6 +126,24 @@ static void add_list(struct words *words, const struct golden_file *golden, cons
   add(words, text);
 }
 
+static void add_fds(struct words *words, const struct golden_file *golden, const char *name) {
+  char buckets[64];
+  int first = (int)golden_number(golden, name, "fds_bucket_start", NAN);
+  int last = (int)golden_number(golden, name, "fds_bucket_num", NAN) - 1;
+  snprintf(buckets, sizeof buckets, "%d,%d", first, last);
+  add(words, "--fds");
+  add(words, "--fds-buckets");
+  add(words, buckets);
+  add(words, "--fds-storage");
+  add(words, golden_number(golden, name, "fds_aliased_last_epoch", NAN) != 0 ? "alias" : "snapshot");
+  add_text(words, golden, name, "--fds-kernel", "fds_kernel");
+  add_number(words, golden, name, "--fds-size", "fds_ks");
+  add_number(words, golden, name, "--fds-sigma", "fds_sigma");
+  add_number(words, golden, name, "--fds-momentum", "fds_momentum");
+  add_number(words, golden, name, "--fds-start-update", "fds_start_update");
+  add_number(words, golden, name, "--fds-start-smooth", "fds_start_smooth");
+}
+
 static void make_options(const struct golden_file *golden, const char *name, enum dtype dtype, const char *folder,
                          const char *device, struct words *words) {
   char path[PATH_MAX], optimiser[32], regulariser[32];
@@ -190,6 +208,8 @@ static void make_options(const struct golden_file *golden, const char *name, enu
     if (golden_number(golden, name, "outer_weights", 0) != 0)
       add(words, "--conr-outer-weights");
   }
+  if (golden_number(golden, name, "fds", 0) != 0)
+    add_fds(words, golden, name);
   words->list[words->count] = NULL;
 }
 
@@ -198,8 +218,6 @@ static const char *missing_method(const struct golden_file *golden, const char *
   char loss[32], regulariser[32];
   golden_text(golden, name, "loss_name", "", loss, sizeof loss);
   golden_text(golden, name, "regulariser", "none", regulariser, sizeof regulariser);
-  if (golden_number(golden, name, "fds", 0) != 0)
-    return "FDS is planned";
   if (strcmp(regulariser, "none") != 0 && strcmp(regulariser, "conr") != 0)
     return strcmp(regulariser, "ranksim") == 0 ? "RankSim is planned" : "its regulariser is planned";
   if (strcmp(loss, "l1") != 0 && strcmp(loss, "mse") != 0 && strcmp(loss, "huber") != 0 && strcmp(loss, "bmc") != 0)
@@ -332,6 +350,30 @@ static void judge_step(void *context, const struct trainer *trainer, const struc
   }
 }
 
+/* What the statistics of features were in the end of the run: in its last checkpoint, against the last epoch's. */
+static void compare_statistics(struct judge *judge, const char *folder) {
+  static const char *const names[][2] = {{"state/fds/running_mean", "fds/running_mean"},
+                                         {"state/fds/running_var", "fds/running_var"},
+                                         {"state/fds/smoothed_mean", "fds/smoothed_mean_last_epoch"},
+                                         {"state/fds/smoothed_var", "fds/smoothed_var_last_epoch"},
+                                         {"state/fds/tracked", "fds/num_samples_tracked"}};
+  char path[PATH_MAX];
+  struct array_file *file;
+  snprintf(path, sizeof path, "%s/run/checkpoint-last.h5", folder);
+  CHECK(array_file_read(path, true, &file));
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    struct golden_array stored = read_stored(judge, names[i][1]);
+    const struct array *array = array_file_find(file, names[i][0]);
+    int64_t epochs = stored.shape[0], count = stored.count / epochs;
+    double error = array != NULL && array_count(array) == count
+                       ? golden_array_error(F64, count, array->data, stored.data + (epochs - 1) * count)
+                       : INFINITY;
+    misfit(judge, names[i][0], judge->steps, error, judge->dtype == F64 ? 1e-11 : 2e-5);
+    golden_free(&stored);
+  }
+  array_file_destroy(&file);
+}
+
 /* ---- one case --------------------------------------------------------------------------------- */
 
 static int run_case(const struct golden_file *golden, const char *name, enum dtype dtype, const char *folder,
@@ -366,6 +408,8 @@ static int run_case(const struct golden_file *golden, const char *name, enum dty
   session_close(&session);
   config_destroy(&config);
   misfit(&judge, "number of steps", judge.seen, judge.seen >= judge.steps ? 0 : INFINITY, 0);
+  if (golden_number(golden, name, "fds", 0) != 0)
+    compare_statistics(&judge, folder);
   struct golden_array *arrays[] = {
       &judge.regression,       &judge.regulariser,       &judge.total,       &judge.norm,       &judge.lr,
       &judge.regression_limit, &judge.regulariser_limit, &judge.total_limit, &judge.norm_limit, &judge.sigma,
