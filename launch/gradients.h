@@ -3,7 +3,7 @@
  *     struct gradients *gradients;
  *     TRY(gradients_create(&parts, &gradients));
  *     each step:
- *       TRY(gradients_compute(gradients, batch));              queued: net_parameters().gradients hold the sum over ranks
+ *       TRY(gradients_compute(gradients, batch));              queued: net_learned().gradients hold the sum over ranks
  *       TRY(gradients_clip(gradients, norm, &factor));         likewise: what to scale them by
  *       ... an optimiser's step is queued ...
  *       TRY(gradients_release(gradients));                     the batch's memory in the host may change now
@@ -60,7 +60,7 @@ struct gradients_value {
 /* Rows of the largest pass of a rank. */
 int64_t gradients_capacity(const struct sampler *sampler, int views, int64_t micro_batch);
 
-/* Buckets of about `bytes` over the gradients of a net, a slice for each parameter (bucket.h).  Local. */
+/* Buckets of about `bytes` over the gradients of a net, a slice for each parameter that learns (bucket.h).  Local. */
 enum status gradients_buckets(struct comm *data, const struct net *net, size_t bytes, struct buckets **out);
 
 /* Local. */

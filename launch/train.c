@@ -54,7 +54,7 @@ enum step_sum { SUM_REGRESSION, SUM_BAD, SUM_STOP, STEP_SUMS };
 /* All that the device does in a step, up to the update.  What is not finite is noticed afterwards: the run ends then,
  * and nothing of it is kept. */
 static enum status queue_step(struct trainer *trainer, const struct batch *batch, struct train_step *step) {
-  struct parameters own = net_parameters(trainer->net);
+  struct parameters own = net_learned(trainer->net);
   const double *factor;
   TRY(gradients_compute(trainer->gradients, batch));
   TRY(gradients_clip(trainer->gradients, trainer->config.clip, &factor));

@@ -256,7 +256,7 @@ static enum status build_optimiser(struct trainer *trainer) {
                             .epsilon = config->epsilon,
                             .momentum = config->momentum,
                             .weight_decay = config->weight_decay};
-  struct parameters own = net_parameters(trainer->net);
+  struct parameters own = net_learned(trainer->net);
   TRY(optim_parse(config->optimiser, &spec.kind));
   TRY(optim_create(trainer->ops, &spec, own.elements, &trainer->optim));
   return gradients_buckets(trainer->session->data, trainer->net, (size_t)(config->bucket_mb * 1048576),
