@@ -69,6 +69,8 @@ static const struct option_row table[] = {
   CHOICE("normalise", normalise, TRAIN, "half", "half|imagenet|none", "images: (x - mean) / std of pixels in 0 to 1; half: 0.5 and 0.5; imagenet: that set's"),
   CHOICE("batch-norm", batch_norm, TRAIN, "sync", "sync|rank", "statistics of batch norm: of the rows of all ranks, or of each rank's own"),
   TEXT("init", init, TRAIN, NULL, "FILE", "initial parameters by name (layer0.weight, conv1.weight ...) from a safetensors or HDF5 file"),
+  TEXT("stage2", stage2, TRAIN, NULL, "RUN", "begin with the encoder of a run's best checkpoint, or of a checkpoint, and a head drawn anew (RRT)"),
+  CHOICE("freeze", freeze, TRAIN, "auto", "auto|none|encoder|probe", "what does not learn; encoder: all but the head, while batch norm and dropout go on as in training; probe: likewise, but as in evaluation; auto: encoder with --stage2, else none"),
   CHOICE("precision", precision, TRAIN | BENCH, "auto", "auto|f32|f64|tf32|bf16", "arithmetic; auto: f32, and bf16 for images on a GPU; f64, for exactness work, on the host; tf32 and bf16 (float32 parameters) on a GPU"),
 
   CHOICE("loss", loss, TRAIN, "l1", "l1|mse|huber|focal_l1|focal_mse|bmc|gai|bni", "regression loss; bmc, gai, bni: Balanced MSE, which takes no sample weights"),

@@ -52,7 +52,7 @@ struct config {
   double protocol_bin;
 
   /* train: model */
-  const char *model, *hidden, *activation, *init, *precision, *size, *normalise, *batch_norm;
+  const char *model, *hidden, *activation, *init, *stage2, *freeze, *precision, *size, *normalise, *batch_norm;
   double dropout;
   /* train: objective */
   const char *loss, *weights;

@@ -56,11 +56,11 @@ int64_t gradients_capacity(const struct sampler *sampler, int views, int64_t mic
 }
 
 enum status gradients_buckets(struct comm *data, const struct net *net, size_t bytes, struct buckets **out) {
-  struct parameters own = net_parameters(net);
+  struct parameters own = net_learned(net);
   size_t *offsets;
   TRY(memory_alloc((size_t)own.count * sizeof *offsets, (void **)&offsets));
   for (int i = 0; i < own.count; i++)
-    offsets[i] = own.list[i].offset;
+    offsets[i] = own.list[i].offset - own.list->offset;
   enum status status = buckets_create(data, net_ops(net)->parameter_dtype, own.gradients, offsets, (size_t)own.count,
                                       own.elements, bytes, out);
   memory_free((void **)&offsets);
@@ -414,7 +414,7 @@ enum status gradients_compute(struct gradients *own) {
 
 enum status gradients_clip(struct gradients *own, double clip_norm, const double **factor) {
   const struct ops *ops = net_ops(own->parts.net);
-  struct parameters parameters = net_parameters(own->parts.net);
+  struct parameters parameters = net_learned(own->parts.net);
   *factor = NULL;
   TRY(ops->sum_squares(parameters.elements, parameters.gradients, &own->numbers[NUMBER_SQUARES]));
   if (clip_norm == 0)

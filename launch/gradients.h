@@ -4,7 +4,7 @@
  *     TRY(gradients_create(&parts, &gradients));
  *     each step:
  *       TRY(gradients_begin(gradients, batch));                the batch is taken; what is queued from now on can read it
- *       TRY(gradients_compute(gradients));                     queued: net_parameters().gradients hold the sum over ranks
+ *       TRY(gradients_compute(gradients));                     queued: net_learned().gradients hold the sum over ranks
  *       TRY(gradients_clip(gradients, norm, &factor));         likewise: what to scale them by
  *       ... an optimiser's update is queued ...
  *       TRY(gradients_end(gradients));                         likewise: the step's numbers go to the host
@@ -72,7 +72,7 @@ struct gradients_value {
 /* Rows of the largest pass of a rank. */
 int64_t gradients_capacity(const struct sampler *sampler, int views, int64_t micro_batch);
 
-/* Buckets of about `bytes` over the gradients of a net, a slice for each parameter (bucket.h).  Local. */
+/* Buckets of about `bytes` over the gradients of a net, a slice for each parameter that learns (bucket.h).  Local. */
 enum status gradients_buckets(struct comm *data, const struct net *net, size_t bytes, struct buckets **out);
 
 /* Local. */

@@ -5,7 +5,7 @@
 #include "dist/memory.h"
 #include "launch/run_folder.h"
 #include "launch/signals.h"
-#include "model/initial.h"
+#include "launch/start.h"
 #include "version.h"
 
 #include <inttypes.h>
@@ -57,7 +57,7 @@ enum step_sum { SUM_REGRESSION, SUM_NOISE, SUM_BAD, SUM_STOP, STEP_SUMS };
  * and nothing of it is kept. */
 static enum status queue_work(void *context) {
   struct trainer *trainer = context;
-  struct parameters own = net_parameters(trainer->net);
+  struct parameters own = net_learned(trainer->net);
   const double *factor;
   TRY(gradients_compute(trainer->gradients));
   TRY(gradients_clip(trainer->gradients, trainer->config.clip, &factor));
@@ -224,9 +224,9 @@ static enum status save(struct trainer *trainer, bool best) {
 /* Options that may differ between a run and its continuation: they change where it ends or what is
  * shown, not what a step computes.  --epochs is one unless the schedule depends on it. */
 static bool may_change(const struct config *config, const char *name) {
-  static const char *const names[] = {"output",   "force",     "resume",           "quiet", "threads",
-                                      "patience", "log-steps", "checkpoint-steps", "init",  "bucket-mb",
-                                      "workers",  "cache",     "device",           "comm",  "graphs"};
+  static const char *const names[] = {
+      "output", "force",  "resume",    "quiet",   "threads", "patience", "log-steps", "checkpoint-steps",
+      "init",   "stage2", "bucket-mb", "workers", "cache",   "device",   "comm",      "graphs"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(name, names[i]) == 0)
       return true;
@@ -319,15 +319,6 @@ static enum status write_config_used(const struct trainer *trainer, const char *
   return STATUS_OK;
 }
 
-static enum status load_initial(struct trainer *trainer, const char *path) {
-  char note[1024];
-  TRY(parameters_load(path, net_parameters(trainer->net), net_buffers(trainer->net), trainer->ops->parameter_dtype,
-                      note, sizeof note));
-  if (note[0] != '\0')
-    log_line(&trainer->session->log, "%s", note);
-  return STATUS_OK;
-}
-
 /* Rank 0 prepares the folder and finds out where to begin. */
 static enum status prepare_folder(struct trainer *trainer, const char *hosts, bool *resumed) {
   const struct config *config = &trainer->config;
@@ -339,8 +330,7 @@ static enum status prepare_folder(struct trainer *trainer, const char *hosts, bo
   *resumed = found && config->resume;
   if (!*resumed) {
     /* Before anything is removed: it may be of the run that --force replaces, or not there at all. */
-    if (config->init != NULL)
-      TRY(load_initial(trainer, config->init));
+    TRY(start_parameters(trainer));
     TRY(run_folder_clear(config->output));
   } else {
     TRY(restore_last(trainer));
@@ -400,6 +390,8 @@ static enum status begin(struct loop *loop) {
   log_line(log, "%s: %lld training samples, %lld for validation, %d features, %zu parameters", trainer->config.word[0],
            (long long)trainer->sampler.rows, (long long)dataset_split_rows(trainer->dataset, SPLIT_VAL),
            dataset_features(trainer->dataset), net_parameters(trainer->net).elements);
+  if (strcmp(trainer->config.freeze, "none") != 0)
+    log_line(log, "frozen encoder: the %zu parameters of the head learn", net_learned(trainer->net).elements);
   if (weights[0] != '\0')
     log_line(log, "%s", weights);
   if (trainer->smoother != NULL)

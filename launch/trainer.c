@@ -94,6 +94,26 @@ static enum status check_pairs(const struct config *config) {
   return STATUS_OK;
 }
 
+/* To be called when it is known what is frozen. */
+static enum status check_freeze(const struct config *config) {
+  const struct {
+    const char *option;
+    bool on;
+  } on_features_alone[] = {{"conr", config->conr}};
+  bool frozen = strcmp(config->freeze, "none") != 0, probe = strcmp(config->freeze, "probe") == 0;
+  REQUIRE(config->stage2 == NULL || config->init == NULL, ERR_ARGUMENT,
+          "--stage2 %s and --init %s both say what to begin with; give one of them", config->stage2, config->init);
+  for (size_t i = 0; i < sizeof on_features_alone / sizeof *on_features_alone; i++)
+    REQUIRE(!frozen || !on_features_alone[i].on, ERR_ARGUMENT,
+            "--%s shapes features, and --freeze %s leaves them as they are; drop it, or train with it before and give "
+            "that run to --stage2",
+            on_features_alone[i].option, config->freeze);
+  REQUIRE(!probe || !config->fds, ERR_ARGUMENT,
+          "--fds smooths the features of training passes, and the encoder of --freeze probe makes none; drop one");
+  TRY(refuse_unread(config, !probe, "dropout", "--freeze none or encoder"));
+  return refuse_unread(config, !probe, "batch-norm", "--freeze none or encoder");
+}
+
 /* Options for what the data are not.  Those that are resolved to 0 then may be given as 0: config.used does. */
 static enum status check_kind(const struct config *config, bool images) {
   static const char *const table_options[] = {"hidden", "activation"};
@@ -132,6 +152,8 @@ static enum status resolve_defaults(struct config *config, bool images) {
     config->noise = augmentation;
   if (!config_given(config, "mask"))
     config->mask = augmentation;
+  if (strcmp(config->freeze, "auto") == 0)
+    config->freeze = config->stage2 != NULL ? "encoder" : "none";
   if (strcmp(config->select, "auto") == 0)
     config->select = strcmp(config->loss, "mse") == 0 ? "mse" : "mae";
   if (strcmp(config->model, "auto") == 0)
@@ -219,6 +241,7 @@ static enum status open_data(struct trainer *trainer) {
     config->decode = "host";
   }
   TRY(resolve_defaults(config, images));
+  TRY(check_freeze(config));
   TRY(smoother_resolve(config, trainer->dataset, &trainer->fds_texts));
   if (strcmp(config->precision, "auto") == 0)
     config->precision = images && trainer->session->device != NULL ? "bf16" : "f32";
@@ -258,6 +281,12 @@ static enum status build_model(struct trainer *trainer) {
   TRY(model_build(trainer->session->device, &trainer->model, config->dropout, rows, &trainer->ops, &trainer->net));
   REQUIRE(!config->conr || net_parameters(trainer->net).count > 2, ERR_ARGUMENT,
           "--conr needs features to shape: give --hidden at least one layer");
+  bool frozen = strcmp(config->freeze, "none") != 0;
+  REQUIRE((config->stage2 == NULL && !frozen) || net_parameters(trainer->net).head > 0, ERR_ARGUMENT,
+          "--%s is for networks with an encoder: give --hidden at least one layer",
+          config->stage2 != NULL ? "stage2" : "freeze");
+  if (frozen)
+    net_freeze_encoder(trainer->net, strcmp(config->freeze, "probe") == 0);
   if (strcmp(config->batch_norm, "sync") == 0 && comm_size(trainer->session->comm) > 1)
     net_synchronise(trainer->net, trainer->session->data);
   return net_initialise(trainer->net, (uint64_t)config->seed);
@@ -315,7 +344,7 @@ static enum status build_optimiser(struct trainer *trainer) {
                             .epsilon = config->epsilon,
                             .momentum = config->momentum,
                             .weight_decay = config->weight_decay};
-  struct parameters own = net_parameters(trainer->net);
+  struct parameters own = net_learned(trainer->net);
   TRY(optim_parse(config->optimiser, &spec.kind));
   TRY(optim_create(trainer->ops, &spec, own.elements, &trainer->optim));
   return gradients_buckets(trainer->session->data, trainer->net, (size_t)(config->bucket_mb * 1048576),

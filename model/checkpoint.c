@@ -32,6 +32,16 @@ struct arrays {
   int copy_count;
 };
 
+/* Those that an optimiser's state of `count` elements belongs to: the last ones, when only a head learns. */
+static struct parameters last_parameters(struct parameters parameters, size_t count) {
+  while (parameters.count > 0 && parameters.elements > count) {
+    parameters.elements -= parameters.list->count;
+    parameters.list++;
+    parameters.count--;
+  }
+  return parameters;
+}
+
 /* An array for each parameter, of a block laid out like them. */
 static enum status add_parameters(struct arrays *arrays, const char *prefix, const struct parameters *parameters,
                                   void *block, enum dtype dtype) {
@@ -45,7 +55,8 @@ static enum status add_parameters(struct arrays *arrays, const char *prefix, con
     char name[ARRAY_NAME_BYTES];
     REQUIRE(snprintf(name, sizeof name, "%s%s", prefix, one->name) < (int)sizeof name, ERR_BUG, "name %s is too long",
             one->name);
-    TRY(array_borrow(name, array_type_of(dtype), one->rank, one->shape, data + one->offset * dtype_size(dtype),
+    TRY(array_borrow(name, array_type_of(dtype), one->rank, one->shape,
+                     data + (one->offset - parameters->list->offset) * dtype_size(dtype),
                      &arrays->list[arrays->count++]));
   }
   return STATUS_OK;
@@ -57,7 +68,8 @@ static enum status add_optimiser(struct arrays *arrays, const struct checkpoint 
   for (int i = 0; i < count; i++) {
     char prefix[64];
     snprintf(prefix, sizeof prefix, "optimiser/%s/", states[i].name);
-    TRY(add_parameters(arrays, prefix, &checkpoint->parameters, states[i].data, dtype));
+    struct parameters own = last_parameters(checkpoint->parameters, states[i].count);
+    TRY(add_parameters(arrays, prefix, &own, states[i].data, dtype));
   }
   return STATUS_OK;
 }
@@ -278,7 +290,7 @@ static enum status fill_flat(const struct array_file *file, const char *prefix, 
     REQUIRE(same, ERR_FORMAT, "\"%s\" is %s in %s but %s in the model; give the same --model and --hidden as then",
             name, array_shape_text(array->rank, array->shape, found, sizeof found), file->path,
             array_shape_text(one->rank, one->shape, wanted, sizeof wanted));
-    array_convert(array, dtype, data + one->offset * dtype_size(dtype));
+    array_convert(array, dtype, data + (one->offset - parameters->list->offset) * dtype_size(dtype));
   }
   return STATUS_OK;
 }
@@ -306,7 +318,8 @@ enum status checkpoint_restore(const struct opened_checkpoint *checkpoint, struc
   for (int i = 0; i < count; i++) {
     char prefix[64];
     snprintf(prefix, sizeof prefix, "optimiser/%s/", states[i].name);
-    TRY(load_flat(checkpoint->file, prefix, &parameters, states[i].data, dtype));
+    struct parameters own = last_parameters(parameters, states[i].count);
+    TRY(load_flat(checkpoint->file, prefix, &own, states[i].data, dtype));
   }
   TRY(array_file_integer(checkpoint->file, "optimiser_steps", &steps));
   optim_set_steps(optim, steps);

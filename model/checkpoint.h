@@ -50,7 +50,7 @@ struct model_description {
 struct checkpoint {
   struct parameters parameters;
   struct parameters buffers;        /* running statistics; none in an mlp */
-  struct optim *optim;              /* borrowed */
+  struct optim *optim;              /* borrowed; of all parameters, or of the last ones: a head's */
   const struct state_array *states; /* [state_count], borrowed */
   size_t state_count;
   struct progress progress;
@@ -82,7 +82,8 @@ struct opened_checkpoint {
 enum status checkpoint_open(const char *path, struct opened_checkpoint *out);
 void checkpoint_close(struct opened_checkpoint *checkpoint);
 
-/* Copy parameters and buffers, and the optimiser's states unless optim is NULL.  ERR_FORMAT: one is missing or has
+/* Copy parameters and buffers, and the optimiser's states unless optim is NULL.  `parameters` may end before the last
+ * of those in the file, as those of an encoder do; what is not in them stays.  ERR_FORMAT: one is missing or has
  * another shape; nothing is known to be intact then. */
 enum status checkpoint_restore(const struct opened_checkpoint *checkpoint, struct parameters parameters,
                                struct parameters buffers, struct optim *optim, enum dtype dtype);

@@ -121,6 +121,8 @@ struct net {
   int head;     /* index of the head's first operation; -1 until net_begin_head() */
   int features; /* the value the head begins with             */
   int head_parameter;
+  int first_learned; /* parameter: 0, or the head's first   */
+  bool evaluates;    /* training passes of a frozen encoder */
   int dropout_count;
 
   struct parameter_list parameters, buffers;

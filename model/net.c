@@ -185,6 +185,18 @@ struct parameters net_parameters(const struct net *net) {
                              .head = net->head_parameter};
 }
 
+struct parameters net_learned(const struct net *net) {
+  struct parameters own = net_parameters(net);
+  const struct parameter *first = &own.list[net->first_learned];
+  own.data = slice(net, first, net->data);
+  own.gradients = slice(net, first, net->gradients);
+  own.elements -= first->offset;
+  own.count -= net->first_learned;
+  own.list = first;
+  own.head -= net->first_learned;
+  return own;
+}
+
 struct parameters net_buffers(const struct net *net) {
   return (struct parameters){.device = net->ops->device,
                              .data = net->buffer_data,
@@ -229,6 +241,11 @@ out:
 enum status net_initialise(struct net *net, uint64_t seed) {
   TRY(initialise_list(net, &net->parameters, seed, net->data));
   return initialise_list(net, &net->buffers, seed, net->buffer_data);
+}
+
+void net_freeze_encoder(struct net *net, bool evaluation) {
+  net->first_learned = net->head_parameter;
+  net->evaluates = evaluation;
 }
 
 /* --- batch norm over ranks ---------------------------------------------------------------------------------- */
@@ -283,8 +300,9 @@ enum status net_forward_encoder(struct net *net, const void *inputs, int64_t row
     net->smoothing = *pass->smoothing;
     net->pass.smoothing = &net->smoothing;
   }
+  net->pass.training = pass->training && !net->evaluates;
   net->inputs = inputs;
-  return run_forward(net, 0, net->head, 0, inputs, pass);
+  return run_forward(net, 0, net->head, 0, inputs, &net->pass);
 }
 
 /* Into the copy: regularisers read the features themselves. */
@@ -353,7 +371,7 @@ static enum status backward_parameters(struct net *net, struct operation *operat
   TRY(operation->kind->backward_parameters(net, operation, gradient));
   TRY(add_partial(net, operation));
   for (int i = operation->parameter_count - 1; i >= 0; i--)
-    TRY(call_ready(hooks, (size_t)(operation->first_parameter + i)));
+    TRY(call_ready(hooks, (size_t)(operation->first_parameter + i - net->first_learned)));
   return call_progress(hooks);
 }
 
@@ -433,6 +451,10 @@ enum status net_backward_encoder(struct net *net, const void *grad_features, con
   if (net->features == 0) {
     REQUIRE(grad_features == NULL, ERR_ARGUMENT,
             "a loss on features needs a hidden layer: without one the features are the inputs and cannot learn");
+    return STATUS_OK;
+  }
+  if (net->first_learned > 0) {
+    REQUIRE(grad_features == NULL, ERR_ARGUMENT, "a loss on features needs an encoder that learns: this one is frozen");
     return STATUS_OK;
   }
   TRY(smooth_back(net));

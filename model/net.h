@@ -8,7 +8,7 @@
  *       ... a loss reads net_predictions() and net_features(), writes their gradients ...
  *       TRY(net_backward(net, grad_predictions, grad_features, &hooks));
  *       TRY(net_update_statistics(net, NULL));                               batch norm's running statistics
- *       ... an optimiser (optim.h) updates net_parameters().data from .gradients ...
+ *       ... an optimiser (optim.h) updates net_learned().data from .gradients ...
  *     net_destroy(&net);
  *
  * A net is an encoder and a head.  The features are what the head reads: the last hidden activation, after its
@@ -57,7 +57,7 @@ enum initial {
 /* A named slice of the parameter buffer, and of every buffer laid out like it (gradients, optimiser states). */
 struct parameter {
   char name[PARAMETER_NAME_BYTES]; /* "layer0.weight", "layer1.0.bn1.bias", ...                              */
-  size_t offset, count;            /* elements                                                               */
+  size_t offset, count;            /* elements; offset: from the beginning of the net's buffer               */
   int rank;
   int64_t shape[PARAMETER_MAX_RANK]; /* linear weight: [out, in]; convolution: [out, in, kernel, kernel];
                                         of one value per channel: [channels]; beyond `rank`: 1              */
@@ -65,16 +65,16 @@ struct parameter {
   double scale;
 };
 
-/* All parameters of a net, slices in ascending order and without gaps, in the memory of its device.  Borrowed from the
- * net. */
+/* All parameters of a net, or those from one on: slices in ascending order and without gaps, in the memory of its
+ * device.  Borrowed from the net. */
 struct parameters {
   struct device *device; /* NULL = the host */
-  void *data;            /* [elements] */
+  void *data;            /* [elements], beginning with list[0] */
   void *gradients;       /* [elements], overwritten by each backward pass; NULL for what is not learned */
   size_t elements;
   int count;
   const struct parameter *list; /* [count] */
-  int head;                     /* index of the head's first parameter */
+  int head;                     /* index in `list` of the head's first parameter */
 };
 
 /* The rows a net reads. */
@@ -96,7 +96,7 @@ struct pass {
   bool accumulate;      /* its backward pass adds to the gradients                                  */
   bool keep_statistics; /* training: what batch norm sees is not kept for net_update_statistics()   */
   uint64_t seed;
-  const int64_t *epoch; /* in the memory of the ops, borrowed until the head has run */
+  const int64_t *epoch;   /* in the memory of the ops, borrowed until the head has run */
   const int64_t *samples; /* [rows / views] sample ids, borrowed until the head has run; rows are stacked by view:
                              row r is view r / (rows / views) of sample samples[r % (rows / views)]          */
   int views;              /* 0 counts as 1                                                                   */
@@ -108,8 +108,8 @@ struct pass {
  * STATUS_OK ends the backward pass and is returned by it. */
 struct net_hooks {
   void *context;
-  /* The gradient of parameter `index` is complete.  Once per parameter and backward pass, from the last parameter to
-   * the first, also when there are no rows. */
+  /* The gradient of parameter `index` of net_learned() is complete.  Once per parameter and backward pass, from the
+   * last parameter to the first, also when there are no rows. */
   enum status (*gradient_ready)(void *context, size_t index);
   /* Between operations, so that messages can make progress. */
   enum status (*progress)(void *context);
@@ -121,6 +121,9 @@ void net_destroy(struct net **net);
 
 struct parameters net_parameters(const struct net *net);
 
+/* Those that learn, and that backward passes give gradients of: all, or the head's when the encoder is frozen. */
+struct parameters net_learned(const struct net *net);
+
 /* What is stored beside the parameters and not learned: running statistics, "layer1.0.bn1.running_mean" and
  * "....running_var", both [channels].  gradients is NULL; count may be 0. */
 struct parameters net_buffers(const struct net *net);
@@ -130,6 +133,12 @@ struct parameters net_buffers(const struct net *net);
 enum status net_initialise(struct net *net, uint64_t seed);
 
 /* --- running ------------------------------------------------------------------------------------------------ */
+
+/* From now on the encoder does not learn: backward passes end at the head, and the encoder's gradients stay as they are
+ * (0 in a new net).  Training passes use it as before, with dropout and the batch's own statistics, and its running
+ * statistics move; or, with `evaluation`, as evaluation passes do: then it is a fixed function of the inputs.  To be
+ * called before buckets and optimisers are made.  A net without hidden layer has no encoder: nothing changes. */
+void net_freeze_encoder(struct net *net, bool evaluation);
 
 /* Share batch norm's statistics of training passes among all rows of all ranks of `comm` (borrowed: must outlive the
  * net; NULL = each rank's own rows).  From then on the forward and backward passes of training are collective, also
@@ -153,7 +162,8 @@ enum status net_forward(struct net *net, const void *inputs, int64_t rows, const
 /* Gradients of all parameters, summed over the rows of the last forward pass.
  * grad_predictions  [rows, output width], read only
  * grad_features     [rows, feature width], added to what the head sends back; NULL = none.  A net without hidden
- *                   layer has no features of its own (they are the inputs): ERR_ARGUMENT unless NULL
+ *                   layer has no features of its own (they are the inputs), and those of a frozen encoder stay: ERR_ARGUMENT
+ *                   unless NULL
  * The gradient of the inputs is not computed.  With 0 rows all gradients become 0 and the hooks are still called.
  * Once per forward pass: it uses up what that pass left.  ERR_BUG without a forward pass before it. */
 enum status net_backward(struct net *net, const void *grad_predictions, const void *grad_features,

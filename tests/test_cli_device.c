@@ -245,6 +245,16 @@ static void same_with_graphs(const char *data, const char *options, int ranks) {
   cli_same_runs(plain, graphs);
 }
 
+Test(cli_device, a_frozen_encoder_is_that_of_the_host) {
+  const char *data = image_data(16), *first = io_file("first");
+  const char *options = "--epochs 1 --batch 6 --size 16 --model cnn --optimiser sgd --lr 1e-4";
+  cli_accepted(0, cli_text("train %s -o %s --device cpu --quiet %s", data, first, options));
+  setenv("EMULATED_CUDA_DEVICES", "2", 1);
+  expect_same(data, cli_text("%s --stage2 %s --clip 1", options, first), 2, TOLERANCE);
+  expect_same(data, cli_text("%s --stage2 %s --freeze probe", options, first), 2, TOLERANCE);
+  same_with_graphs(data, cli_text("%s --stage2 %s", options, first), 2);
+}
+
 Test(cli_device, graphs_give_the_same_bits) {
   const char *images = image_data(16), *table = cli_data("t.h5", 60);
   const char *options = "--batch 6 --size 16 --model cnn --conr --optimiser sgd --lr 1e-4 --precision f32";

@@ -79,7 +79,8 @@ Test(config, every_option_stands_in_the_help_of_its_command_and_is_understood) {
     struct config config;
     parsed(commands[c].command == COMMAND_INFO ? "info" : "bench loss", &config); /* any; the command is set below */
     config.command = commands[c].command;
-    config.output = config.init = config.target = config.weight_column = config.split_column = config.drop = "x";
+    config.output = config.init = config.stage2 = config.target = config.weight_column = config.split_column =
+        config.drop = "x";
     config.images = config.path_column = config.with = config.share = config.fds_buckets = config.fds_clip = "x";
     config.rows = config.dim = "2";
     char *help = help_of(commands[c].command), *text = written(&config), *rest = NULL;
@@ -127,7 +128,8 @@ Test(config, help_fits_eighty_columns) {
 
 /* A value other than the default for every option of train. */
 static const char every_option[] =
-    "train t.h5 --output run --force --hidden 8,4,2 --activation gelu --dropout 0.25 --init start.h5 --precision f64 "
+    "train t.h5 --output run --force --hidden 8,4,2 --activation gelu --dropout 0.25 --init start.h5 --stage2 first "
+    "--freeze probe --precision f64 "
     "--loss huber --huber-beta 0.1 --focal-beta 0.3 --focal-gamma 2 --focal-activation tanh --noise-scale 3 "
     "--noise-lr 0.02 --gmm 5 --weights none --weight-bins 0,2,50 --weight-clip 1,inf --lds laplace "
     "--lds-size 7 "

@@ -573,6 +573,75 @@ Test(net, a_failing_hook_ends_the_backward_pass) {
   cr_assert(eq(str, (char *)status_message(), "the cable was pulled"));
 }
 
+/* --- a frozen encoder --------------------------------------------------------------------------------------- */
+
+static enum status count_ready(void *context, size_t index) {
+  size_t *order = context;
+  order[1 + order[0]++] = index;
+  return STATUS_OK;
+}
+
+/* Two passes that add up. */
+static void pass_twice(struct problem *problem, const struct net_hooks *hooks) {
+  problem->pass.accumulate = false;
+  gradients_of(problem, NULL);
+  problem->pass.accumulate = true;
+  gradients_of(problem, hooks);
+}
+
+Test(net, a_frozen_encoder_has_no_gradient_and_the_head_the_same_bits) {
+  double *inputs = make_inputs();
+  struct mlp_spec spec = spec_of(2, ACTIVATION_TANH, 0.4);
+  struct problem whole = {
+      .net = make(F64, &spec, ROWS), .inputs = inputs, .rows = ROWS, .pass = training_pass(samples)};
+  struct problem frozen = whole;
+  frozen.net = make(F64, &spec, ROWS);
+  net_freeze_encoder(frozen.net, false);
+  struct parameters all = net_parameters(frozen.net), head = net_learned(frozen.net), own = net_parameters(whole.net);
+  cr_assert(eq(int, head.count, 2));
+  cr_assert(eq(int, head.head, 0));
+  cr_assert(eq(str, (char *)head.list[0].name, (char *)all.list[all.head].name));
+  cr_assert(eq(sz, head.elements, head.list[0].count + head.list[1].count));
+  cr_assert(eq(ptr, head.data, (double *)all.data + all.elements - head.elements));
+  cr_assert(eq(sz, net_learned(whole.net).elements, own.elements));
+  size_t order[8] = {0}, encoder = all.elements - head.elements;
+  struct net_hooks hooks = {.context = order, .gradient_ready = count_ready};
+  pass_twice(&whole, NULL);
+  pass_twice(&frozen, &hooks);
+  cr_assert(zero(int, memcmp(net_predictions(frozen.net), net_predictions(whole.net), sizeof whole.grad_predictions)));
+  cr_assert(zero(int, memcmp(head.gradients, (double *)own.gradients + encoder, head.elements * sizeof(double))));
+  for (size_t i = 0; i < encoder; i++)
+    cr_assert(eq(dbl, ((double *)all.gradients)[i], 0), "gradient %zu", i);
+  cr_assert(order[0] == 2 && order[1] == 1 && order[2] == 0, "%zu gradients were reported: %zu, %zu", order[0],
+            order[1], order[2]);
+  net_destroy(&frozen.net);
+  net_destroy(&whole.net);
+  free(inputs);
+}
+
+Test(net, a_frozen_encoder_may_be_that_of_evaluation) {
+  double *inputs = make_inputs();
+  struct mlp_spec spec = spec_of(2, ACTIVATION_TANH, 0.4);
+  struct problem whole = {
+      .net = make(F64, &spec, ROWS), .inputs = inputs, .rows = ROWS, .pass = training_pass(samples)};
+  struct problem frozen = whole;
+  frozen.net = make(F64, &spec, ROWS);
+  net_freeze_encoder(frozen.net, true);
+  gradients_of(&frozen, NULL);
+  gradients_of(&whole, NULL);
+  size_t bytes = sizeof whole.grad_predictions;
+  cr_assert(memcmp(net_predictions(frozen.net), net_predictions(whole.net), bytes) != 0, "there is no dropout");
+  whole.pass.training = false;
+  gradients_of(&whole, NULL);
+  struct parameters head = net_learned(frozen.net), own = net_parameters(whole.net);
+  cr_assert(zero(int, memcmp(net_predictions(frozen.net), net_predictions(whole.net), bytes)));
+  cr_assert(zero(int, memcmp(head.gradients, (double *)own.gradients + own.elements - head.elements,
+                             head.elements * sizeof(double))));
+  net_destroy(&frozen.net);
+  net_destroy(&whole.net);
+  free(inputs);
+}
+
 /* --- refusals ----------------------------------------------------------------------------------------------- */
 
 static void expect_refusal(const char *what, enum status got, enum status code, const char *word) {
@@ -645,6 +714,18 @@ Test(net, without_hidden_layer_the_features_are_the_inputs_and_cannot_learn) {
   expect_refusal("smoothing", net_can_smooth(net), ERR_ARGUMENT, "hidden layer");
   expect_refusal("smoothed features", net_backward_smoothed(net, inputs, NULL, inputs, NULL), ERR_ARGUMENT,
                  "hidden layer");
+  net_destroy(&net);
+  free(inputs);
+}
+
+Test(net, the_features_of_a_frozen_encoder_cannot_learn) {
+  double *inputs = make_inputs();
+  struct mlp_spec spec = spec_of(1, ACTIVATION_RELU, 0);
+  struct net *net = make(F64, &spec, ROWS);
+  struct pass pass = training_pass(samples);
+  net_freeze_encoder(net, false);
+  OK(net_forward(net, inputs, ROWS, &pass));
+  expect_refusal("features", net_backward(net, inputs, inputs, NULL), ERR_ARGUMENT, "frozen");
   net_destroy(&net);
   free(inputs);
 }
