@@ -1,11 +1,13 @@
-/* VIR against golden vectors: distributions, head, uncertainties. */
+/* VIR against golden vectors: distributions, head, uncertainties, smoothing. */
 #include "loss/evidential.h"
 #include "loss/uncertainty.h"
 #include "tests/golden.h"
+#include "tests/run_ranks.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -190,8 +192,25 @@ static void check_uncertainty(const struct golden_file *file, const char *name) 
   golden_free(&target);
 }
 
-Test(golden_vir, distributions_heads_and_uncertainties_are_the_published_ones) {
+/* --- smoothing ---------------------------------------------------------------------------------------------- */
+
+/* A program of several ranks smooths all cases of the kind, and says how many there were. */
+static void check_smoothing(int cases) {
+  const char *const arguments[] = {"vir", NULL};
+  char line[64];
+  snprintf(line, sizeof line, "distributions: %d\n", cases);
+  for (int ranks = 1; cases > 0 && ranks <= 4; ranks++) {
+    struct run_result run;
+    int status = run_ranks_within(100, ranks, "rank_golden_fds", arguments, &run);
+    cr_assert(eq(int, status, 0), "%d ranks:\n%s", ranks, run.output);
+    cr_assert(strstr(run.output, line) != NULL, "%d ranks, no \"%s\":\n%s", ranks, line, run.output);
+    run_result_free(&run);
+  }
+}
+
+Test(golden_vir, heads_uncertainties_and_smoothing_are_the_published_ones, .timeout = 240) {
   struct golden_file *file = golden_open("vir.h5");
+  int smoothed = 0;
   for (int i = 0; i < golden_case_count(file); i++) {
     const char *name = golden_case_name(file, i);
     char kind[32];
@@ -202,16 +221,16 @@ Test(golden_vir, distributions_heads_and_uncertainties_are_the_published_ones) {
       check_head(file, name);
     else if (strcmp(kind, "uncertainty") == 0)
       check_uncertainty(file, name);
-    else if (strcmp(kind, "smoothing") == 0) {
-      golden_skip(file, "smoothing of distributions comes later");
-      continue;
-    } else if (strcmp(kind, "encoder_last_block") == 0) {
+    else if (strcmp(kind, "smoothing") == 0)
+      smoothed++;
+    else if (strcmp(kind, "encoder_last_block") == 0) {
       golden_skip(file, "a probabilistic last block of an encoder is no layer yet");
       continue;
     } else
       cr_assert(false, "%s: nothing tests the kind %s", name, kind);
     golden_ran(file);
   }
+  check_smoothing(smoothed);
   golden_report(file);
   golden_close(&file);
 }
