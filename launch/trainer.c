@@ -317,7 +317,7 @@ static enum status build_objective(struct trainer *trainer) {
     TRY(regression_of(config, &options.regression));
   TRY(objective_create(trainer->session->mpi, trainer->session->data, trainer->ops, &options,
                        (int)net_feature_width(trainer->net), dataset_targets(trainer->dataset), &trainer->objective));
-  trainer->state_count = objective_states(trainer->objective, trainer->states);
+  trainer->state_count += objective_states(trainer->objective, trainer->states + trainer->state_count);
   return STATUS_OK;
 }
 
