@@ -109,6 +109,7 @@ static const struct reader {
 } readers[] = {{"rows", "loss"},
                {"dim", "loss"},
                {"conr-variant", "loss"},
+               {"regularisers", "loss"},
                {"model", "step"},
                {"precision", "step or loss"},
                {"device", "step, loss, comm or loader"},

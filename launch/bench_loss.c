@@ -1,14 +1,17 @@
-/* conr bench loss: time of the ConR loss and its gradient, beside the machine's own matrix-product rate.
+/* conr bench loss: time of the ConR loss and its gradient, beside the machine's own matrix-product rate; with
+ * --regularisers of the others too, and of a plain L1 loss, beside dense ConR in the same run.
  *
  * Labels are drawn from the age counts of the AgeDB-DIR training split; predictions are labels with Gaussian
  * errors of mean size 7 years, as those of a trained model are; features are normal.  Each measurement is the best of
  * --repeat; the matrix product is measured anew beside each.  On a GPU features have the type of a network's values
  * there, and lie where it would have made them. */
+#include "dist/comm_device.h"
 #include "dist/memory.h"
 #include "dist/random.h"
 #include "launch/bench.h"
 #include "loss/conr.h"
 #include "loss/loss_ops.h"
+#include "loss/objective.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -34,6 +37,7 @@ struct bench {
   void *there[4];                                /* the same on the device; NULL on the host */
   int64_t rows, rows_global;
   int dim;
+  double dense_seconds; /* of ConR */
 };
 
 struct measurement {
@@ -209,6 +213,109 @@ static void print_row(const struct bench *bench, const char *path, const struct 
   json_decref(object);
 }
 
+/* --- beside ConR ---------------------------------------------------------------------------------------------- */
+
+/* One term on the same rows, through the objective, as a training step has it. */
+struct term {
+  const char *name;
+  int regulariser; /* -1 = L1 */
+};
+
+static enum status create_term(struct bench *bench, const struct term *term, struct objective **out) {
+  struct objective_options options = {.regression = regression_default(REGRESSION_L1),
+                                      .regularisers = {.ranksim = {.lambda = 2}, .rnc = {.temperature = 2}}};
+  accon_options_default(&options.regularisers.accon);
+  srl_options_default(&options.regularisers.srl);
+  if (term->regulariser >= 0) {
+    options.regularisers.on[term->regulariser] = true;
+    options.regularisers.coefficient[term->regulariser] = 1;
+  }
+  return objective_create(bench->session->mpi, bench->session->data, bench->ops, &options, bench->dim, 1, out);
+}
+
+static enum status run_term(struct bench *bench, const struct term *term, struct objective *objective, double *sum) {
+  bool here = bench->losses == NULL;
+  struct objective_batch batch = {.samples = bench->rows,
+                                  .samples_global = bench->rows_global,
+                                  .views = 1,
+                                  .predictions = here ? bench->predictions : bench->there[2],
+                                  .labels = here ? bench->labels : bench->there[1]};
+  struct regulariser_share share = {.samples_of_rank = bench->rows_of_rank,
+                                    .views = 1,
+                                    .features = here ? bench->features : bench->there[0],
+                                    .labels = batch.labels};
+  void *grad = here ? (void *)bench->grad : bench->there[3];
+  TRY(term->regulariser < 0 ? objective_regression(objective, &batch, grad, sum)
+                            : objective_regularise(objective, SIDE_BOTH, &share, grad));
+  return comm_device_wait(bench->session->data);
+}
+
+static enum status time_term(struct bench *bench, const struct term *term, struct objective *objective, double *sum,
+                             double *out) {
+  TRY(run_term(bench, term, objective, sum)); /* the first call takes memory */
+  *out = INFINITY;
+  for (int64_t repeat = 0; repeat < bench->config->repeat; repeat++) {
+    TRY(comm_barrier(bench->session->comm));
+    double began = log_seconds();
+    TRY(run_term(bench, term, objective, sum));
+    double seconds = log_seconds() - began;
+    TRY(comm_max_f64(bench->session->comm, &seconds, 1)); /* the slowest rank is the time */
+    *out = fmin(*out, seconds);
+  }
+  return STATUS_OK;
+}
+
+static void print_term(const struct bench *bench, const struct term *term, double seconds, size_t extra) {
+  double array = (double)bench->rows_global * bench->dim * (double)dtype_size(bench->ops->dtype);
+  if (!bench->config->json) {
+    printf("%8lld %6d %-9s %-7s %9.4f %26s %6.3f of dense ConR %10.3f\n", (long long)bench->rows_global, bench->dim,
+           term->name, "-", seconds, "", seconds / bench->dense_seconds, (double)extra / array);
+    fflush(stdout);
+    return;
+  }
+  json_t *object =
+      json_pack("{s:I, s:i, s:s, s:s, s:s, s:i, s:i, s:f, s:f, s:I}", "rows", (json_int_t)bench->rows_global, "dim",
+                bench->dim, "method", term->name, "device", device_facts(bench->ops->device)->name, "precision",
+                precision_name(bench->ops->precision), "threads", bench->session->threads, "ranks",
+                comm_size(bench->session->comm), "seconds", seconds, "of_dense_conr", seconds / bench->dense_seconds,
+                "extra_bytes", (json_int_t)extra);
+  json_dumpf(object, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
+  putchar('\n');
+  fflush(stdout);
+  json_decref(object);
+}
+
+static enum status bench_term(struct bench *bench, const struct term *term) {
+  struct objective *objective = NULL;
+  struct device *device = bench->ops->device;
+  double *sum = NULL, seconds = 0;
+  enum status status;
+  memory_peak_reset();
+  size_t before = device_bytes(device);
+  TRY_GOTO(create_term(bench, term, &objective), out);
+  TRY_GOTO(comm_agree(bench->session->comm, device_alloc_zero(device, sizeof *sum, (void **)&sum)), out);
+  TRY_GOTO(time_term(bench, term, objective, sum, &seconds), out);
+  size_t extra = (device == NULL ? memory_peak() : device_bytes(device)) - before;
+  if (comm_rank(bench->session->comm) == 0)
+    print_term(bench, term, seconds, extra);
+out:
+  device_free(device, (void **)&sum);
+  if (status == STATUS_OK || status_agreed())
+    objective_destroy(&objective);
+  return status;
+}
+
+static enum status bench_terms(struct bench *bench) {
+  static const struct term terms[] = {{"ranksim", REGULARISER_RANKSIM},
+                                      {"rnc", REGULARISER_RNC},
+                                      {"accon", REGULARISER_ACCON},
+                                      {"srl", REGULARISER_SRL},
+                                      {"l1", -1}};
+  for (size_t i = 0; i < sizeof terms / sizeof *terms; i++)
+    TRY(bench_term(bench, &terms[i]));
+  return STATUS_OK;
+}
+
 static enum status bench_size(struct bench *bench, bool *warm) {
   static const struct {
     enum conr_path path;
@@ -230,10 +337,11 @@ static enum status bench_size(struct bench *bench, bool *warm) {
     struct measurement measurement = {0};
     options.path = paths[i].path;
     TRY(measure(bench, &options, &measurement));
+    bench->dense_seconds = measurement.seconds;
     if (comm_rank(bench->session->comm) == 0)
       print_row(bench, paths[i].name, &measurement);
   }
-  return STATUS_OK;
+  return bench->config->regularisers ? bench_terms(bench) : STATUS_OK;
 }
 
 static enum status read_sizes(const struct config *config, int64_t *rows, int *row_count, int64_t *dims,

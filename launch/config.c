@@ -185,6 +185,7 @@ static const struct option_row table[] = {
 
   TEXT("rows", rows, BENCH, NULL, "N,N,..", "global batch rows (default 512,1024,2048,4096,8192,16384)"),
   TEXT("dim", dim, BENCH, NULL, "D,D,..", "feature widths (default 128,512,2048)"),
+  FLAG("regularisers", regularisers, BENCH, "loss: beside ConR also RankSim, RnC, ACCon, SRL and plain L1, on the same rows"),
   INTEGER("repeat", repeat, BENCH, "3", 1, 1000, "measurements of each; the best counts"),
 
   INTEGER("seed", seed, IMPORT | TRAIN | BENCH, "0", 0, 9007199254740991.0, "of everything random"),

@@ -105,6 +105,7 @@ struct config {
 
   /* bench */
   const char *rows, *dim;
+  bool regularisers;
   int64_t repeat;
 
   bool one_of_many; /* a run of a comparison: options are for all of them, and some have no use for some */

@@ -41,6 +41,19 @@ Test(cli_bench, a_step_has_the_documented_keys) {
              sizeof keys / sizeof *keys);
 }
 
+/* Lines of ConR come first, which are tested elsewhere; then one for each of the others. */
+Test(cli_bench, regularisers_are_measured_beside_conr) {
+  static const char *const methods[] = {"ranksim", "rnc", "accon", "srl", "l1"};
+  char *text = cli_output(2, "bench loss --rows 64 --dim 16 --repeat 1 --regularisers --json"), *at = text;
+  for (size_t i = 0; i < 5; i++) {
+    at = strstr(at, cli_text("\"method\":\"%s\"", methods[i]));
+    cr_assert(at != NULL, "%s in %s", methods[i], text);
+    cr_expect(strstr(at, "\"of_dense_conr\":") != NULL, "%s", text);
+  }
+  cr_expect(eq(int, cli_count(text, "\n"), 7));
+  free(text);
+}
+
 Test(cli_bench, a_loader_has_the_documented_keys_in_both_layouts) {
   static const char *const keys[] = {
       "layout", "decode", "threads", "ranks", "images_per_second", "bare_images_per_second", "wait_share"};
