@@ -35,10 +35,8 @@ static enum status backward_data(struct net *net, struct operation *dropout, con
   return grad_input == grad_output ? STATUS_OK : net->ops->copy(elements(net, dropout), grad_output, grad_input);
 }
 
-static const struct operation_kind dropout_kind = {.name = "dropout",
-                                                   .forward = forward,
-                                                   .backward_data = backward_data,
-                                                   .gradient_over_output = true};
+static const struct operation_kind dropout_kind = {
+    .name = "dropout", .forward = forward, .backward_data = backward_data, .gradient_over_output = true};
 
 enum status net_add_dropout(struct net *net, double share) {
   REQUIRE(share >= 0 && share < 1, ERR_ARGUMENT, "dropout %g is not a share to drop; give 0 <= dropout < 1", share);
