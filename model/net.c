@@ -281,9 +281,12 @@ static enum status run_forward(struct net *net, int first, int end, int from, co
   }
   TRY(graphs_enter(net, &key, &mode));
   if (mode == GRAPH_LAUNCHES)
-    return graphs_launch(net, NULL);
-  for (int i = first; i < end && status == STATUS_OK; i++)
+    return graphs_launch(net, pass->hooks);
+  for (int i = first; i < end && status == STATUS_OK; i++) {
     status = net->operations[i].kind->forward(net, &net->operations[i], pass);
+    if (status == STATUS_OK)
+      status = graphs_progress(net, pass->hooks);
+  }
   return graphs_leave(net, status);
 }
 

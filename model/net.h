@@ -82,6 +82,8 @@ struct net_input {
   int64_t height, width, channels;
 };
 
+struct net_hooks;
+
 /* How a forward pass is meant.  Only training with dropout reads seed, epoch, samples and views. */
 struct pass {
   bool training;        /* false: dropout is the identity, batch norm uses its running statistics   */
@@ -93,10 +95,12 @@ struct pass {
                              row r is view r / (rows / views) of sample samples[r % (rows / views)]          */
   int views;              /* 0 counts as 1                                                                   */
   int first_view;         /* the rows' views are first_view, first_view + 1, ...                             */
+  const struct net_hooks *hooks; /* progress alone is called, if there is one; borrowed until the head has run; NULL =
+                                    none                                                                            */
 };
 
-/* What backward tells its caller; either function may be NULL, and so may a pointer to this.  A status other than
- * STATUS_OK ends the backward pass and is returned by it. */
+/* What a pass tells its caller; either function may be NULL, and so may a pointer to this.  A status other than
+ * STATUS_OK ends the pass and is returned by it. */
 struct net_hooks {
   void *context;
   /* Will gradient_ready(index) queue work, such as a message?  NULL counts as yes.  See net_use_graphs(). */

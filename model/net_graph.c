@@ -113,6 +113,7 @@ enum status graphs_sum(struct net *net, void *data, size_t count) {
   TRY(end_graph(net));
   TRY(comm_sum(net->comm, F64, data, count));
   TRY(append(net->graphs->at, (struct entry){.kind = ENTRY_SUM, .data = data, .count = count}));
+  TRY(append(net->graphs->at, (struct entry){.kind = ENTRY_PROGRESS}));
   return begin_graph(net);
 }
 
