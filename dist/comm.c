@@ -86,15 +86,29 @@ enum status comm_broadcast(struct comm *comm, void *data, size_t bytes, int root
   return comm->ops->broadcast(comm, data, bytes, root);
 }
 
+/* Returns the rows of all ranks. */
+static int64_t count_gather(struct comm *comm, const int64_t *rows_of_rank, size_t row_bytes) {
+  int64_t rows = 0;
+  for (int rank = 0; rank < comm->size; rank++)
+    rows += rows_of_rank[rank];
+  comm->traffic.gather_calls++;
+  comm->traffic.gather_bytes += (rows - rows_of_rank[comm->rank]) * (int64_t)row_bytes;
+  return rows;
+}
+
 enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
                              void *all) {
-  int64_t others = 0;
-  for (int rank = 0; rank < comm->size; rank++)
-    others += rank == comm->rank ? 0 : rows_of_rank[rank];
-  comm->traffic.gather_calls++;
-  comm->traffic.gather_bytes += others * (int64_t)row_bytes;
+  count_gather(comm, rows_of_rank, row_bytes);
   TRY(alive(comm));
   return comm->ops->gather_rows(comm, own, rows_of_rank, row_bytes, all);
+}
+
+enum status comm_gather_start(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                              size_t row_bytes, void *all, struct comm_request *request) {
+  int64_t rows = count_gather(comm, rows_of_rank, row_bytes);
+  *request = (struct comm_request){0};
+  TRY(alive(comm));
+  return rows == 0 ? STATUS_OK : comm->ops->gather_start(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
 }
 
 enum status comm_gather_each(struct comm *comm, const void *own, size_t bytes, void *all) {
@@ -114,6 +128,7 @@ enum status comm_sum_start(struct comm *comm, enum dtype dtype, void *data, size
                            struct comm_request *request) {
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
+  *request = (struct comm_request){0};
   TRY(alive(comm));
   return comm->ops->sum_start(comm, dtype, data, count, request);
 }
