@@ -106,8 +106,8 @@ enum status comm_node_barrier(struct comm *comm);
 struct comm_traffic {
   int64_t gather_calls, gather_bytes;
   int64_t sum_calls, sum_bytes;
-  double gather_seconds; /* between the begin and the end of gathers, waits for other ranks among them; of those queued
-                            on a device, once the host has seen their end */
+  double gather_seconds; /* in which this rank stood in gathers, waits for other ranks among them, and not that in which
+                            it computed while one was in flight; 0 on a device, whose streams wait and not the host */
 };
 struct comm_traffic comm_traffic(const struct comm *comm);
 void comm_traffic_reset(struct comm *comm);

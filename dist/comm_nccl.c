@@ -30,7 +30,6 @@ struct collective {
   const char *name;
   size_t count; /* elements of `unit` */
   const char *unit;
-  bool gathers;                /* is timed, for comm_traffic() */
   struct event *begun, *ended; /* owned */
   double since;                /* when the host first saw it run; 0 = not yet */
 };
@@ -149,16 +148,6 @@ static enum status check_errors(struct comm *comm, int64_t latest, ncclResult_t 
   return code == ncclSuccess || code == ncclInProgress ? STATUS_OK : fail_by_error(comm, code, latest);
 }
 
-/* Of a collective whose end the device has reached. */
-static enum status count_time(struct comm *comm, const struct collective *collective) {
-  double seconds = 0;
-  if (!collective->gathers)
-    return STATUS_OK;
-  TRY(event_seconds(collective->begun, collective->ended, &seconds));
-  comm->traffic.gather_seconds += seconds;
-  return STATUS_OK;
-}
-
 /* They end in order: only the oldest can be the one that hangs. */
 static enum status check_clock(struct comm *comm) {
   struct nccl_transport *transport = transport_of(comm);
@@ -167,7 +156,6 @@ static enum status check_clock(struct comm *comm) {
     bool reached;
     TRY(event_reached(collective->ended, &reached));
     if (reached) {
-      TRY(count_time(comm, collective));
       transport->oldest++;
       continue;
     }
@@ -232,7 +220,6 @@ static enum status begin(struct comm *comm, const char *name, size_t count, cons
   collective->count = count;
   collective->unit = unit;
   collective->since = 0;
-  collective->gathers = strcmp(name, "gather") == 0;
   TRY(event_record(transport->ready, device_main(comm->device)));
   TRY(stream_wait_event(transport->stream, transport->ready)); /* `stream` waits for what the main stream computes */
   return event_record(collective->begun, transport->stream);

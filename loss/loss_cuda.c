@@ -30,6 +30,10 @@ static const struct loss_ops table = {.regression = regression,
                                       .conr_create = conr_device_create,
                                       .conr_destroy = conr_device_destroy,
                                       .conr_loss = conr_device_loss,
+                                      .conr_begin = conr_device_begin,
+                                      .conr_add = conr_device_add,
+                                      .conr_progress = conr_device_progress,
+                                      .conr_finish = conr_device_finish,
                                       .conr_result = conr_device_result};
 
 /* LOSS_OPS_OPEN_SYMBOL */

@@ -8,8 +8,9 @@
  *     TRY(losses->conr_result(conr, &result));                                 the host waits: once a step, at its end
  *
  * All arrays lie in the device's memory, and all work is queued on its main stream: nothing but conr_result() makes the
- * host wait (and the banded path of ConR, once: see conr_loss).  One GPU a process.  Predictions, labels, weights and
- * sums have the types said; features and their gradient those of the network's values. */
+ * host wait (and the banded path of ConR, once: see conr_loss; and rows that travel by way of the host).  One GPU a
+ * process.  Predictions, labels, weights and sums have the types said; features and their gradient those of the
+ * network's values. */
 #ifndef CONR_LOSS_LOSS_OPS_H
 #define CONR_LOSS_LOSS_OPS_H
 
@@ -49,7 +50,15 @@ struct loss_ops {
   enum status (*conr_loss)(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
                            void *grad_features);
 
-  /* What the last conr_loss() found; the host waits for it.  ERR_NUMERIC on all ranks alike when a value was not
+  /* conr_loss() in parts, as conr_parts.h has them for the host: the rows of a block travel, on a stream of their own,
+   * while the main stream computes; it waits for them in conr_finish().  rows_of_rank must be given.  Failures of one
+   * rank alone as of conr_loss(). */
+  enum status (*conr_begin)(struct conr_device *conr, const struct conr_batch *batch, int blocks);
+  enum status (*conr_add)(struct conr_device *conr, const struct conr_batch *block, const int64_t *first_of_rank);
+  enum status (*conr_progress)(struct conr_device *conr);
+  enum status (*conr_finish)(struct conr_device *conr, double coefficient, const void *features, void *grad_features);
+
+  /* What the last conr_loss() or conr_finish() found; the host waits for it.  ERR_NUMERIC on all ranks alike when a value was not
    * finite. */
   enum status (*conr_result)(struct conr_device *conr, struct conr_result *result);
 };
