@@ -68,10 +68,11 @@ enum status comm_barrier(struct comm *comm) {
 /* --- collectives on arrays --------------------------------------------------------------------------------------
  *
  * No graph can keep those of device memory: while work is kept they are not done but written down, to be called anew at
- * each launch (replay.h).  A device of one rank alone has nothing to send, so its work is not cut either. */
+ * each launch (replay.h).  Where there is one rank alone its numbers are the sum: they are left out then, and nothing is
+ * cut. */
 
-static bool alone(const struct comm *comm) {
-  return comm->device != NULL && comm->size == 1;
+static enum status write_down(const struct comm *comm, replay_function *again, const void *arguments, size_t bytes) {
+  return comm->size == 1 ? STATUS_OK : replay_call(comm->device, again, arguments, bytes);
 }
 
 struct sum_call {
@@ -89,12 +90,12 @@ static enum status sum_again(const void *arguments) {
 
 enum status comm_sum(struct comm *comm, enum dtype dtype, void *data, size_t count) {
   struct sum_call call = {.comm = comm, .dtype = dtype, .data = data, .count = count};
-  if (replay_records(comm->device) && !alone(comm))
-    return replay_call(comm->device, sum_again, &call, sizeof call);
+  if (replay_records(comm->device))
+    return write_down(comm, sum_again, &call, sizeof call);
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
   TRY(alive(comm));
-  return alone(comm) ? STATUS_OK : comm->ops->sum(comm, dtype, data, count);
+  return comm->ops->sum(comm, dtype, data, count);
 }
 
 enum status comm_max_i64(struct comm *comm, int64_t *data, size_t count) {
@@ -109,7 +110,7 @@ enum status comm_max_f64(struct comm *comm, double *data, size_t count) {
 
 enum status comm_broadcast(struct comm *comm, void *data, size_t bytes, int root) {
   TRY(alive(comm));
-  return alone(comm) ? STATUS_OK : comm->ops->broadcast(comm, data, bytes, root);
+  return comm->ops->broadcast(comm, data, bytes, root);
 }
 
 struct gather_call {
@@ -125,10 +126,6 @@ static enum status gather_again(const void *arguments) {
   return comm_gather_rows(call->comm, call->own, call->rows_of_rank, call->row_bytes, call->all);
 }
 
-static enum status gather_alone(struct comm *comm, const void *own, size_t bytes, void *all) {
-  return own == NULL ? STATUS_OK : device_copy(comm->device, all, own, bytes);
-}
-
 /* Returns the rows of all ranks. */
 static int64_t count_gather(struct comm *comm, const int64_t *rows_of_rank, size_t row_bytes) {
   int64_t rows = 0;
@@ -142,12 +139,12 @@ static int64_t count_gather(struct comm *comm, const int64_t *rows_of_rank, size
 enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
                              void *all) {
   struct gather_call call = {comm, own, rows_of_rank, row_bytes, all};
-  if (replay_records(comm->device) && !alone(comm))
-    return replay_call(comm->device, gather_again, &call, sizeof call);
+  if (replay_records(comm->device) && comm->size == 1 && own != NULL)
+    return device_copy(comm->device, all, own, (size_t)rows_of_rank[0] * row_bytes);
+  if (replay_records(comm->device))
+    return write_down(comm, gather_again, &call, sizeof call);
   count_gather(comm, rows_of_rank, row_bytes);
   TRY(alive(comm));
-  if (alone(comm))
-    return gather_alone(comm, own, (size_t)rows_of_rank[0] * row_bytes, all);
   return comm->ops->gather_rows(comm, own, rows_of_rank, row_bytes, all);
 }
 
@@ -174,13 +171,13 @@ static enum status sum_start_again(const void *arguments) {
 enum status comm_sum_start(struct comm *comm, enum dtype dtype, void *data, size_t count,
                            struct comm_request *request) {
   struct sum_call call = {comm, dtype, data, count, request};
-  if (replay_records(comm->device) && !alone(comm))
-    return replay_call(comm->device, sum_start_again, &call, sizeof call);
+  if (replay_records(comm->device))
+    return write_down(comm, sum_start_again, &call, sizeof call);
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
   *request = (struct comm_request){0};
   TRY(alive(comm));
-  return alone(comm) ? STATUS_OK : comm->ops->sum_start(comm, dtype, data, count, request);
+  return comm->ops->sum_start(comm, dtype, data, count, request);
 }
 
 /* With its arrays, which are the caller's again once the call has returned. */
@@ -199,7 +196,7 @@ static enum status gather_start_again(const void *arguments) {
   return call->comm->ops->check(call->comm);
 }
 
-static enum status keep_gather_start(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+static enum status write_down_gather(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
                                      size_t row_bytes, void *all, struct comm_request *request) {
   size_t ranks = (size_t)comm->size, bytes = sizeof(struct gather_start_call) + 2 * ranks * sizeof(int64_t);
   struct gather_start_call *call;
@@ -207,7 +204,7 @@ static enum status keep_gather_start(struct comm *comm, const int64_t *rows_of_r
   *call = (struct gather_start_call){.comm = comm, .row_bytes = row_bytes, .all = all, .request = request};
   memcpy(call->numbers, rows_of_rank, ranks * sizeof *rows_of_rank);
   memcpy(call->numbers + ranks, first_of_rank, ranks * sizeof *first_of_rank);
-  enum status status = replay_call(comm->device, gather_start_again, call, bytes);
+  enum status status = write_down(comm, gather_start_again, call, bytes);
   memory_free((void **)&call);
   return status;
 }
@@ -215,19 +212,17 @@ static enum status keep_gather_start(struct comm *comm, const int64_t *rows_of_r
 enum status comm_gather_start(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
                               size_t row_bytes, void *all, struct comm_request *request) {
   *request = (struct comm_request){0};
-  if (replay_records(comm->device) && !alone(comm))
-    return keep_gather_start(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
+  if (replay_records(comm->device))
+    return write_down_gather(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
   int64_t rows = count_gather(comm, rows_of_rank, row_bytes);
   TRY(alive(comm));
-  if (rows == 0 || alone(comm))
-    return STATUS_OK;
-  return comm->ops->gather_start(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
+  return rows == 0 ? STATUS_OK : comm->ops->gather_start(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
 }
 
 enum status comm_progress(struct comm *comm, struct comm_request *request, bool *done) {
   TRY(alive(comm));
-  *done = alone(comm);
-  return alone(comm) || replay_records(comm->device) ? STATUS_OK : comm->ops->progress(comm, request, done);
+  *done = false;
+  return replay_records(comm->device) ? STATUS_OK : comm->ops->progress(comm, request, done);
 }
 
 static enum status wait_again(const void *arguments) {
@@ -238,10 +233,8 @@ static enum status wait_again(const void *arguments) {
 enum status comm_wait(struct comm *comm, struct comm_request *request) {
   struct sum_call call = {.comm = comm, .request = request};
   TRY(alive(comm));
-  if (alone(comm))
-    return STATUS_OK;
   if (replay_records(comm->device))
-    return replay_call(comm->device, wait_again, &call, sizeof call);
+    return write_down(comm, wait_again, &call, sizeof call);
   return comm->ops->wait(comm, request);
 }
 

@@ -21,7 +21,8 @@ enum random_purpose {
   RANDOM_PROTOCOL,
   RANDOM_RANKSIM,
   RANDOM_POINTS,
-  RANDOM_MIXTURE
+  RANDOM_MIXTURE,
+  RANDOM_ENCODING
 };
 
 struct random_key {

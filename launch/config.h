@@ -72,6 +72,11 @@ struct config {
   const char *fds_collect;
   double fds_bucket_width, fds_sigma;
   int64_t fds_size, fds_start_update, fds_start_smooth;
+  bool ranksim, rnc, accon, srl;
+  double ranksim_gamma, ranksim_lambda, rnc_weight, rnc_t, accon_weight, accon_t, accon_range;
+  const char *accon_shift, *srl_form, *srl_bins;
+  double srl_contrastive, srl_enveloping, srl_homogeneity, srl_t, srl_momentum;
+  int64_t srl_points;
   /* train: data */
   int64_t views, batch, micro_batch, pad, workers;
   const char *augment, *cache, *decode;

@@ -11,6 +11,7 @@
 struct group {
   int first_view, views;
   bool regression, conr;
+  int sides; /* of the regularisers beside ConR that look at it; 0 = none */
   bool last; /* of the step */
 };
 
@@ -33,9 +34,11 @@ struct gradients {
   const int64_t *samples;       /* borrowed: of the batch at hand, in host memory                          */
   int64_t *samples_of_rank;     /* [ranks] of the step at hand                                             */
   void *grad_predictions;       /* [capacity, targets]                                          */
-  void *grad_features;          /* [group rows, features]; NULL without ConR                    */
+  void *grad_features;          /* [group rows, features]; NULL without regularisers            */
+  void *grad_smoothed;          /* likewise of smoothed features that regularisers see; else NULL */
   /* Of micro-batches; NULL when every pass goes through whole. */
-  void *all_features;                                                 /* [group rows, ...]; NULL without ConR */
+  void *all_features, *all_smoothed;                                  /* [group rows, ...]; NULL likewise */
+  void *piece_smoothed;                                               /* [capacity, ...]; NULL likewise */
   void *piece_inputs, *piece_labels, *piece_weights, *piece_gradient; /* [capacity, ...] */
   void *piece_buckets;                                                /* likewise, int32; NULL without smoothing */
 };
@@ -67,6 +70,13 @@ enum status gradients_buckets(struct comm *data, const struct net *net, size_t b
   return status;
 }
 
+/* Do regularisers of the regression loss's pass see what the head reads?  The published smoothing is in place. */
+static bool regularises_smoothed(const struct gradients *own) {
+  struct smoother *smoother = own->parts.smoother;
+  return smoother != NULL && fds_options_of(smoother_fds(smoother))->in_place &&
+         objective_has_regularisers(own->parts.objective, SIDE_REGRESSION);
+}
+
 static enum status alloc_rows(struct gradients *own, int64_t rows, int64_t row_bytes, void **out) {
   return device_alloc(own->device, (size_t)(rows * row_bytes), out);
 }
@@ -82,6 +92,10 @@ static enum status alloc_pieces(struct gradients *own, int64_t rows, int64_t cap
   if (own->grad_features == NULL)
     return STATUS_OK;
   TRY(alloc_rows(own, capacity, own->feature_bytes, &own->piece_gradient));
+  if (own->grad_smoothed != NULL) {
+    TRY(alloc_rows(own, capacity, own->feature_bytes, &own->piece_smoothed));
+    TRY(alloc_rows(own, rows, own->feature_bytes, &own->all_smoothed));
+  }
   return alloc_rows(own, rows, own->feature_bytes, &own->all_features);
 }
 
@@ -102,8 +116,10 @@ static enum status alloc_all(struct gradients *own) {
   TRY(device_alloc(own->device, sizeof *own->epoch, (void **)&own->epoch));
   TRY(memory_alloc((size_t)comm_size(parts->comm) * sizeof(int64_t), (void **)&own->samples_of_rank));
   TRY(alloc_rows(own, capacity, own->targets * own->element_bytes, &own->grad_predictions));
-  if (objective_has_conr(parts->objective))
+  if (objective_has_conr(parts->objective) || objective_has_regularisers(parts->objective, SIDE_BOTH))
     TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_features));
+  if (own->grad_features != NULL && regularises_smoothed(own))
+    TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_smoothed));
   return alloc_pieces(own, rows, capacity);
 }
 
@@ -130,9 +146,10 @@ void gradients_destroy(struct gradients **gradients) {
   struct gradients *own = *gradients;
   if (own == NULL)
     return;
-  void **const buffers[] = {&own->piece_buckets,  &own->piece_gradient,  &own->piece_weights, &own->piece_labels,
-                            &own->piece_inputs,   &own->all_features,    &own->grad_features, &own->grad_predictions,
-                            (void **)&own->epoch, (void **)&own->numbers};
+  void **const buffers[] = {&own->piece_smoothed,  &own->all_smoothed,  &own->grad_smoothed,    &own->piece_buckets,
+                            &own->piece_gradient,  &own->piece_weights, &own->piece_labels,     &own->piece_inputs,
+                            &own->all_features,    &own->grad_features, &own->grad_predictions, (void **)&own->epoch,
+                            (void **)&own->numbers};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
     device_free(own->device, buffers[i]);
   device_free_pinned(own->device, (void **)&own->numbers_here);
@@ -297,7 +314,7 @@ static enum status regression(struct gradients *own, const struct batch *batch, 
   return objective_regression(own->parts.objective, &rows, own->grad_predictions, &own->numbers[NUMBER_REGRESSION]);
 }
 
-/* ConR of the whole group, whose rows come in pieces. */
+/* ConR of the whole group, where it is on, whose rows come in pieces. */
 static enum status begin_conr(struct gradients *own, const struct batch *batch, const struct group *group,
                               int64_t pieces) {
   int64_t first = group->first_view * batch->rows;
@@ -307,20 +324,53 @@ static enum status begin_conr(struct gradients *own, const struct batch *batch, 
                                  .samples_of_rank = own->samples_of_rank,
                                  .labels = row_at(batch->targets, first, own->targets * own->element_bytes),
                                  .weights = row_at(batch->weights, first, own->element_bytes)};
+  if (!group->conr)
+    return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
   return objective_conr_begin(own->parts.objective, &rows, pieces);
 }
 
 /* The rows that have just gone forward leave for the other ranks. */
-static enum status add_to_conr(struct gradients *own, int64_t piece) {
+static enum status add_to_conr(struct gradients *own, const struct group *group, int64_t piece) {
+  if (!group->conr)
+    return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
   return objective_conr_add(own->parts.objective, piece, net_features(own->parts.net), net_predictions(own->parts.net));
 }
 
 /* Fills grad_features. */
-static enum status finish_conr(struct gradients *own, const void *features) {
+static enum status finish_conr(struct gradients *own, const struct group *group, const void *features) {
+  if (!group->conr)
+    return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
   return objective_conr_finish(own->parts.objective, features, own->grad_features);
+}
+
+/* Of the whole group, beside ConR, which has filled grad_features where it is on. */
+static enum status regularise(struct gradients *own, const struct batch *batch, const struct group *group,
+                              const void *features, const void *smoothed) {
+  int64_t first = group->first_view * batch->rows;
+  size_t bytes = (size_t)(group->views * batch->rows * own->feature_bytes);
+  int of_smoothed = own->grad_smoothed != NULL ? group->sides & SIDE_REGRESSION : 0;
+  struct regulariser_share share = {.samples_of_rank = own->samples_of_rank,
+                                    .views = group->views,
+                                    .features = features,
+                                    .labels = row_at(batch->targets, first, own->targets * own->element_bytes)};
+  if (group->sides == 0)
+    return STATUS_OK;
+  TRY(step_clock_enter(own->clock, PHASE_LOSS));
+  if (!group->conr)
+    TRY(device_zero(own->device, own->grad_features, bytes));
+  TRY(objective_regularise(own->parts.objective, group->sides & ~of_smoothed, &share, own->grad_features));
+  if (of_smoothed == 0)
+    return STATUS_OK;
+  share.features = smoothed;
+  TRY(device_zero(own->device, own->grad_smoothed, bytes));
+  return objective_regularise(own->parts.objective, of_smoothed, &share, own->grad_smoothed);
+}
+
+static bool has_terms_on_features(const struct group *group) {
+  return group->conr || group->sides != 0;
 }
 
 /* --- backward ----------------------------------------------------------------------------------------------- */
@@ -338,49 +388,56 @@ static enum status backward(struct gradients *own, const struct batch *batch, co
                             const struct piece *piece, bool last) {
   struct net_hooks hooks = {
       .context = own->parts.buckets, .gradient_ready = gradient_ready, .progress = progress_messages};
-  const void *grad_features = NULL;
+  const void *grad_features = NULL, *grad_smoothed = NULL;
   TRY(step_clock_enter(own->clock, PHASE_BACKWARD));
-  if (group->conr)
+  if (has_terms_on_features(group))
     TRY(rows_of(own, batch, group, piece, own->grad_features, 0, own->feature_bytes, own->piece_gradient,
                 &grad_features));
-  return net_backward(own->parts.net, own->grad_predictions, grad_features, last ? &hooks : NULL);
+  if (own->grad_smoothed != NULL && (group->sides & SIDE_REGRESSION))
+    TRY(rows_of(own, batch, group, piece, own->grad_smoothed, 0, own->feature_bytes, own->piece_smoothed,
+                &grad_smoothed));
+  return net_backward_smoothed(own->parts.net, own->grad_predictions, grad_features, grad_smoothed,
+                               last ? &hooks : NULL);
 }
 
 /* --- a group of views --------------------------------------------------------------------------------------- */
 
 static enum status compute_whole(struct gradients *own, const struct batch *batch, const struct group *group) {
   struct piece piece = piece_of(batch, 0, 1);
-  if (group->conr)
-    TRY(begin_conr(own, batch, group, 1));
+  TRY(begin_conr(own, batch, group, 1));
   TRY(forward(own, batch, group, &piece, false, group->first_view > 0));
-  if (group->conr)
-    TRY(add_to_conr(own, 0));
+  TRY(add_to_conr(own, group, 0));
   TRY(regression(own, batch, group, &piece)); /* while the rows travel */
-  if (group->conr)
-    TRY(finish_conr(own, net_features(own->parts.net)));
+  TRY(finish_conr(own, group, net_features(own->parts.net)));
+  TRY(regularise(own, batch, group, net_features(own->parts.net), net_smoothed_features(own->parts.net)));
   return backward(own, batch, group, &piece, group->last);
 }
 
-/* The first of the two rounds: while a piece goes forward, the rows of those before it travel. */
+/* The first of the two rounds, and the terms on features.  While a piece goes forward, the rows of those before it
+ * travel. */
 static enum status collect(struct gradients *own, const struct batch *batch, const struct group *group,
                            int64_t pieces) {
   TRY(begin_conr(own, batch, group, pieces));
   for (int64_t i = 0; i < pieces; i++) {
     struct piece piece = piece_of(batch, i, pieces);
     TRY(forward(own, batch, group, &piece, false, false));
-    TRY(add_to_conr(own, i));
+    TRY(add_to_conr(own, group, i));
     TRY(store_rows(own, batch, group, &piece, net_features(own->parts.net), own->feature_bytes, own->all_features));
+    if (own->grad_smoothed != NULL)
+      TRY(store_rows(own, batch, group, &piece, net_smoothed_features(own->parts.net), own->feature_bytes,
+                     own->all_smoothed));
   }
-  return finish_conr(own, own->all_features);
+  TRY(finish_conr(own, group, own->all_features));
+  return regularise(own, batch, group, own->all_features, own->all_smoothed);
 }
 
 static enum status compute_pieces(struct gradients *own, const struct batch *batch, const struct group *group,
                                   int64_t pieces) {
-  if (group->conr)
+  if (has_terms_on_features(group))
     TRY(collect(own, batch, group, pieces));
   for (int64_t i = 0; i < pieces; i++) {
     struct piece piece = piece_of(batch, i, pieces);
-    TRY(forward(own, batch, group, &piece, group->conr, group->first_view > 0 || i > 0));
+    TRY(forward(own, batch, group, &piece, has_terms_on_features(group), group->first_view > 0 || i > 0));
     TRY(regression(own, batch, group, &piece));
     TRY(backward(own, batch, group, &piece, group->last && i == pieces - 1));
   }
@@ -395,8 +452,8 @@ enum status gradients_begin(struct gradients *own, const struct batch *batch) {
   for (int rank = 0; rank < comm_size(own->parts.comm); rank++)
     own->samples_of_rank[rank] = sampler_shard_of(own->parts.sampler, batch->step, rank).rows;
   TRY(device_copy(own->device, own->epoch, &batch->epoch, sizeof batch->epoch)); /* read before the call returns */
-  TRY(objective_begin(own->parts.objective, own->samples_of_rank, batch->targets,
-                      own->parts.views == 3 ? 1 : own->parts.views));
+  TRY(objective_begin(own->parts.objective, batch->epoch * sampler_steps(own->parts.sampler) + batch->step,
+                      own->samples_of_rank, batch->targets, own->parts.views == 3 ? 1 : own->parts.views));
   if (own->parts.smoother != NULL)
     TRY(smoother_begin(own->parts.smoother, batch->epoch, batch));
   return upload_take(own->upload, batch, &own->batch);
@@ -408,11 +465,21 @@ struct gradients_key gradients_key(const struct gradients *own) {
   return (struct gradients_key){.inputs = own->batch.inputs, .rows = own->batch.rows_global, .smooths = smooths};
 }
 
+/* Those of the sides that have a regulariser. */
+static int sides_of(const struct gradients *own, int sides) {
+  int any = 0;
+  for (int side = SIDE_CONTRAST; side <= SIDE_REGRESSION; side++)
+    any |= (sides & side) && objective_has_regularisers(own->parts.objective, side) ? side : 0;
+  return any;
+}
+
 enum status gradients_compute(struct gradients *own) {
   bool with_conr = objective_has_conr(own->parts.objective), apart = own->parts.views == 3;
   struct group groups[2] = {{.views = most_views(own->parts.views), .regression = !apart, .conr = with_conr},
                             {.first_view = 2, .views = 1, .regression = true}};
   int count = apart ? 2 : 1;
+  groups[0].sides = sides_of(own, apart ? SIDE_CONTRAST : SIDE_BOTH);
+  groups[1].sides = sides_of(own, SIDE_REGRESSION);
   int64_t pieces = count_pieces(own);
   groups[count - 1].last = true;
   step_clock_begin(own->clock);
@@ -466,6 +533,7 @@ enum status gradients_finish(struct gradients *own, struct gradients_value *valu
   own->value.noise_gradient = objective_noise_gradient(own->parts.objective);
   own->value.squares = own->numbers_here[NUMBER_SQUARES];
   own->value.bad = own->numbers_here[NUMBER_BAD] > 0;
+  objective_regulariser_values(own->parts.objective, own->value.regularisers, &own->value.regularisers_total);
   *value = own->value;
   if (!objective_has_conr(own->parts.objective))
     return STATUS_OK;
@@ -476,6 +544,9 @@ enum status gradients_finish(struct gradients *own, struct gradients_value *valu
 }
 
 void gradients_seconds(struct gradients *own, bool reset, double seconds[STEP_PHASES], double *gather) {
+  double regularising_gather, regularising;
+  objective_regulariser_seconds(own->parts.objective, &regularising_gather, &regularising);
+  own->gather_seconds += regularising_gather;
   step_clock_seconds(own->clock, reset, seconds);
   *gather = own->gather_seconds;
   if (reset)

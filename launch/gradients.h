@@ -60,11 +60,13 @@ struct gradients_parts {
 };
 
 struct gradients_value {
-  double regression_local; /* this rank's part; the sum over ranks is the loss  */
-  double noise_gradient;   /* likewise: its derivative by the noise scale       */
-  double conr;             /* global, without its coefficient; 0 when off       */
-  double squares;          /* sum of the squared gradients of all ranks         */
-  bool bad;                /* some value of this rank was not finite            */
+  double regression_local;           /* this rank's part; the sum over ranks is the loss  */
+  double noise_gradient;             /* likewise: its derivative by the noise scale       */
+  double conr;                       /* global, without its coefficient; 0 when off       */
+  double regularisers[REGULARISERS]; /* likewise                                */
+  double regularisers_total;         /* sum of them times their coefficients     */
+  double squares;                    /* sum of the squared gradients of all ranks         */
+  bool bad;                          /* some value of this rank was not finite            */
   /* The first of them: "an input", "a feature", "a prediction"; NULL = not known (on a device). */
   const char *nonfinite;
   int64_t sample; /* whose it is */

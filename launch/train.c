@@ -84,7 +84,9 @@ static enum status finish_step(struct trainer *trainer, struct train_step *step,
   TRY(comm_sum(trainer->session->comm, F64, sums, STEP_SUMS));
   step->loss_regression = sums[SUM_REGRESSION];
   step->loss_conr = value.conr;
-  step->loss = step->loss_regression + (trainer->config.conr ? trainer->config.conr_beta * step->loss_conr : 0);
+  memcpy(step->regularisers, value.regularisers, sizeof step->regularisers);
+  step->loss = step->loss_regression + (trainer->config.conr ? trainer->config.conr_beta * step->loss_conr : 0) +
+               value.regularisers_total;
   step->grad_norm = sqrt(value.squares);
   step->noise_gradient = sums[SUM_NOISE];
   objective_update(trainer->objective, step->noise_gradient);
@@ -98,16 +100,30 @@ static double metric_noise(const struct trainer *trainer) {
   return scale != 0 ? scale : NAN;
 }
 
+/* NaN (null in the file) when it is off. */
+static double metric_regulariser(const struct trainer *trainer, enum regulariser which, double value) {
+  return trainer->regularisers.on[which] ? value : NAN;
+}
+
+#define METRICS_REGULARISERS(trainer, values, count)                                                              \
+  metric_real("loss_ranksim",                                                                                     \
+              metric_regulariser(trainer, REGULARISER_RANKSIM, (values)[REGULARISER_RANKSIM] / (count))),         \
+      metric_real("loss_rnc", metric_regulariser(trainer, REGULARISER_RNC, (values)[REGULARISER_RNC] / (count))), \
+      metric_real("loss_accon",                                                                                   \
+                  metric_regulariser(trainer, REGULARISER_ACCON, (values)[REGULARISER_ACCON] / (count))),         \
+      metric_real("loss_srl", metric_regulariser(trainer, REGULARISER_SRL, (values)[REGULARISER_SRL] / (count)))
+
 static enum status log_step(struct loop *loop, const struct train_step *step, double seconds) {
   int64_t every = loop->trainer->config.log_steps;
   if (every == 0 || step->step % every != 0)
     return STATUS_OK;
-  return metrics_log_write(loop->metrics, metric_text("event", "step"), metric_integer("epoch", step->epoch),
-                           metric_integer("step", step->step), metric_real("loss", step->loss),
-                           metric_real("loss_regression", step->loss_regression),
-                           metric_real("loss_conr", step->loss_conr), metric_real("grad_norm", step->grad_norm),
-                           metric_real("noise_scale", metric_noise(loop->trainer)), metric_real("lr", step->lr),
-                           metric_real("seconds", seconds));
+  return metrics_log_write(
+      loop->metrics, metric_text("event", "step"), metric_integer("epoch", step->epoch),
+      metric_integer("step", step->step), metric_real("loss", step->loss),
+      metric_real("loss_regression", step->loss_regression), metric_real("loss_conr", step->loss_conr),
+      METRICS_REGULARISERS(loop->trainer, step->regularisers, 1), metric_real("grad_norm", step->grad_norm),
+      metric_real("noise_scale", metric_noise(loop->trainer)), metric_real("lr", step->lr),
+      metric_real("seconds", seconds));
 }
 
 /* "3 min" */
@@ -118,6 +134,20 @@ static const char *duration(double seconds, char *buffer, size_t bytes) {
     snprintf(buffer, bytes, "%.0f min", seconds / 60);
   else
     snprintf(buffer, bytes, "%.1f h", seconds / 3600);
+  return buffer;
+}
+
+/* " (conr 3.9126, rnc 4.1)": means of the epoch so far, without coefficients. */
+static const char *shown_terms(const struct trainer *trainer, char *buffer, size_t bytes) {
+  double rows = trainer->progress.rows_sum > 0 ? (double)trainer->progress.rows_sum : 1;
+  size_t used = 0;
+  buffer[0] = '\0';
+  if (trainer->config.conr)
+    used += (size_t)snprintf(buffer, bytes, "conr %.4f", trainer->progress.conr_sum / rows);
+  for (int i = 0; i < REGULARISERS && used < bytes; i++)
+    if (trainer->regularisers.on[i])
+      used += (size_t)snprintf(buffer + used, bytes - used, "%s%s %.4f", used > 0 ? ", " : "",
+                               regulariser_name((enum regulariser)i), trainer->regulariser_sums[i] / rows);
   return buffer;
 }
 
@@ -132,9 +162,9 @@ static void show_progress(struct loop *loop, bool final) {
                                rate
                          : 0;
   double rows = progress->rows_sum > 0 ? (double)progress->rows_sum : 1;
-  char conr[48] = "", validation[64] = "", best[32] = "", waiting[40] = "", remaining[32];
-  if (trainer->config.conr)
-    snprintf(conr, sizeof conr, " (conr %.4f)", progress->conr_sum / rows);
+  char terms[160], of_loss[170] = "", validation[64] = "", best[32] = "", waiting[40] = "", remaining[32];
+  if (shown_terms(trainer, terms, sizeof terms)[0] != '\0')
+    snprintf(of_loss, sizeof of_loss, " (%s)", terms);
   if (progress->best_epoch >= 0)
     snprintf(best, sizeof best, " (best %.4f)", progress->best_value);
   if (!isnan(loop->last_validation))
@@ -144,7 +174,7 @@ static void show_progress(struct loop *loop, bool final) {
   log_progress(&trainer->session->log, final,
                "epoch %lld/%lld step %lld/%lld  loss %.4f%s%s  %.0f samples/s%s, %s left",
                (long long)progress->epoch + (progress->epoch < epochs), (long long)epochs,
-               (long long)progress->epoch_step, (long long)steps, progress->loss_sum / rows, conr, validation, rate,
+               (long long)progress->epoch_step, (long long)steps, progress->loss_sum / rows, of_loss, validation, rate,
                waiting, duration(left, remaining, sizeof remaining));
 }
 
@@ -162,6 +192,8 @@ static void count_step(struct loop *loop, const struct train_step *step, int64_t
   progress->epoch_step++;
   progress->loss_sum += step->loss * (double)rows;
   progress->conr_sum += step->loss_conr * (double)rows;
+  for (int i = 0; i < REGULARISERS; i++)
+    loop->trainer->regulariser_sums[i] += step->regularisers[i] * (double)rows;
   progress->rows_sum += rows;
   loop->samples += rows;
 }
@@ -450,7 +482,8 @@ static enum status log_epoch(const struct loop *loop, const struct validation *f
   return metrics_log_write(
       loop->metrics, metric_text("event", "epoch"), metric_integer("epoch", progress->epoch),
       metric_integer("step", progress->step - 1), metric_real("train_loss", progress->loss_sum / rows),
-      metric_real("loss_conr", progress->conr_sum / rows), metric_real("val_mae", figures->mae),
+      metric_real("loss_conr", progress->conr_sum / rows),
+      METRICS_REGULARISERS(trainer, trainer->regulariser_sums, rows), metric_real("val_mae", figures->mae),
       metric_real("val_mse", figures->mse), metric_real("noise_scale", metric_noise(trainer)),
       metric_real("lr", schedule_lr(&trainer->schedule, progress->step - 1)), metric_real("seconds", seconds),
       metric_real("data_wait", loop->data_wait), metric_real("time_forward", phase[PHASE_FORWARD]),
@@ -525,6 +558,7 @@ static enum status end_epoch(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
   struct progress *progress = &trainer->progress;
   struct validation figures;
+  objective_end_epoch(trainer->objective);
   TRY(tell_decoded(loop));
   TRY(validate(loop, &figures));
   TRY(comm_agree(trainer->session->comm, log_epoch(loop, &figures)));
@@ -533,6 +567,7 @@ static enum status end_epoch(struct loop *loop) {
   progress->finished = is_over(trainer);
   progress->epoch_step = 0;
   progress->loss_sum = progress->conr_sum = 0;
+  memset(trainer->regulariser_sums, 0, sizeof trainer->regulariser_sums);
   progress->rows_sum = 0;
   TRY(save(trainer, figures.best));
   struct progress kept = *progress;

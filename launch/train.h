@@ -11,11 +11,12 @@
 
 /* One step, as metrics.jsonl and observers see it. */
 struct train_step {
-  int64_t epoch, step;    /* step counts from 0 over all epochs                       */
-  double loss_regression; /* of the global batch, before the update                   */
-  double loss_conr;       /* without its coefficient                                  */
-  double loss;            /* regression + beta conr                                   */
-  double grad_norm;       /* of the summed gradient, before clipping                  */
+  int64_t epoch, step;               /* step counts from 0 over all epochs                       */
+  double loss_regression;            /* of the global batch, before the update                   */
+  double loss_conr;                  /* without its coefficient                                  */
+  double regularisers[REGULARISERS]; /* likewise (loss/regularisers.h); 0 when off    */
+  double loss;                       /* regression and all others times their coefficients       */
+  double grad_norm;                  /* of the summed gradient, before clipping                  */
   double lr;
   double noise_scale, noise_gradient; /* of Balanced MSE: after the update, and what moved it; else 0 */
 };

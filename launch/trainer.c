@@ -90,24 +90,29 @@ static enum status check_pairs(const struct config *config) {
           "--conr-aggregate log_of_mean belongs to --conr-variant paper");
   REQUIRE(!config->conr_outer_weights || strcmp(config->weights, "none") != 0, ERR_ARGUMENT,
           "--conr-outer-weights has no effect with --weights none; drop one");
-  REQUIRE(config->views < 3 || config->conr, ERR_ARGUMENT, "--views 3 is ConR's published recipe: add --conr");
   return STATUS_OK;
+}
+
+/* The option of a term that shapes features, NULL = there is none. */
+static const char *feature_term(const struct config *config) {
+  return config->conr      ? "conr"
+         : config->ranksim ? "ranksim"
+         : config->rnc     ? "rnc"
+         : config->accon   ? "accon"
+         : config->srl     ? "srl"
+                           : NULL;
 }
 
 /* To be called when it is known what is frozen. */
 static enum status check_freeze(const struct config *config) {
-  const struct {
-    const char *option;
-    bool on;
-  } on_features_alone[] = {{"conr", config->conr}};
   bool frozen = strcmp(config->freeze, "none") != 0, probe = strcmp(config->freeze, "probe") == 0;
+  const char *term = feature_term(config);
   REQUIRE(config->stage2 == NULL || config->init == NULL, ERR_ARGUMENT,
           "--stage2 %s and --init %s both say what to begin with; give one of them", config->stage2, config->init);
-  for (size_t i = 0; i < sizeof on_features_alone / sizeof *on_features_alone; i++)
-    REQUIRE(!frozen || !on_features_alone[i].on, ERR_ARGUMENT,
-            "--%s shapes features, and --freeze %s leaves them as they are; drop it, or train with it before and give "
-            "that run to --stage2",
-            on_features_alone[i].option, config->freeze);
+  REQUIRE(!frozen || term == NULL, ERR_ARGUMENT,
+          "--%s shapes features, and --freeze %s leaves them as they are; drop it, or train with it before and give "
+          "that run to --stage2",
+          term, config->freeze);
   REQUIRE(!probe || !config->fds, ERR_ARGUMENT,
           "--fds smooths the features of training passes, and the encoder of --freeze probe makes none; drop one");
   TRY(refuse_unread(config, !probe, "dropout", "--freeze none or encoder"));
@@ -146,7 +151,7 @@ static enum status check_kind(const struct config *config, bool images) {
 static enum status resolve_defaults(struct config *config, bool images) {
   int64_t height, width;
   if (config->views == 0)
-    config->views = config->conr ? 2 : 1;
+    config->views = regularising_contrasts(config) ? 2 : 1;
   double augmentation = config->views > 1 && !images ? 0.05 : 0;
   if (!config_given(config, "noise"))
     config->noise = augmentation;
@@ -242,6 +247,8 @@ static enum status open_data(struct trainer *trainer) {
   }
   TRY(resolve_defaults(config, images));
   TRY(check_freeze(config));
+  TRY(regularising_check(config, images));
+  TRY(regularising_resolve(config, trainer->dataset, &trainer->regularising_texts));
   TRY(smoother_resolve(config, trainer->dataset, &trainer->fds_texts));
   if (strcmp(config->precision, "auto") == 0)
     config->precision = images && trainer->session->device != NULL ? "bf16" : "f32";
@@ -279,8 +286,9 @@ static enum status build_model(struct trainer *trainer) {
   const struct config *config = &trainer->config;
   int64_t rows = gradients_capacity(&trainer->sampler, (int)config->views, config->micro_batch);
   TRY(model_build(trainer->session->device, &trainer->model, config->dropout, rows, &trainer->ops, &trainer->net));
-  REQUIRE(!config->conr || net_parameters(trainer->net).count > 2, ERR_ARGUMENT,
-          "--conr needs features to shape: give --hidden at least one layer");
+  const char *on_features = feature_term(config);
+  REQUIRE(on_features == NULL || net_parameters(trainer->net).count > 2, ERR_ARGUMENT,
+          "--%s needs features to shape: give --hidden at least one layer", on_features);
   bool frozen = strcmp(config->freeze, "none") != 0;
   REQUIRE((config->stage2 == NULL && !frozen) || net_parameters(trainer->net).head > 0, ERR_ARGUMENT,
           "--%s is for networks with an encoder: give --hidden at least one layer",
@@ -315,9 +323,14 @@ static enum status build_objective(struct trainer *trainer) {
                                       .conr_options = conr_options_of(config)};
   if (trainer->balanced == NULL)
     TRY(regression_of(config, &options.regression));
+  TRY(regularising_options(config, &options.regularisers));
   TRY(objective_create(trainer->session->mpi, trainer->session->data, trainer->ops, &options,
                        (int)net_feature_width(trainer->net), dataset_targets(trainer->dataset), &trainer->objective));
-  trainer->state_count = objective_states(trainer->objective, trainer->states);
+  trainer->regularisers = options.regularisers;
+  trainer->state_count += objective_states(trainer->objective, trainer->states + trainer->state_count);
+  if (objective_has_regularisers(trainer->objective, SIDE_BOTH))
+    trainer->states[trainer->state_count++] =
+        (struct state_array){"regulariser_sums", trainer->regulariser_sums, REGULARISERS};
   return STATUS_OK;
 }
 

@@ -16,6 +16,7 @@
 #include "launch/gradients.h"
 #include "launch/inference.h"
 #include "launch/model.h"
+#include "launch/regularising.h"
 #include "launch/session.h"
 #include "launch/step_graphs.h"
 #include "launch/weighting.h"
@@ -31,6 +32,7 @@ struct trainer {
   struct config config;    /* resolved: no option is left open; its texts are borrowed */
   int64_t milestones[MOST_MILESTONES];
   char hidden[512]; /* "64,64", as the checkpoint stores it */
+  struct regularising_texts regularising_texts;
   struct smoother_texts fds_texts;
   struct model_description model; /* texts are the config's, or `hidden`  */
 
@@ -55,7 +57,9 @@ struct trainer {
   struct inference *validation; /* NULL when the data have no validation rows */
   struct metrics *metrics;      /* of validation: errors over all rows, no shot classes; likewise */
 
+  struct regulariser_options regularisers;
   struct progress progress;
+  double regulariser_sums[REGULARISERS];  /* of the epoch under way: sum of value x rows */
   struct state_array states[MOST_STATES]; /* of the parts above, borrowed: what checkpoints keep beside the network */
   size_t state_count;
   char *feature_names, *target_names; /* newline-separated, for the checkpoint */

@@ -15,9 +15,10 @@ struct moments {
 
 struct fds {
   struct fds_options options;
-  struct label_window window;
+  struct label_window window, squares; /* its squares: for the variances of means */
   int64_t buckets, features;
   struct moments running, last, smoothed; /* [buckets, features]; square holds variances              */
+  double *by_squares;                     /* [buckets, features], for distributions                   */
   double *tracked;                        /* [buckets] rows seen                                      */
   double epochs;                          /* start_update, and one more for each update after it      */
 
@@ -82,6 +83,8 @@ static enum status check(const struct fds_options *options) {
           "features cannot be smoothed from epoch %lld on when their statistics begin in epoch %lld; smooth from that "
           "epoch on or later",
           (long long)options->start_smooth, (long long)options->start_update);
+  REQUIRE(!options->distributions || options->task == FDS_AGES, ERR_ARGUMENT,
+          "distributions of features are smoothed by the rules of ages alone; give these buckets, with any width");
   return STATUS_OK;
 }
 
@@ -97,6 +100,18 @@ static enum status make_numbers(int64_t rows, int64_t columns, double value, dou
 static enum status make_moments(int64_t rows, int64_t columns, double square, struct moments *out) {
   TRY(make_numbers(rows, columns, 0, &out->mean));
   return make_numbers(rows, columns, square, &out->square);
+}
+
+/* What distributions have beside: V begins with 1. */
+static enum status make_distributions(struct fds *fds) {
+  const struct moments all[] = {fds->running, fds->last, fds->smoothed};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    for (int64_t at = 0; at < fds->buckets * fds->features; at++)
+      all[i].mean[at] = at % fds->features < fds->features / 2 ? 0 : 1;
+  fds->squares.size = fds->window.size;
+  for (int i = 0; i < fds->window.size; i++)
+    fds->squares.value[i] = fds->window.value[i] * fds->window.value[i];
+  return make_numbers(fds->buckets, fds->features, 0, &fds->by_squares);
 }
 
 static enum status make_all(struct fds *fds) {
@@ -121,6 +136,8 @@ enum status fds_create(const struct fds_options *options, int64_t features, int 
   enum status status;
   *out = NULL;
   TRY(check(options));
+  REQUIRE(!options->distributions || features % 2 == 0, ERR_ARGUMENT,
+          "%lld features are no means with as many variances; give an even number", (long long)features);
   TRY(memory_alloc_zero(sizeof *fds, (void **)&fds));
   fds->options = *options;
   fds->buckets = options->last - options->first + 1;
@@ -132,6 +149,8 @@ enum status fds_create(const struct fds_options *options, int64_t features, int 
            failed);
   TRY_GOTO(label_window_check(&fds->window, fds->buckets), failed);
   TRY_GOTO(make_all(fds), failed);
+  if (options->distributions)
+    TRY_GOTO(make_distributions(fds), failed);
   *out = fds;
   return STATUS_OK;
 failed:
@@ -146,7 +165,7 @@ void fds_destroy(struct fds **fds) {
   double **const numbers[] = {&own->records,         &own->record,    &own->total,       &own->count,
                               &own->tracked,         &own->seen.mean, &own->seen.square, &own->smoothed.mean,
                               &own->smoothed.square, &own->last.mean, &own->last.square, &own->running.mean,
-                              &own->running.square};
+                              &own->running.square,  &own->by_squares};
   memory_free((void **)&own->one);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
     memory_free((void **)numbers[i]);
@@ -241,15 +260,21 @@ static bool is_left_alone(const struct fds *fds, int64_t features, const double 
 
 void fds_tables(const struct fds *fds, enum dtype dtype, void *scale, void *shift) {
   const struct moments *last = last_epoch(fds), *smoothed = &fds->smoothed;
+  int64_t means = fds->options.distributions ? fds->features / 2 : fds->features;
   for (int64_t bucket = 0; bucket < fds->buckets; bucket++) {
     int64_t first = bucket * fds->features;
-    bool alone = is_left_alone(fds, fds->features, last->square + first, smoothed->square + first);
-    for (int64_t i = first; i < first + fds->features; i++) {
+    bool alone = is_left_alone(fds, means, last->square + first, smoothed->square + first);
+    for (int64_t i = first; i < first + means; i++) {
       double v1 = last->square[i], v2 = smoothed->square[i];
       bool stays = alone || v1 <= 0 || v2 < 0;
       double factor = stays ? 1 : sqrt(fmin(fmax(v2 / v1, fds->options.clip_low), fds->options.clip_high));
       dtype_put(dtype, scale, i, factor);
       dtype_put(dtype, shift, i, stays ? 0 : smoothed->mean[i] - last->mean[i] * factor);
+      if (!fds->options.distributions)
+        continue;
+      int64_t of_variance = i + means;
+      dtype_put(dtype, scale, of_variance, factor);
+      dtype_put(dtype, shift, of_variance, stays ? 0 : last->mean[of_variance] * factor + smoothed->mean[of_variance]);
     }
   }
 }
@@ -382,6 +407,17 @@ static enum status join_all(struct fds *fds, struct comm *comm) {
 
 /* --- the end of an epoch ------------------------------------------------------------------------------------ */
 
+/* x, y  [buckets, features] */
+static void smooth(const struct fds *fds, const double *x, double *y) {
+  int64_t buckets = fds->buckets, features = fds->features, half = features / 2;
+  label_window_convolve(&fds->window, PADDING_MIRROR, buckets, features, x, y);
+  if (!fds->options.distributions)
+    return;
+  label_window_convolve(&fds->squares, PADDING_MIRROR, buckets, features, x, fds->by_squares);
+  for (int64_t bucket = 0; bucket < buckets; bucket++)
+    memcpy(y + bucket * features + half, fds->by_squares + bucket * features + half, (size_t)half * sizeof *y);
+}
+
 /* The running statistics, those of the epoch before, become the last epoch's, and are smoothed. */
 static void update_last(struct fds *fds) {
   size_t bytes = (size_t)(fds->buckets * fds->features) * sizeof(double);
@@ -390,16 +426,28 @@ static void update_last(struct fds *fds) {
     memcpy(fds->last.mean, fds->running.mean, bytes);
     memcpy(fds->last.square, fds->running.square, bytes);
   }
-  label_window_convolve(&fds->window, PADDING_MIRROR, fds->buckets, fds->features, fds->running.mean,
-                        fds->smoothed.mean);
-  label_window_convolve(&fds->window, PADDING_MIRROR, fds->buckets, fds->features, fds->running.square,
-                        fds->smoothed.square);
+  smooth(fds, fds->running.mean, fds->smoothed.mean);
+  smooth(fds, fds->running.square, fds->smoothed.square);
+}
+
+/* What the epoch says of feature f: its mean and variance; of distributions M and A, or V and B. */
+static void statistics_of(const struct fds *fds, int64_t bucket, double count, int64_t f, double *mean,
+                          double *variance) {
+  const double *means = fds->seen.mean + (bucket + 1) * fds->features;
+  const double *square = fds->seen.square + (bucket + 1) * fds->features;
+  int64_t half = fds->features / 2;
+  *mean = means[f];
+  *variance = count > 1 ? square[f] / (count - 1) : 0;
+  if (!fds->options.distributions)
+    return;
+  /* Not the published difference of large numbers, which rounding can make negative. */
+  double spread = square[f % half] / count + (1 - 1 / count) * means[half + f % half];
+  *mean = f < half ? means[f] : means[f] / count;
+  *variance = f < half ? spread : count > 1 ? 2 * spread * spread / (count - 1) : 0;
 }
 
 /* Bucket `bucket` has `count` rows in this epoch, with moments in slot bucket + 1. */
 static void update_bucket(struct fds *fds, int64_t bucket, double count, bool first_epoch) {
-  const double *mean = fds->seen.mean + (bucket + 1) * fds->features;
-  const double *square = fds->seen.square + (bucket + 1) * fds->features;
   fds->tracked[bucket] += count;
   double keep = fds->options.momentum == FDS_CUMULATIVE ? 1 - count / fds->tracked[bucket] : fds->options.momentum;
   if (first_epoch)
@@ -407,8 +455,9 @@ static void update_bucket(struct fds *fds, int64_t bucket, double count, bool fi
   for (int64_t f = 0; f < fds->features; f++) {
     double *running_mean = fds->running.mean + bucket * fds->features + f;
     double *running_var = fds->running.square + bucket * fds->features + f;
-    double variance = count > 1 ? square[f] / (count - 1) : 0;
-    *running_mean = (1 - keep) * mean[f] + keep * *running_mean;
+    double mean, variance;
+    statistics_of(fds, bucket, count, f, &mean, &variance);
+    *running_mean = (1 - keep) * mean + keep * *running_mean;
     *running_var = (1 - keep) * variance + keep * *running_var;
   }
 }

@@ -24,6 +24,21 @@
  * both are one storage (alias), so that the step changes (m1, v1) too, but not (m2, v2); the code for depths keeps a
  * snapshot.  Here the alias outlives a resumed run, which there it does not.
  *
+ * Distributions (VIR; Wang and Wang 2023, "Variational imbalanced regression").  With the option of that name a row's
+ * `features` are D means mu, then their D variances var.  Of a bucket with n rows the statistics are, in the arrays of
+ * mean and variance,
+ *
+ *     M = mean of mu                                           V = sum of var / n^2, the variance of that mean
+ *     A = population variance of mu + (1 - 1/n) mean of var    B = 2 A^2 / (n - 1), or 0 for one row
+ *
+ * V begins with 1 too.  V and B are smoothed with the squares of the window, which do not add up to 1.  With
+ * c = sqrt(clip(A2 / A1)) a row becomes
+ *
+ *     mu := (mu - M1) c + M2        var := (var + V1) c + V2
+ *
+ * and stays as it is where A1 is 0, as above: tables of scale and shift say it all, whatever the features are.  In the
+ * epoch before the first statistics V1 = V2 = 1, and variances grow by 2, as published.
+ *
  * All numbers are kept in double on the host, and are the same on all ranks; a row may be a sample or a pixel.
  * Functions are local unless they say otherwise. */
 #ifndef CONR_LOSS_FDS_H
@@ -63,6 +78,7 @@ struct fds_options {
   double clip_low, clip_high;         /* of v2 / v1: 0.1, 10; 0.2, 5; 0.5, 2                        */
   bool whole_buckets;                 /* one feature of variance 0 keeps its bucket as it is: depths, as today's
                                          PyTorch computes the published code                        */
+  bool distributions;                 /* features are means and variances, by the rules of ages: VIR */
   bool in_place;                      /* whoever reads features after the smoothing sees smoothed ones: ages, texts */
 };
 

@@ -10,7 +10,7 @@ struct gatherer {
   enum dtype dtype;
   int features, targets;
   int64_t capacity; /* rows */
-  void *z, *labels, *predictions, *weights;
+  void *z, *labels;
   size_t bytes;
   double seconds;
 };
@@ -27,8 +27,6 @@ enum status gatherer_create(struct comm *comm, enum dtype dtype, int features, i
 static void free_rows(struct gatherer *own) {
   memory_free(&own->z);
   memory_free(&own->labels);
-  memory_free(&own->predictions);
-  memory_free(&own->weights);
   own->capacity = 0;
   own->bytes = 0;
 }
@@ -52,8 +50,6 @@ static enum status make_room(struct gatherer *own, int64_t rows) {
   free_rows(own);
   TRY(alloc_rows(own, rows, own->features, &own->z));
   TRY(alloc_rows(own, rows, own->targets, &own->labels));
-  TRY(alloc_rows(own, rows, own->targets, &own->predictions));
-  TRY(alloc_rows(own, rows, 1, &own->weights));
   own->capacity = rows;
   return STATUS_OK;
 }
@@ -70,9 +66,7 @@ static enum status check_array(const struct gatherer *own, const char *what, con
 static enum status check_share(struct gatherer *own, const struct gather_share *share, int64_t rows, int64_t all) {
   TRY(make_room(own, all));
   TRY(check_array(own, "a feature", share->features, rows, own->features));
-  TRY(check_array(own, "a label", share->labels, rows, own->targets));
-  TRY(check_array(own, "a prediction", share->predictions, rows, own->targets));
-  return check_array(own, "a weight", share->weights, rows, 1);
+  return check_array(own, "a label", share->labels, rows, own->targets);
 }
 
 static enum status gather(struct gatherer *own, const struct gather_share *share, const void *from, int64_t width,
@@ -99,13 +93,8 @@ enum status gatherer_collect(struct gatherer *own, const struct gather_share *sh
   TRY(comm_agree(own->comm, check_share(own, share, out->own, out->rows)));
   TRY(gather(own, share, share->features, own->features, own->z));
   TRY(gather(own, share, share->labels, own->targets, own->labels));
-  TRY(gather(own, share, share->predictions, own->targets, own->predictions));
-  if (share->weights != NULL)
-    TRY(gather(own, share, share->weights, 1, own->weights));
   out->z = own->z;
   out->labels = own->labels;
-  out->predictions = own->predictions;
-  out->weights = share->weights != NULL ? own->weights : NULL;
   own->seconds += log_seconds() - began;
   return STATUS_OK;
 }

@@ -26,8 +26,6 @@ struct gathered {
   const int64_t *rows_of_rank; /* [ranks]                                                        */
   const void *z;               /* [rows, features] as the network gave them, not normalised      */
   const void *labels;          /* [rows, targets]                                                */
-  const void *predictions;     /* [rows, targets]                                                */
-  const void *weights;         /* [rows], NULL = ones                                            */
   int views;                   /* of a sample; row v * samples + i of a rank is view v of its sample i */
   uint64_t seed;               /* of the run, and                                                */
   int64_t step;                /* updates made before this one: what random draws are keyed by   */
@@ -39,10 +37,8 @@ struct gather_share {
   int views;
   uint64_t seed;
   int64_t step;
-  const void *features;    /* [rows, features] */
-  const void *labels;      /* [rows, targets]  */
-  const void *predictions; /* [rows, targets]  */
-  const void *weights;     /* [rows], or NULL on all ranks */
+  const void *features; /* [rows, features] */
+  const void *labels;   /* [rows, targets]  */
 };
 
 struct gatherer;
@@ -52,7 +48,7 @@ enum status gatherer_create(struct comm *comm, enum dtype dtype, int features, i
 void gatherer_destroy(struct gatherer **gatherer); /* NULL is fine */
 
 /* out  arrays of the gatherer's, valid until its next call; share->rows_of_rank is borrowed
- * Collective.  ERR_NUMERIC on all ranks alike: a feature, label, prediction or weight is not finite, with the rank.
+ * Collective.  ERR_NUMERIC on all ranks alike: a feature or label is not finite, with the rank.
  * The memory grows with the largest batch. */
 enum status gatherer_collect(struct gatherer *gatherer, const struct gather_share *share, struct gathered *out);
 

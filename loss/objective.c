@@ -1,6 +1,7 @@
 /* Composition of regression loss and regularisers. */
 #include "loss/objective.h"
 
+#include "dist/comm_device.h"
 #include "dist/memory.h"
 #include "dist/replay.h"
 #include "loss/conr_parts.h"
@@ -24,8 +25,10 @@ struct objective {
   /* Balanced MSE */
   struct comm *comm; /* of the host */
   struct noise_scale noise_scale;
-  double noise_gradient; /* of this rank's rows so far in this step         */
-  struct staged staged;  /* on a device                                     */
+  double noise_gradient;             /* of this rank's rows so far in this step         */
+  struct staged staged;              /* on a device                                     */
+  struct comm *data;                 /* borrowed; of the device; NULL on the host       */
+  struct regularisers *regularisers; /* NULL = none */
   /* Of the batch that ConR has begun. */
   struct objective_batch batch;
   int64_t pieces;
@@ -37,6 +40,16 @@ static enum status create_balanced(struct objective *objective, MPI_Comm mpi) {
     return STATUS_OK;
   TRY(noise_scale_begin(&objective->options.noise_scale, &objective->noise_scale));
   return comm_create(mpi, &objective->comm);
+}
+
+static enum status create_regularisers(struct objective *objective, MPI_Comm mpi) {
+  bool any = false;
+  for (int i = 0; i < REGULARISERS; i++)
+    any = any || objective->options.regularisers.on[i];
+  if (!any)
+    return STATUS_OK;
+  return regularisers_create(mpi, objective->data, objective->ops, &objective->options.regularisers,
+                             objective->features, objective->targets, &objective->regularisers);
 }
 
 static enum status create_conr(struct objective *objective, MPI_Comm mpi, struct comm *data) {
@@ -77,6 +90,10 @@ enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *
   status = data != NULL ? comm_agree(data, status) : status;
   if (status == STATUS_OK)
     status = create_balanced(*out, mpi);
+  if (status == STATUS_OK) {
+    (*out)->data = ops->device != NULL ? data : NULL;
+    status = create_regularisers(*out, mpi);
+  }
   if (status == STATUS_OK)
     status = create_conr(*out, mpi, data);
   if (status != STATUS_OK)
@@ -90,6 +107,7 @@ void objective_destroy(struct objective **objective) {
   if ((*objective)->conr_device != NULL)
     (*objective)->losses->conr_destroy(&(*objective)->conr_device);
   conr_destroy(&(*objective)->conr);
+  regularisers_destroy(&(*objective)->regularisers);
   device_free_pinned((*objective)->ops->device, (void **)&(*objective)->staged.rows);
   device_free_pinned((*objective)->ops->device, (void **)&(*objective)->staged.sum);
   comm_destroy(&(*objective)->comm);
@@ -101,9 +119,10 @@ bool objective_has_conr(const struct objective *objective) {
   return objective->conr != NULL || objective->conr_device != NULL;
 }
 
-enum status objective_begin(struct objective *objective, const int64_t *samples_of_rank, const void *labels,
-                            int views) {
+enum status objective_begin(struct objective *objective, int64_t step, const int64_t *samples_of_rank,
+                            const void *labels, int views) {
   objective->noise_gradient = 0;
+  regularisers_set_step(objective->regularisers, step);
   if (objective->options.balanced == NULL)
     return STATUS_OK;
   return balanced_begin(objective->options.balanced, objective->comm, samples_of_rank, labels, views);
@@ -156,7 +175,7 @@ static enum status balanced_device(const void *arguments) {
   TRY(device_copy(device, predictions, batch->predictions, bytes));
   TRY(device_copy(device, labels, batch->labels, bytes));
   TRY(device_copy(device, staged->sum, call->sum, sizeof *call->sum));
-  TRY(device_wait(device));
+  TRY(comm_device_wait(objective->data));
   *staged->sum += balanced_host(objective, batch, predictions, labels, grad);
   TRY(device_copy(device, call->grad_predictions, grad, bytes));
   return device_copy(device, call->sum, staged->sum, sizeof *call->sum);
@@ -199,10 +218,10 @@ double objective_noise_scale(const struct objective *objective) {
 }
 
 size_t objective_states(struct objective *objective, struct state_array states[OBJECTIVE_STATES]) {
-  if (objective->options.balanced == NULL)
-    return 0;
-  states[0] = noise_scale_state(&objective->noise_scale);
-  return 1;
+  size_t count = 0;
+  if (objective->options.balanced != NULL)
+    states[count++] = noise_scale_state(&objective->noise_scale);
+  return count + regularisers_states(objective->regularisers, states + count);
 }
 
 enum status objective_count_nonfinite(const struct objective *objective, enum dtype dtype, int64_t count, const void *x,
@@ -305,4 +324,29 @@ enum status objective_conr_value(struct objective *objective, double *conr, doub
   *conr = result.loss;
   *gather_seconds = result.gather_seconds;
   return STATUS_OK;
+}
+
+/* --- regularisers beside ConR --------------------------------------------------------------------------------- */
+
+bool objective_has_regularisers(const struct objective *objective, int sides) {
+  return regularisers_any(objective->regularisers, sides);
+}
+
+enum status objective_regularise(struct objective *objective, int sides, const struct regulariser_share *share,
+                                 void *grad_features) {
+  return regularisers_add(objective->regularisers, sides, share, grad_features);
+}
+
+void objective_regulariser_values(const struct objective *objective, double values[REGULARISERS], double *total) {
+  for (int i = 0; i < REGULARISERS; i++)
+    values[i] = regularisers_value(objective->regularisers, (enum regulariser)i);
+  *total = regularisers_total(objective->regularisers);
+}
+
+void objective_regulariser_seconds(struct objective *objective, double *gather, double *all) {
+  regularisers_seconds(objective->regularisers, gather, all);
+}
+
+void objective_end_epoch(struct objective *objective) {
+  regularisers_end_epoch(objective->regularisers);
 }

@@ -4,12 +4,13 @@
  *     struct objective *objective;
  *     TRY(objective_create(MPI_COMM_WORLD, data, ops, &options, features, targets, &objective));
  *     each step:
- *       TRY(objective_begin(objective, samples_of_rank, labels, views));                  collective
+ *       TRY(objective_begin(objective, step, samples_of_rank, labels, views));            collective
  *     then, on what the network computed for this rank's rows:
  *       TRY(objective_conr_begin(objective, &batch, 1));                                  collective
  *       TRY(objective_conr_add(objective, 0, features, predictions));                     collective: the rows leave
  *       TRY(objective_regression(objective, &batch, grad_predictions, sum));              local
  *       TRY(objective_conr_finish(objective, features, grad_features));                   collective
+ *       TRY(objective_regularise(objective, SIDE_BOTH, &share, grad_features));           collective
  *       TRY(objective_conr_value(objective, &conr, &gather_seconds));                     the host waits
  *       objective_update(objective, gradient summed over ranks);                          local
  *     objective_destroy(&objective);
@@ -28,6 +29,7 @@
 #include "loss/conr.h"
 #include "loss/noise_scale.h"
 #include "loss/regression.h"
+#include "loss/regularisers.h"
 #include "model/ops.h"
 
 #include <stdbool.h>
@@ -42,6 +44,7 @@ struct objective_options {
   bool conr;
   double conr_beta; /* coefficient of ConR */
   struct conr_options conr_options;
+  struct regulariser_options regularisers; /* beside ConR */
 };
 
 /* Rows of this rank: `views` views of `samples` samples. */
@@ -67,11 +70,13 @@ void objective_destroy(struct objective **objective);
 bool objective_has_conr(const struct objective *objective);
 
 /* Begin a step on rows that the regression loss will see: what is known of them before the network has run.
+ * step             updates made so far: what random draws are keyed by
  * samples_of_rank  [ranks]
  * labels           [samples of this rank, targets] of the parameters' type, in host memory
  * views            rows of each sample that the regression loss sees
  * Collective. */
-enum status objective_begin(struct objective *objective, const int64_t *samples_of_rank, const void *labels, int views);
+enum status objective_begin(struct objective *objective, int64_t step, const int64_t *samples_of_rank,
+                            const void *labels, int views);
 
 /* The regression loss of some of the rows of the global batch, and its gradient.  A batch may come in pieces: the
  * values of all pieces and ranks add up to the loss.  Balanced MSE is computed on the host: on a device, predictions and
@@ -94,7 +99,7 @@ double objective_noise_scale(const struct objective *objective);
 
 /* What the objective keeps from step to step; arrays are borrowed from it.  Returns how many, at most
  * OBJECTIVE_STATES. */
-#define OBJECTIVE_STATES 1
+#define OBJECTIVE_STATES (1 + REGULARISER_STATES)
 size_t objective_states(struct objective *objective, struct state_array states[OBJECTIVE_STATES]);
 
 /* *found += how many of x [count], or 1 if any, are not finite; dtype that of values or parameters.  Local. */
@@ -130,6 +135,24 @@ enum status objective_conr_progress(struct objective *objective);
  * Collective.  ERR_NUMERIC on all ranks alike when it meets a value that is not finite, here or in the next
  * function. */
 enum status objective_conr_finish(struct objective *objective, const void *features, void *grad_features);
+
+/* Are there regularisers beside ConR on one of these sides (regularisers.h)? */
+bool objective_has_regularisers(const struct objective *objective, int sides);
+
+/* These, over the rows of all ranks: adds their gradient, each times its coefficient.
+ * grad_features  [rows of the share, features], +=
+ * Collective.  Failures are those of all ranks. */
+enum status objective_regularise(struct objective *objective, int sides, const struct regulariser_share *share,
+                                 void *grad_features);
+
+/* Of the last step: values without coefficients, and their sum with them; 0 for those that are off.  Local. */
+void objective_regulariser_values(const struct objective *objective, double values[REGULARISERS], double *total);
+
+/* Seconds of this rank in them since the last call; gather: exchanging rows.  Local. */
+void objective_regulariser_seconds(struct objective *objective, double *gather, double *all);
+
+/* To be called behind the last step of an epoch.  Same value. */
+void objective_end_epoch(struct objective *objective);
 
 /* The last value of ConR, without its coefficient; the same on all ranks.  gather_seconds: in which this rank (its main
  * stream, on a device) waited for the exchanges of rows; those that travelled while it computed are not in it.  Host

@@ -190,7 +190,6 @@ struct rows_outcome rows_run(const struct rows_setting *setting, const struct ro
                               .rows_of_rank = rows_of_rank,
                               .z = z,
                               .labels = labels,
-                              .predictions = labels,
                               .views = batch->views,
                               .seed = 3,
                               .step = batch->step};

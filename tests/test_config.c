@@ -146,6 +146,9 @@ static const char every_option[] =
     "--cache off --decode nvjpeg --workers 3 --micro-batch 6 --device cuda --comm mpi "
     "--fds --fds-task sts --fds-buckets 2,30 --fds-bucket-width 0.5 --fds-kernel laplace --fds-size 7 --fds-sigma 1.5 "
     "--fds-start-update 1 --fds-start-smooth 4 "
+    "--ranksim --ranksim-gamma 5 --ranksim-lambda 1.5 --rnc --rnc-weight 2 --rnc-t 3 --accon --accon-weight 0.5 "
+    "--accon-t 0.1 --accon-range 60 --accon-shift consistent --srl --srl-contrastive 10 --srl-enveloping 100 "
+    "--srl-homogeneity 0.01 --srl-form paper --srl-t 0.3 --srl-bins 0,2,50 --srl-points 200 --srl-momentum 0.8 "
     "--fds-momentum none --fds-storage snapshot --fds-clip 0.3,3 --fds-zero-variance bucket --fds-collect eval";
 
 Test(config, what_is_written_can_be_read_again) {

@@ -158,6 +158,123 @@ Test(fds, statistics_do_not_depend_on_the_number_of_threads) {
   leave(&comm);
 }
 
+/* --- distributions ------------------------------------------------------------------------------------------ */
+
+static struct fds *make_distributions(int64_t last, int64_t features) {
+  struct fds_options options;
+  struct fds *fds;
+  fds_options_default(FDS_AGES, &options);
+  options.last = last;
+  options.distributions = true;
+  OK(fds_create(&options, features, 1, &fds));
+  return fds;
+}
+
+/* The definition, with two passes; means far from 0, where a difference of squares would lose everything. */
+Test(fds, distributions_have_the_variance_of_their_mean_and_of_their_mixture) {
+  enum { ROWS = 30, MEANS = 2, FEATURES = 2 * MEANS };
+  struct comm *comm = one_rank();
+  struct fds *fds = make_distributions(6, FEATURES);
+  double x[ROWS * FEATURES], labels[ROWS];
+  for (int i = 0; i < ROWS * FEATURES; i++)
+    x[i] = i % FEATURES < MEANS ? 1e5 + buffer_number(1, i) : 0.1 + fabs(buffer_number(1, i));
+  for (int i = 0; i < ROWS; i++)
+    labels[i] = i == 0 ? 6 : i % 5; /* one row in bucket 6, none in bucket 5 */
+  OK(fds_collect(fds, F64, ROWS, x, F64, labels));
+  OK(fds_update(fds, comm, 0));
+  const double *mean = state(fds, "fds/running_mean"), *variance = state(fds, "fds/running_var");
+  for (int at = 0; at < 7 * MEANS; at++) {
+    int bucket = at / MEANS, f = at % MEANS, place = bucket * FEATURES + f;
+    double n = 0, sum = 0, variances = 0, squares = 0;
+    for (int i = 0; i < ROWS; i++)
+      if (labels[i] == bucket) {
+        n++;
+        sum += x[i * FEATURES + f];
+        variances += x[i * FEATURES + MEANS + f];
+      }
+    for (int i = 0; i < ROWS; i++)
+      squares += labels[i] == bucket ? pow(x[i * FEATURES + f] - sum / n, 2) : 0;
+    double spread = n > 0 ? squares / n + variances / n - variances / (n * n) : 1;
+    cr_expect(le(dbl, fabs(mean[place] - (n > 0 ? sum / n : 0)), 1e-9), "bucket %d", bucket);
+    cr_expect(le(dbl, fabs(mean[place + MEANS] - (n > 0 ? variances / (n * n) : 1)), 1e-14), "bucket %d", bucket);
+    cr_expect(le(dbl, fabs(variance[place] - spread), 1e-9), "bucket %d", bucket);
+    double spread_of_spread = n == 0 ? 1 : n == 1 ? 0 : 2 * spread * spread / (n - 1);
+    cr_expect(le(dbl, fabs(variance[place + MEANS] - spread_of_spread), 1e-9), "bucket %d", bucket);
+    cr_expect(n != 1 || variance[place] == 0, "bucket %d: one row has no spread, but %g", bucket, variance[place]);
+  }
+  fds_destroy(&fds);
+  leave(&comm);
+}
+
+Test(fds, distributions_without_statistics_grow_by_the_two_variances_they_begin_with) {
+  enum { MEANS = 3, FEATURES = 2 * MEANS, BUCKETS = 7 };
+  struct fds *fds = make_distributions(BUCKETS - 1, FEATURES);
+  double scale[BUCKETS * FEATURES], shift[BUCKETS * FEATURES];
+  fds_tables(fds, F64, scale, shift);
+  for (int i = 0; i < BUCKETS * FEATURES; i++) {
+    cr_expect(eq(dbl, scale[i], 1), "number %d", i);
+    cr_expect(eq(dbl, shift[i], i % FEATURES < MEANS ? 0 : 2), "number %d", i);
+  }
+  fds_destroy(&fds);
+}
+
+/* Buckets of the same statistics stay as they are along the window; their variances of means do not. */
+Test(fds, variances_of_means_are_smoothed_with_the_squares_of_the_window) {
+  enum { ROWS = 28, FEATURES = 2 };
+  struct comm *comm = one_rank();
+  struct fds *fds = make_distributions(6, FEATURES);
+  struct label_window window;
+  double x[ROWS * FEATURES], labels[ROWS], squares = 0;
+  OK(label_window_make(LABEL_GAUSSIAN, 5, 2, WINDOW_BY_SUM, &window));
+  for (int i = 0; i < 5; i++)
+    squares += window.value[i] * window.value[i];
+  for (int i = 0; i < ROWS; i++) {
+    labels[i] = i % 7;
+    x[2 * i] = (double)(i / 7); /* of each bucket 0, 1, 2, 3 */
+    x[2 * i + 1] = 0.5;
+  }
+  for (int epoch = 0; epoch < 2; epoch++) {
+    OK(fds_collect(fds, F64, ROWS, x, F64, labels));
+    OK(fds_update(fds, comm, epoch));
+  }
+  const double *mean = state(fds, "fds/smoothed_mean"), *variance = state(fds, "fds/smoothed_var");
+  const double spread = 1.25 + 0.75 * 0.5;
+  for (int bucket = 0; bucket < 7; bucket++) {
+    cr_expect(epsilon_eq(dbl, mean[2 * bucket], 1.5, 1e-6), "bucket %d", bucket);
+    cr_expect(epsilon_eq(dbl, mean[2 * bucket + 1], squares * 0.125, 1e-6), "bucket %d", bucket);
+    cr_expect(epsilon_eq(dbl, variance[2 * bucket], spread, 1e-6), "bucket %d", bucket);
+    cr_expect(epsilon_eq(dbl, variance[2 * bucket + 1], squares * 2 * spread * spread / 3, 1e-6), "bucket %d", bucket);
+  }
+  fds_destroy(&fds);
+  leave(&comm);
+}
+
+/* A feature without spread stays as it is, with its variance; the others of its bucket move. */
+Test(fds, distributions_without_spread_stay_feature_by_feature) {
+  enum { MEANS = 2, FEATURES = 2 * MEANS, BUCKETS = 7 };
+  struct fds *fds = make_distributions(BUCKETS - 1, FEATURES);
+  struct state_array states[FDS_STATES];
+  size_t count = fds_states(fds, states);
+  double scale[BUCKETS * FEATURES], shift[BUCKETS * FEATURES];
+  for (size_t i = 0; i < count; i++) {
+    if (strcmp(states[i].name, "fds/epochs") == 0)
+      states[i].values[0] = 1;
+    if (strcmp(states[i].name, "fds/running_var") == 0)
+      states[i].values[0] = 0;
+    if (strcmp(states[i].name, "fds/smoothed_var") == 0)
+      states[i].values[1] = 4;
+  }
+  fds_tables(fds, F64, scale, shift);
+  const double expected_scale[] = {1, 2, 1, 2}, expected_shift[] = {0, 0, 0, 3}; /* 1 * 2 + 1 */
+  for (int f = 0; f < FEATURES; f++) {
+    cr_expect(eq(dbl, scale[f], expected_scale[f]), "feature %d", f);
+    cr_expect(eq(dbl, shift[f], expected_shift[f]), "feature %d", f);
+  }
+  fds_destroy(&fds);
+}
+
+/* --- values of 16 bits, and states -------------------------------------------------------------------------- */
+
 /* Values of 16 bits are read as the numbers they are. */
 Test(fds, bfloat16_features_are_collected) {
   struct comm *comm = one_rank();
@@ -262,6 +379,14 @@ Test(fds, options_that_cannot_be_are_refused_with_the_value) {
   options = good;
   options.kernel_size = 4;
   expect_refusal(&options, "a kernel of 4 bins");
+  options = good;
+  options.task = FDS_STS;
+  options.distributions = true;
+  expect_refusal(&options, "by the rules of ages alone");
+  struct fds *fds;
+  options.task = FDS_AGES;
+  cr_assert(eq(int, fds_create(&options, 3, 1, &fds), ERR_ARGUMENT));
+  cr_assert(strstr(status_message(), "3 features are no means") != NULL, "%s", status_message());
   cr_assert(eq(sz, memory_in_use(), before));
 }
 

@@ -86,7 +86,7 @@ static void refused(const char *recipe, const char *sentence) {
 }
 
 Test(recipes, mistakes_are_sentences) {
-  refused("agedb", "there is no recipe for the benchmark \"agedb\"; there are: agedb-dir");
+  refused("agedb", "there is no recipe for the benchmark \"agedb\"; there are: agedb-dir, any, ");
   refused("agedb-dir/con", "has no method \"con\"; it has: base, ");
   refused("agedb-dir/", "has no method \"\"");
   refused("../recipes/agedb-dir", "there is no recipe for the benchmark \"..\"");

@@ -40,6 +40,14 @@ static const struct variant variants[] = {
      {"--precision", "f64", "--loss", "gai", "--gmm", "4", "--batch", "7"}},
     {"float64, BNI in micro-batches",
      {"--precision", "f64", "--loss", "bni", "--noise-lr", "0.1", "--batch", "130", "--micro-batch", "11"}},
+    {"float64, RankSim, batches of 7: empty and uneven shards", {"--precision", "f64", "--ranksim", "--batch", "7"}},
+    {"float64, RnC and ACCon, two views in micro-batches",
+     {"--precision", "f64", "--rnc", "--accon", "--batch", "150", "--micro-batch", "20"}},
+    {"float64, ConR, RankSim and RnC, three views",
+     {"--precision", "f64", "--conr", "--ranksim", "--ranksim-gamma", "1", "--rnc", "--views", "3", "--batch", "150"}},
+    {"float64, SRL and RankSim on smoothed features, in micro-batches",
+     {"--precision", "f64", "--srl", "--ranksim", "--ranksim-gamma", "1", "--fds", "--batch", "130", "--micro-batch",
+      "11"}},
     {"float64, focal L1", {"--precision", "f64", "--loss", "focal_l1", "--focal-gamma", "1.5", "--batch", "130"}},
 };
 

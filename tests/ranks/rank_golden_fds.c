@@ -1,8 +1,10 @@
 /* Every stored run of feature distribution smoothing, epoch by epoch, its rows shared by the ranks in several ways.
  *
- *   rank_golden_fds        prints "golden fds.h5: N cases run, ..." on rank 0; exits non-zero on any misfit */
+ *   rank_golden_fds        prints "golden fds.h5: N cases run, ..." on rank 0; exits non-zero on any misfit
+ *   rank_golden_fds vir    those of distributions, which are some of the cases of vir.h5: prints "distributions: N" */
 #include "dist/comm.h"
 #include "loss/fds.h"
+#include "loss/vir_sample.h"
 #include "model/ops.h"
 #include "tests/conr_cases.h"
 #include "tests/golden.h"
@@ -53,6 +55,7 @@ static struct fds_options read_options(const struct golden_file *file, const cha
   struct fds_options options;
   char kind[32], kernel[32];
   golden_text(file, name, "kind", "?", kind, sizeof kind);
+  bool distributions = strcmp(kind, "smoothing") == 0;
   fds_options_default(strcmp(kind, "nyud2") == 0  ? FDS_DEPTH
                       : strcmp(kind, "stsb") == 0 ? FDS_STS
                                                   : FDS_AGES,
@@ -68,22 +71,50 @@ static struct fds_options read_options(const struct golden_file *file, const cha
     options.momentum = FDS_CUMULATIVE;
   options.start_update = (int64_t)golden_number(file, name, "start_update", NAN);
   options.start_smooth = (int64_t)golden_number(file, name, "start_smooth", NAN);
-  options.snapshot = golden_number(file, name, "aliased_last_epoch", NAN) == 0;
+  options.snapshot = golden_number(file, name, "aliased_last_epoch", distributions) == 0;
+  options.distributions = distributions;
   return options;
+}
+
+/* From smoothed encodings to sampled ones, and the slopes of encodings from those of samples. */
+static void *check_samples(const struct golden_file *file, const char *name, int64_t features, enum dtype dtype,
+                           int epoch, const void *encoding) {
+  struct golden_array eps = read_rows(file, name, epoch, "eps"), stored = read_rows(file, name, epoch, "z"),
+                      grad_z = read_rows(file, name, epoch, "grad_z");
+  int64_t half = features / 2, rows = eps.count / half;
+  void *noise = golden_buffer(&eps, dtype), *z = golden_buffer(&stored, dtype), *grad = golden_buffer(&grad_z, dtype),
+       *gradients = malloc((size_t)(rows * features) * dtype_size(dtype));
+  memset(z, 0, (size_t)stored.count * dtype_size(dtype));
+  vir_sample(dtype, rows, half, encoding, noise, z);
+  expect(name, "sampled encodings", dtype, epoch, golden_array_error(dtype, stored.count, z, stored.data));
+  vir_sample_backward(dtype, rows, half, encoding, noise, grad, gradients);
+  free(noise);
+  free(z);
+  free(grad);
+  golden_free(&eps);
+  golden_free(&stored);
+  golden_free(&grad_z);
+  return gradients;
+}
+
+static void *read_gradients(const struct golden_file *file, const char *name, enum dtype dtype, int epoch) {
+  struct golden_array grad_out = read_rows(file, name, epoch, "grad_out");
+  void *gradients = golden_buffer(&grad_out, dtype);
+  golden_free(&grad_out);
+  return gradients;
 }
 
 /* Smoothing of the whole batch and the way back: the edges come from all of its rows. */
 static void check_batch(const struct golden_file *file, const char *name, const struct fds *fds, int64_t features,
                         enum dtype dtype, int epoch) {
   const struct ops *ops = ops_host(dtype);
-  const char *label_name = fds_options_of(fds)->task == FDS_DEPTH ? "batch_depth" : "batch_labels";
+  const struct fds_options *options = fds_options_of(fds);
+  const char *label_name = options->task == FDS_DEPTH ? "batch_depth" : "batch_labels";
   struct golden_array x = read_rows(file, name, epoch, "batch_features"),
                       labels = read_rows(file, name, epoch, label_name);
   struct golden_array smoothed = read_rows(file, name, epoch, "batch_smoothed"),
-                      grad_out = read_rows(file, name, epoch, "grad_out"),
                       grad_in = read_rows(file, name, epoch, "grad_in");
-  void *values = golden_buffer(&x, dtype), *gradients = golden_buffer(&grad_out, dtype),
-       *own_labels = golden_buffer(&labels, dtype);
+  void *values = golden_buffer(&x, dtype), *gradients, *own_labels = golden_buffer(&labels, dtype);
   size_t numbers = (size_t)(fds_buckets(fds) * features) * dtype_size(dtype);
   void *scale = malloc(numbers), *shift = malloc(numbers);
   int32_t *bucket = malloc((size_t)labels.count * sizeof *bucket);
@@ -92,18 +123,33 @@ static void check_batch(const struct golden_file *file, const char *name, const 
     fds_look_for_edges(fds, labels.data[i], &edges);
   CHECK(fds_assign(fds, dtype, labels.count, own_labels, edges, bucket));
   fds_tables(fds, dtype, scale, shift);
-  if (fds_smooths(fds, epoch)) {
+  if (fds_smooths(fds, epoch))
     CHECK(ops->move_rows(labels.count, features, bucket, scale, shift, values, values));
+  gradients = options->distributions ? check_samples(file, name, features, dtype, epoch, values)
+                                     : read_gradients(file, name, dtype, epoch);
+  if (fds_smooths(fds, epoch))
     CHECK(ops->move_rows(labels.count, features, bucket, scale, NULL, gradients, gradients));
-  }
   expect(name, "smoothed features", dtype, epoch, golden_array_error(dtype, x.count, values, smoothed.data));
   expect(name, "gradient", dtype, epoch, golden_array_error(dtype, x.count, gradients, grad_in.data));
-  struct golden_array *arrays[] = {&x, &labels, &smoothed, &grad_out, &grad_in};
+  struct golden_array *arrays[] = {&x, &labels, &smoothed, &grad_in};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
     golden_free(arrays[i]);
   void *blocks[] = {values, gradients, own_labels, scale, shift, bucket};
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
     free(blocks[i]);
+}
+
+/* Files tell the counter of an epoch under this name. */
+static void check_counter(const struct golden_file *file, const char *name, struct fds *fds, enum dtype dtype,
+                          int epoch, const char *counter) {
+  struct state_array states[FDS_STATES];
+  size_t count = fds_states(fds, states);
+  char attribute[64];
+  snprintf(attribute, sizeof attribute, "epoch%d/%s", epoch, counter);
+  for (size_t i = 0; i < count; i++)
+    if (strcmp(states[i].name, "fds/epochs") == 0)
+      expect(name, "epoch counter", dtype, epoch,
+             golden_scalar_error(states[i].values[0], golden_number(file, name, attribute, NAN)));
 }
 
 static void check_state(const struct golden_file *file, const char *name, struct fds *fds, enum dtype dtype,
@@ -117,12 +163,7 @@ static void check_state(const struct golden_file *file, const char *name, struct
                                                 {"fds/tracked", "after_num_samples_tracked"}};
   struct state_array states[FDS_STATES];
   size_t count = fds_states(fds, states);
-  char attribute[64];
-  snprintf(attribute, sizeof attribute, "epoch%d/fds_epoch_counter", epoch);
   for (size_t i = 0; i < count; i++) {
-    if (strcmp(states[i].name, "fds/epochs") == 0)
-      expect(name, "epoch counter", dtype, epoch,
-             golden_scalar_error(states[i].values[0], golden_number(file, name, attribute, NAN)));
     for (size_t k = 0; k < sizeof stored_names / sizeof *stored_names; k++) {
       if (strcmp(states[i].name, stored_names[k][0]) != 0)
         continue;
@@ -162,33 +203,53 @@ static void collect(const struct golden_file *file, const char *name, struct fds
 static void check(const struct golden_file *file, const char *name, struct comm *comm, enum dtype dtype,
                   enum share share) {
   struct fds_options options = read_options(file, name);
-  int64_t features = (int64_t)golden_number(file, name, "feature_dim", NAN);
+  int64_t features = (int64_t)golden_number(file, name, "feature_dim", NAN) * (options.distributions ? 2 : 1);
   int epochs = (int)golden_number(file, name, "epochs", NAN);
   struct fds *fds;
   CHECK(fds_create(&options, features, comm_size(comm), &fds));
   for (int epoch = 0; epoch < epochs; epoch++) {
     check_batch(file, name, fds, features, dtype, epoch);
+    if (options.distributions) /* as it is for the batch: before the update */
+      check_counter(file, name, fds, dtype, epoch, "epoch_counter");
     if (!fds_collects(fds, epoch))
       continue;
     collect(file, name, fds, comm, features, dtype, share, epoch);
     check_state(file, name, fds, dtype, epoch);
+    if (!options.distributions)
+      check_counter(file, name, fds, dtype, epoch, "fds_epoch_counter");
   }
   fds_destroy(&fds);
 }
 
+static void check_all(const struct golden_file *file, const char *name, struct comm *comm) {
+  for (enum dtype dtype = F32; dtype <= F64; dtype++)
+    for (enum share share = SHARE_EVEN; share < SHARES; share++)
+      check(file, name, comm, dtype, share);
+}
+
+static bool is_smoothing(const struct golden_file *file, const char *name) {
+  char kind[32];
+  return strcmp(golden_text(file, name, "kind", "?", kind, sizeof kind), "smoothing") == 0;
+}
+
 int main(int argc, char **argv) {
   MPI_Init(&argc, &argv);
-  int any;
+  bool distributions = argc > 1 && strcmp(argv[1], "vir") == 0;
+  int any, checked = 0;
   struct comm *comm;
   CHECK(comm_create(MPI_COMM_WORLD, &comm));
-  struct golden_file *file = golden_open("fds.h5");
+  struct golden_file *file = golden_open(distributions ? "vir.h5" : "fds.h5");
   for (int i = 0; i < golden_case_count(file); i++) {
-    for (enum dtype dtype = F32; dtype <= F64; dtype++)
-      for (enum share share = SHARE_EVEN; share < SHARES; share++)
-        check(file, golden_case_name(file, i), comm, dtype, share);
+    const char *name = golden_case_name(file, i);
+    if (distributions && !is_smoothing(file, name))
+      continue;
+    check_all(file, name, comm);
     golden_ran(file);
+    checked++;
   }
-  if (comm_rank(comm) == 0)
+  if (comm_rank(comm) == 0 && distributions)
+    printf("distributions: %d\n", checked);
+  else if (comm_rank(comm) == 0)
     golden_report(file);
   golden_close(&file);
   comm_destroy(&comm);

@@ -208,6 +208,11 @@ static void make_options(const struct golden_file *golden, const char *name, enu
     if (golden_number(golden, name, "outer_weights", 0) != 0)
       add(words, "--conr-outer-weights");
   }
+  if (strcmp(regulariser, "ranksim") == 0) {
+    add(words, "--ranksim");
+    add_number(words, golden, name, "--ranksim-gamma", "ranksim_gamma");
+    add_number(words, golden, name, "--ranksim-lambda", "ranksim_lambda");
+  }
   if (golden_number(golden, name, "fds", 0) != 0)
     add_fds(words, golden, name);
   words->list[words->count] = NULL;
@@ -218,8 +223,8 @@ static const char *missing_method(const struct golden_file *golden, const char *
   char loss[32], regulariser[32];
   golden_text(golden, name, "loss_name", "", loss, sizeof loss);
   golden_text(golden, name, "regulariser", "none", regulariser, sizeof regulariser);
-  if (strcmp(regulariser, "none") != 0 && strcmp(regulariser, "conr") != 0)
-    return strcmp(regulariser, "ranksim") == 0 ? "RankSim is planned" : "its regulariser is planned";
+  if (strcmp(regulariser, "none") != 0 && strcmp(regulariser, "conr") != 0 && strcmp(regulariser, "ranksim") != 0)
+    return "its regulariser is planned";
   if (strcmp(loss, "l1") != 0 && strcmp(loss, "mse") != 0 && strcmp(loss, "huber") != 0 && strcmp(loss, "bmc") != 0)
     return "its loss is planned";
   return NULL;
@@ -330,7 +335,8 @@ static void judge_step(void *context, const struct trainer *trainer, const struc
   if (s >= judge->steps)
     return;
   compare_scalar(judge, "regression loss", &judge->regression, &judge->regression_limit, s, step->loss_regression);
-  compare_scalar(judge, "ConR loss", &judge->regulariser, &judge->regulariser_limit, s, step->loss_conr);
+  compare_scalar(judge, "regulariser", &judge->regulariser, &judge->regulariser_limit, s,
+                 step->loss_conr + step->regularisers[REGULARISER_RANKSIM]);
   compare_scalar(judge, "loss", &judge->total, &judge->total_limit, s, step->loss);
   compare_scalar(judge, "gradient norm", &judge->norm, &judge->norm_limit, s, step->grad_norm);
   if (judge->learns_sigma) { /* its gradient belongs to the loss: the same limit */

@@ -1,0 +1,280 @@
+/* The regularisers that are on, one after another on the same rows; on a device by way of host memory. */
+#include "loss/regularisers.h"
+
+#include "dist/comm_device.h"
+#include "dist/log.h"
+#include "dist/memory.h"
+#include "dist/replay.h"
+
+#include <string.h>
+
+/* Rows on their way from and to a device, in pinned memory; grown with the largest share. */
+struct staged {
+  int64_t capacity;       /* rows                                            */
+  void *values;           /* [rows, features] of the values' type            */
+  float *features, *grad; /* [rows, features]                                */
+  float *labels;          /* [rows, targets] */
+  void *there;            /* [rows, features] of the values' type, on the device */
+};
+
+struct regularisers {
+  const struct ops *ops;
+  struct regulariser_options options;
+  int features, targets;
+  struct comm *comm;         /* owned; of the host */
+  struct comm *data;         /* borrowed; of the device, NULL on the host */
+  struct gatherer *gatherer; /* owned */
+  int64_t *rows_of_rank;     /* [ranks] */
+  struct staged staged;
+  struct ranksim *ranksim;
+  struct rnc *rnc;
+  struct accon *accon;
+  struct srl *srl;
+  int64_t step;
+  double value[REGULARISERS];
+  double seconds;
+};
+
+static const struct {
+  const char *name;
+  enum regulariser_side side;
+} kinds[REGULARISERS] = {[REGULARISER_RANKSIM] = {"ranksim", SIDE_REGRESSION},
+                         [REGULARISER_RNC] = {"rnc", SIDE_CONTRAST},
+                         [REGULARISER_ACCON] = {"accon", SIDE_CONTRAST},
+                         [REGULARISER_SRL] = {"srl", SIDE_REGRESSION}};
+
+const char *regulariser_name(enum regulariser which) {
+  return kinds[which].name;
+}
+
+enum regulariser_side regulariser_side(enum regulariser which) {
+  return kinds[which].side;
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------- */
+
+static enum status create_terms(struct regularisers *own, enum dtype dtype) {
+  const struct regulariser_options *options = &own->options;
+  if (options->on[REGULARISER_RANKSIM])
+    TRY(ranksim_create(&options->ranksim, own->features, own->targets, dtype, &own->ranksim));
+  if (options->on[REGULARISER_RNC])
+    TRY(rnc_create(&options->rnc, own->features, own->targets, dtype, &own->rnc));
+  if (options->on[REGULARISER_ACCON])
+    TRY(accon_create(&options->accon, own->features, own->targets, dtype, &own->accon));
+  if (options->on[REGULARISER_SRL])
+    TRY(srl_create(&options->srl, own->features, own->targets, dtype, &own->srl));
+  return STATUS_OK;
+}
+
+static enum status create_own(struct regularisers *own) {
+  enum dtype dtype = own->ops->parameter_dtype;
+  TRY(gatherer_create(own->comm, dtype, own->features, own->targets, &own->gatherer));
+  TRY(memory_alloc((size_t)comm_size(own->comm) * sizeof(int64_t), (void **)&own->rows_of_rank));
+  return create_terms(own, dtype);
+}
+
+enum status regularisers_create(MPI_Comm mpi, struct comm *data, const struct ops *ops,
+                                const struct regulariser_options *options, int features, int targets,
+                                struct regularisers **out) {
+  struct regularisers *own;
+  enum status status;
+  *out = NULL;
+  TRY(memory_alloc_zero(sizeof *own, (void **)&own));
+  own->ops = ops;
+  own->data = data;
+  own->options = *options;
+  own->features = features;
+  own->targets = targets;
+  TRY_GOTO(comm_create(mpi, &own->comm), failed);
+  TRY_GOTO(comm_agree(own->comm, create_own(own)), failed);
+  *out = own;
+  return STATUS_OK;
+failed:
+  regularisers_destroy(&own);
+  return status;
+}
+
+static void free_staged(struct device *device, struct staged *staged) {
+  void **const blocks[] = {&staged->values, (void **)&staged->features, (void **)&staged->grad,
+                           (void **)&staged->labels};
+  for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+    device_free_pinned(device, blocks[i]);
+  device_free(device, &staged->there);
+  staged->capacity = 0;
+}
+
+void regularisers_destroy(struct regularisers **regularisers) {
+  struct regularisers *own = *regularisers;
+  if (own == NULL)
+    return;
+  free_staged(own->ops->device, &own->staged);
+  ranksim_destroy(&own->ranksim);
+  rnc_destroy(&own->rnc);
+  accon_destroy(&own->accon);
+  srl_destroy(&own->srl);
+  gatherer_destroy(&own->gatherer);
+  memory_free((void **)&own->rows_of_rank);
+  comm_destroy(&own->comm);
+  memory_free((void **)regularisers);
+}
+
+bool regularisers_any(const struct regularisers *own, int sides) {
+  bool any = false;
+  for (int i = 0; i < REGULARISERS && own != NULL; i++)
+    any = any || (own->options.on[i] && (kinds[i].side & sides));
+  return any;
+}
+
+void regularisers_set_step(struct regularisers *own, int64_t step) {
+  if (own != NULL)
+    own->step = step;
+}
+
+/* --- on the host ---------------------------------------------------------------------------------------------- */
+
+static enum status compute(struct regularisers *own, enum regulariser which, const struct gathered *gathered,
+                           void *grad) {
+  double coefficient = own->options.coefficient[which], *value = &own->value[which];
+  switch (which) {
+  case REGULARISER_RANKSIM:
+    return ranksim_loss(own->ranksim, gathered, coefficient, grad, value);
+  case REGULARISER_RNC:
+    return rnc_loss(own->rnc, gathered, coefficient, grad, value);
+  case REGULARISER_ACCON:
+    return accon_loss(own->accon, gathered, coefficient, grad, value);
+  case REGULARISER_SRL:
+    return srl_loss(own->srl, gathered, coefficient, grad, value);
+  case REGULARISERS:
+    break;
+  }
+  return fail(ERR_BUG, "regulariser %d does not exist", (int)which);
+}
+
+/* share: in host memory, all of the parameters' type */
+static enum status add_on_host(struct regularisers *own, int sides, const struct regulariser_share *share, void *grad) {
+  struct gather_share rows = {.rows_of_rank = own->rows_of_rank,
+                              .views = share->views,
+                              .seed = own->options.seed,
+                              .step = own->step,
+                              .features = share->features,
+                              .labels = share->labels};
+  struct gathered gathered;
+  for (int rank = 0; rank < comm_size(own->comm); rank++)
+    own->rows_of_rank[rank] = share->views * share->samples_of_rank[rank];
+  TRY(gatherer_collect(own->gatherer, &rows, &gathered));
+  for (int i = 0; i < REGULARISERS; i++)
+    if (own->options.on[i] && (kinds[i].side & sides))
+      TRY(compute(own, (enum regulariser)i, &gathered, grad));
+  return STATUS_OK;
+}
+
+/* --- on a device ---------------------------------------------------------------------------------------------- */
+
+static enum status grow(struct regularisers *own, int64_t rows) {
+  struct device *device = own->ops->device;
+  struct staged *staged = &own->staged;
+  size_t features = (size_t)(rows * own->features), targets = (size_t)(rows * own->targets);
+  size_t values = features * dtype_size(own->ops->dtype);
+  if (rows <= staged->capacity)
+    return STATUS_OK;
+  free_staged(device, staged);
+  TRY(device_alloc_pinned(device, values, &staged->values));
+  TRY(device_alloc_pinned(device, features * sizeof(float), (void **)&staged->features));
+  TRY(device_alloc_pinned(device, features * sizeof(float), (void **)&staged->grad));
+  TRY(device_alloc_pinned(device, targets * sizeof(float), (void **)&staged->labels));
+  TRY(device_alloc(device, values, &staged->there));
+  staged->capacity = rows;
+  return STATUS_OK;
+}
+
+static enum status fetch(struct regularisers *own, int64_t rows, const struct regulariser_share *share) {
+  struct device *device = own->ops->device;
+  struct staged *staged = &own->staged;
+  size_t features = (size_t)(rows * own->features), targets = (size_t)(rows * own->targets) * sizeof(float);
+  TRY(grow(own, rows));
+  TRY(device_copy(device, staged->values, share->features, features * dtype_size(own->ops->dtype)));
+  TRY(device_copy(device, staged->labels, share->labels, targets));
+  TRY(comm_device_wait(own->data));
+  for (size_t i = 0; i < features; i++)
+    staged->features[i] = (float)dtype_get(own->ops->dtype, staged->values, (int64_t)i);
+  memset(staged->grad, 0, features * sizeof(float));
+  return STATUS_OK;
+}
+
+/* The gradient is read from pinned memory before the next rows come: they wait for the device. */
+static enum status send_back(struct regularisers *own, int64_t rows, void *grad_features) {
+  struct staged *staged = &own->staged;
+  size_t features = (size_t)(rows * own->features);
+  for (size_t i = 0; i < features; i++)
+    dtype_put(own->ops->dtype, staged->values, (int64_t)i, staged->grad[i]);
+  TRY(device_copy(own->ops->device, staged->there, staged->values, features * dtype_size(own->ops->dtype)));
+  return own->ops->add(features, 1, staged->there, grad_features);
+}
+
+struct add_call {
+  struct regularisers *regularisers;
+  int sides;
+  struct regulariser_share share;
+  void *grad_features;
+};
+
+static enum status by_way_of_host(const struct add_call *call) {
+  struct regularisers *own = call->regularisers;
+  int64_t rows = call->share.views * call->share.samples_of_rank[comm_rank(own->comm)];
+  struct regulariser_share here = call->share;
+  TRY(comm_agree(own->comm, fetch(own, rows, &call->share)));
+  here.features = own->staged.features;
+  here.labels = own->staged.labels;
+  TRY(add_on_host(own, call->sides, &here, own->staged.grad));
+  return rows > 0 ? send_back(own, rows, call->grad_features) : STATUS_OK;
+}
+
+/* --- a step --------------------------------------------------------------------------------------------------- */
+
+static enum status add(const void *arguments) {
+  const struct add_call *call = arguments;
+  struct regularisers *own = call->regularisers;
+  double began = log_seconds();
+  enum status status = own->ops->device == NULL ? add_on_host(own, call->sides, &call->share, call->grad_features)
+                                                : by_way_of_host(call);
+  own->seconds += log_seconds() - began;
+  return status;
+}
+
+/* No graph waits for the host: one that is kept ends here. */
+enum status regularisers_add(struct regularisers *own, int sides, const struct regulariser_share *share,
+                             void *grad_features) {
+  struct add_call call = {own, sides, *share, grad_features};
+  return regularisers_any(own, sides) ? replay_call(own->ops->device, add, &call, sizeof call) : STATUS_OK;
+}
+
+double regularisers_value(const struct regularisers *own, enum regulariser which) {
+  return own != NULL ? own->value[which] : 0;
+}
+
+double regularisers_total(const struct regularisers *own) {
+  double total = 0;
+  for (int i = 0; i < REGULARISERS && own != NULL; i++)
+    total += own->options.on[i] ? own->options.coefficient[i] * own->value[i] : 0;
+  return total;
+}
+
+void regularisers_seconds(struct regularisers *own, double *gather, double *all) {
+  *gather = own != NULL ? gatherer_seconds(own->gatherer) : 0;
+  *all = own != NULL ? own->seconds : 0;
+  if (own != NULL)
+    own->seconds = 0;
+}
+
+void regularisers_end_epoch(struct regularisers *own) {
+  if (own != NULL && own->srl != NULL)
+    srl_end_epoch(own->srl);
+}
+
+size_t regularisers_states(struct regularisers *own, struct state_array states[REGULARISER_STATES]) {
+  if (own == NULL || own->srl == NULL)
+    return 0;
+  states[0].name = "srl";
+  srl_state(own->srl, &states[0].values, &states[0].count);
+  return 1;
+}
