@@ -217,11 +217,13 @@ $(BUILD)/libconr-all.a: $(OBJECTS) $(BUILD)/objects
 
 # The backend's library calls back into the program that opened it: for these functions.
 EXPORTED := fail memory_alloc memory_alloc_zero memory_free log_seconds device_alloc device_free device_alloc_pinned \
-  device_free_pinned device_copy device_zero device_wait device_attach device_main event_create event_destroy event_record \
-  event_reached event_seconds event_wait stream_create stream_destroy stream_copy stream_zero stream_wait_event workspace_reserve comm_rank \
-  comm_size comm_gather_rows comm_sum comm_agree comm_fail comm_traffic comm_device_wait comm_device_check rendezvous_share \
-  rendezvous_forget replay_call replay_note check_conr_options rule_of_options check_label_span name_bad_scalar \
-  precision_name status_set_agreed metrics_places_create metrics_places_free metrics_targets metrics_gmean_rule \
+  device_free_pinned device_copy device_zero device_wait device_attach device_main event_create event_destroy \
+  event_record event_mark event_reached event_seconds event_wait stream_create stream_destroy stream_copy stream_zero \
+  stream_wait_event workspace_reserve comm_rank comm_size comm_gather_rows comm_sum comm_agree comm_fail comm_traffic \
+  comm_device_wait rendezvous_share rendezvous_forget replay_call replay_note conr_blocks_create conr_blocks_begin \
+  conr_blocks_place conr_blocks_gather conr_blocks_progress conr_blocks_finish conr_blocks_in_flight \
+  conr_blocks_destroy check_conr_options rule_of_options check_label_span name_bad_scalar precision_name \
+  status_set_agreed metrics_places_create metrics_places_free metrics_targets metrics_gmean_rule \
   metrics_bad_prediction metrics_finish
 EXPORT_FLAGS = $(EXPORTED:%=-Wl,--export-dynamic-symbol=%) $(EXPORTED:%=-Wl,-u,%)
 $(BUILD)/exports: FORCE

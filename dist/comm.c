@@ -126,18 +126,24 @@ static enum status gather_again(const void *arguments) {
   return comm_gather_rows(call->comm, call->own, call->rows_of_rank, call->row_bytes, call->all);
 }
 
+/* Returns the rows of all ranks. */
+static int64_t count_gather(struct comm *comm, const int64_t *rows_of_rank, size_t row_bytes) {
+  int64_t rows = 0;
+  for (int rank = 0; rank < comm->size; rank++)
+    rows += rows_of_rank[rank];
+  comm->traffic.gather_calls++;
+  comm->traffic.gather_bytes += (rows - rows_of_rank[comm->rank]) * (int64_t)row_bytes;
+  return rows;
+}
+
 enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
                              void *all) {
   struct gather_call call = {comm, own, rows_of_rank, row_bytes, all};
-  int64_t others = 0;
   if (replay_records(comm->device) && comm->size == 1 && own != NULL)
     return device_copy(comm->device, all, own, (size_t)rows_of_rank[0] * row_bytes);
   if (replay_records(comm->device))
     return write_down(comm, gather_again, &call, sizeof call);
-  for (int rank = 0; rank < comm->size; rank++)
-    others += rank == comm->rank ? 0 : rows_of_rank[rank];
-  comm->traffic.gather_calls++;
-  comm->traffic.gather_bytes += others * (int64_t)row_bytes;
+  count_gather(comm, rows_of_rank, row_bytes);
   TRY(alive(comm));
   return comm->ops->gather_rows(comm, own, rows_of_rank, row_bytes, all);
 }
@@ -155,7 +161,7 @@ out:
   return status;
 }
 
-/* Between graphs is the only place where a sum in flight can be pushed. */
+/* Between graphs is the only place where what is in flight can be pushed. */
 static enum status sum_start_again(const void *arguments) {
   const struct sum_call *call = arguments;
   TRY(comm_sum_start(call->comm, call->dtype, call->data, call->count, call->request));
@@ -169,8 +175,48 @@ enum status comm_sum_start(struct comm *comm, enum dtype dtype, void *data, size
     return write_down(comm, sum_start_again, &call, sizeof call);
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
+  *request = (struct comm_request){0};
   TRY(alive(comm));
   return comm->ops->sum_start(comm, dtype, data, count, request);
+}
+
+/* With its arrays, which are the caller's again once the call has returned. */
+struct gather_start_call {
+  struct comm *comm;
+  size_t row_bytes;
+  void *all;
+  struct comm_request *request;
+  int64_t numbers[]; /* [size] rows, then [size] where each rank's begin */
+};
+
+static enum status gather_start_again(const void *arguments) {
+  const struct gather_start_call *call = arguments;
+  TRY(comm_gather_start(call->comm, call->numbers, call->numbers + call->comm->size, call->row_bytes, call->all,
+                        call->request));
+  return call->comm->ops->check(call->comm);
+}
+
+static enum status write_down_gather(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                                     size_t row_bytes, void *all, struct comm_request *request) {
+  size_t ranks = (size_t)comm->size, bytes = sizeof(struct gather_start_call) + 2 * ranks * sizeof(int64_t);
+  struct gather_start_call *call;
+  TRY(memory_alloc(bytes, (void **)&call));
+  *call = (struct gather_start_call){.comm = comm, .row_bytes = row_bytes, .all = all, .request = request};
+  memcpy(call->numbers, rows_of_rank, ranks * sizeof *rows_of_rank);
+  memcpy(call->numbers + ranks, first_of_rank, ranks * sizeof *first_of_rank);
+  enum status status = write_down(comm, gather_start_again, call, bytes);
+  memory_free((void **)&call);
+  return status;
+}
+
+enum status comm_gather_start(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                              size_t row_bytes, void *all, struct comm_request *request) {
+  *request = (struct comm_request){0};
+  if (replay_records(comm->device))
+    return write_down_gather(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
+  int64_t rows = count_gather(comm, rows_of_rank, row_bytes);
+  TRY(alive(comm));
+  return rows == 0 ? STATUS_OK : comm->ops->gather_start(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
 }
 
 enum status comm_progress(struct comm *comm, struct comm_request *request, bool *done) {

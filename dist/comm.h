@@ -64,15 +64,25 @@ enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *
  * Collective; all failures are agreed. */
 enum status comm_gather_each(struct comm *comm, const void *own, size_t bytes, void *all);
 
-/* A sum in flight.  Open MPI makes no progress by itself: call comm_progress() between pieces of
+/* A sum or a gather in flight.  Open MPI makes no progress by itself: call comm_progress() between pieces of
  * work, or nothing overlaps. */
 struct comm_request {
   void *handle; /* the transport's own; NULL when nothing is in flight */
+  void *held;   /* likewise: what it gives back at the end             */
 };
 
 /* Start an in-place sum of up to INT_MAX elements; `data` must not be touched until the wait.  Collective. */
 enum status comm_sum_start(struct comm *comm, enum dtype dtype, void *data, size_t count, struct comm_request *request);
-/* Push messages along; sets *done when the sum has arrived (the request is then over).  Local. */
+/* Start an all-gather of rows, each rank's to a place of their own: so a larger gather can go piece by piece, as its
+ * rows come to be.
+ * rows_of_rank   [size], the same on all ranks; each may be 0
+ * first_of_rank  [size], likewise: the row of `all` where those of each rank begin; INT_MAX rows at most.  Both arrays
+ *                are read before this returns
+ * all            the own rows are in place; neither they nor the others' may be touched until the wait
+ * Collective. */
+enum status comm_gather_start(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                              size_t row_bytes, void *all, struct comm_request *request);
+/* Push messages along; sets *done when all has arrived (the request is then over).  Local. */
 enum status comm_progress(struct comm *comm, struct comm_request *request, bool *done);
 enum status comm_wait(struct comm *comm, struct comm_request *request);
 
@@ -96,8 +106,8 @@ enum status comm_node_barrier(struct comm *comm);
 struct comm_traffic {
   int64_t gather_calls, gather_bytes;
   int64_t sum_calls, sum_bytes;
-  double gather_seconds; /* between the begin and the end of gathers, waits for other ranks among them; of those queued
-                            on a device, once the host has seen their end */
+  double gather_seconds; /* in which this rank stood in gathers, waits for other ranks among them, and not that in which
+                            it computed while one was in flight; 0 on a device, whose streams wait and not the host */
 };
 struct comm_traffic comm_traffic(const struct comm *comm);
 void comm_traffic_reset(struct comm *comm);

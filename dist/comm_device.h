@@ -10,8 +10,8 @@
  *
  * Two transports.  NCCL: one GPU a rank; everything is queued, the host waits for nothing.  MPI: through pinned host
  * memory, for ranks that share a GPU or machines without NCCL.  There the host waits in comm_sum(), comm_gather_rows()
- * and comm_broadcast(), whose results then are queued as NCCL's are; sums in flight move only in comm_progress(),
- * comm_wait(), comm_device_check() and comm_device_wait().  They have the bits of the host communicator's sums.  NCCL
+ * and comm_broadcast(), whose results then are queued as NCCL's are; what is in flight moves only in comm_progress(),
+ * comm_wait(), comm_device_check() and comm_device_wait().  Sums have the bits of the host communicator's sums.  NCCL
  * adds in an order of its own, the same on all ranks.
  *
  * Sums (f32, f64, bf16), gathers, broadcasts and requests work on device memory.  What is about the ranks themselves,
@@ -26,7 +26,7 @@
  * device came to it, or an error that NCCL reports, ends with ERR_COMM in comm_wait(), comm_progress(),
  * comm_device_check() or comm_device_wait(); the sentence names the collective and its number.  The communicator is
  * then dead: every call returns ERR_COMM at once with that sentence, and comm_destroy() waits for no other rank.  By
- * MPI this holds for sums in flight; the other collectives are MPI's blocking calls, which end when the launcher ends
+ * MPI this holds for what is in flight; the other collectives are MPI's blocking calls, which end when the launcher ends
  * the job.
  *
  * So whoever waits for the device in the middle of a job calls comm_device_wait(), not device_wait(), which would wait

@@ -13,6 +13,12 @@
 
 #define MOST_BLOCKS 16
 
+/* What MPI is told of a gather, and may read until its end. */
+struct gather {
+  MPI_Datatype row; /* owned                                             */
+  int numbers[];    /* [size] rows, then [size] where each rank's begin */
+};
+
 struct mpi_transport {
   MPI_Comm world;           /* owned duplicate                         */
   MPI_Comm node;            /* owned: the ranks that share this host   */
@@ -115,33 +121,50 @@ static enum status broadcast(struct comm *comm, void *data, size_t bytes, int ro
   return STATUS_OK;
 }
 
-static enum status gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
-                               void *all) {
-  REQUIRE(row_bytes <= INT_MAX, ERR_ARGUMENT, "a gathered row of %zu bytes is larger than MPI can describe", row_bytes);
-  int *counts = NULL;
-  TRY(memory_alloc((size_t)comm->size * 2 * sizeof *counts, (void **)&counts));
-  int *offsets = counts + comm->size;
+static void destroy_gather(struct gather *gather) {
+  if (gather->row != MPI_DATATYPE_NULL)
+    MPI_Type_free(&gather->row);
+  memory_free((void **)&gather);
+}
+
+/* first_of_rank: NULL = one rank's rows behind the other's. */
+static enum status describe_rows(const struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                                 size_t row_bytes, struct gather *gather) {
   int64_t total = 0;
-  enum status status = STATUS_OK;
+  REQUIRE(row_bytes <= INT_MAX, ERR_ARGUMENT, "a gathered row of %zu bytes is larger than MPI can describe", row_bytes);
   for (int rank = 0; rank < comm->size; rank++) {
-    REQUIRE_GOTO(rows_of_rank[rank] <= INT_MAX - total, out, ERR_ARGUMENT, "a gather of over %d rows is not supported",
-                 INT_MAX);
-    counts[rank] = (int)rows_of_rank[rank];
-    offsets[rank] = (int)total;
+    int64_t first = first_of_rank != NULL ? first_of_rank[rank] : total;
+    REQUIRE(rows_of_rank[rank] <= INT_MAX - first, ERR_ARGUMENT, "a gather of over %d rows is not supported", INT_MAX);
+    gather->numbers[rank] = (int)rows_of_rank[rank];
+    gather->numbers[comm->size + rank] = (int)first;
     total += rows_of_rank[rank];
   }
   /* A row is one MPI element, so that byte counts above INT_MAX never appear. */
-  MPI_Datatype row;
-  TRY_GOTO(check(MPI_Type_contiguous((int)row_bytes, MPI_BYTE, &row), "MPI_Type_contiguous"), out);
-  MPI_Type_commit(&row);
+  TRY(check(MPI_Type_contiguous((int)row_bytes, MPI_BYTE, &gather->row), "MPI_Type_contiguous"));
+  return check(MPI_Type_commit(&gather->row), "MPI_Type_commit");
+}
+
+static enum status create_gather(const struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                                 size_t row_bytes, struct gather **out) {
+  TRY(memory_alloc(sizeof **out + 2 * (size_t)comm->size * sizeof(int), (void **)out));
+  (*out)->row = MPI_DATATYPE_NULL;
+  enum status status = describe_rows(comm, rows_of_rank, first_of_rank, row_bytes, *out);
+  if (status != STATUS_OK)
+    destroy_gather(*out);
+  return status;
+}
+
+static enum status gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
+                               void *all) {
+  struct gather *gather;
+  TRY(create_gather(comm, rows_of_rank, NULL, row_bytes, &gather));
+  const int *counts = gather->numbers, *offsets = counts + comm->size;
   double begin = log_seconds();
-  status = check(MPI_Allgatherv(own ? own : MPI_IN_PLACE, counts[comm->rank], row, all, counts, offsets, row,
-                                transport_of(comm)->world),
-                 "MPI_Allgatherv");
+  enum status status = check(MPI_Allgatherv(own ? own : MPI_IN_PLACE, counts[comm->rank], gather->row, all, counts,
+                                            offsets, gather->row, transport_of(comm)->world),
+                             "MPI_Allgatherv");
   comm->traffic.gather_seconds += log_seconds() - begin;
-  MPI_Type_free(&row);
-out:
-  memory_free((void **)&counts);
+  destroy_gather(gather);
   return status;
 }
 
@@ -172,6 +195,33 @@ static enum status sum_start(struct comm *comm, enum dtype dtype, void *data, si
   return STATUS_OK;
 }
 
+static enum status gather_start(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                                size_t row_bytes, void *all, struct comm_request *request) {
+  struct gather *gather;
+  MPI_Request mpi = MPI_REQUEST_NULL;
+  TRY(create_gather(comm, rows_of_rank, first_of_rank, row_bytes, &gather));
+  const int *counts = gather->numbers, *offsets = counts + comm->size;
+  double begin = log_seconds();
+  enum status status = check(
+      MPI_Iallgatherv(MPI_IN_PLACE, 0, gather->row, all, counts, offsets, gather->row, transport_of(comm)->world, &mpi),
+      "MPI_Iallgatherv");
+  comm->traffic.gather_seconds += log_seconds() - begin;
+  if (status != STATUS_OK) {
+    destroy_gather(gather);
+    return status;
+  }
+  store_request(request, mpi);
+  request->held = gather;
+  return STATUS_OK;
+}
+
+/* MPI is through with it. */
+static void end_request(struct comm_request *request) {
+  if (request->held != NULL)
+    destroy_gather(request->held);
+  request->held = NULL;
+}
+
 static enum status progress(struct comm *comm, struct comm_request *request, bool *done) {
   (void)comm;
   MPI_Request mpi = load_request(request);
@@ -179,14 +229,19 @@ static enum status progress(struct comm *comm, struct comm_request *request, boo
   TRY(check(MPI_Test(&mpi, &flag, MPI_STATUS_IGNORE), "MPI_Test"));
   store_request(request, mpi);
   *done = flag != 0;
+  if (*done)
+    end_request(request);
   return STATUS_OK;
 }
 
 static enum status wait_request(struct comm *comm, struct comm_request *request) {
-  (void)comm;
   MPI_Request mpi = load_request(request);
+  double begin = log_seconds();
   TRY(check(MPI_Wait(&mpi, MPI_STATUS_IGNORE), "MPI_Wait"));
+  if (request->held != NULL)
+    comm->traffic.gather_seconds += log_seconds() - begin;
   store_request(request, mpi);
+  end_request(request);
   return STATUS_OK;
 }
 
@@ -270,6 +325,7 @@ static const struct comm_ops mpi_ops = {
     .broadcast = broadcast,
     .gather_rows = gather_rows,
     .sum_start = sum_start,
+    .gather_start = gather_start,
     .progress = progress,
     .wait = wait_request,
     .check = check_ranks,

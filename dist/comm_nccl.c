@@ -30,7 +30,6 @@ struct collective {
   const char *name;
   size_t count; /* elements of `unit` */
   const char *unit;
-  bool gathers;                /* is timed, for comm_traffic() */
   struct event *begun, *ended; /* owned */
   double since;                /* when the host first saw it run; 0 = not yet */
 };
@@ -149,16 +148,6 @@ static enum status check_errors(struct comm *comm, int64_t latest, ncclResult_t 
   return code == ncclSuccess || code == ncclInProgress ? STATUS_OK : fail_by_error(comm, code, latest);
 }
 
-/* Of a collective whose end the device has reached. */
-static enum status count_time(struct comm *comm, const struct collective *collective) {
-  double seconds = 0;
-  if (!collective->gathers)
-    return STATUS_OK;
-  TRY(event_seconds(collective->begun, collective->ended, &seconds));
-  comm->traffic.gather_seconds += seconds;
-  return STATUS_OK;
-}
-
 /* They end in order: only the oldest can be the one that hangs. */
 static enum status check_clock(struct comm *comm) {
   struct nccl_transport *transport = transport_of(comm);
@@ -167,7 +156,6 @@ static enum status check_clock(struct comm *comm) {
     bool reached;
     TRY(event_reached(collective->ended, &reached));
     if (reached) {
-      TRY(count_time(comm, collective));
       transport->oldest++;
       continue;
     }
@@ -232,7 +220,6 @@ static enum status begin(struct comm *comm, const char *name, size_t count, cons
   collective->count = count;
   collective->unit = unit;
   collective->since = 0;
-  collective->gathers = strcmp(name, "gather") == 0;
   TRY(event_record(transport->ready, device_main(comm->device)));
   TRY(stream_wait_event(transport->stream, transport->ready)); /* `stream` waits for what the main stream computes */
   return event_record(collective->begun, transport->stream);
@@ -291,41 +278,70 @@ static enum status broadcast(struct comm *comm, void *data, size_t bytes, int ro
   return join(comm, number);
 }
 
+/* What one gather is to move. */
+struct gather {
+  const void *own; /* NULL: in place */
+  const int64_t *rows_of_rank;
+  const int64_t *first_of_rank; /* NULL: one rank's rows behind the other's */
+  size_t row_bytes;
+  char *all;
+};
+
+static char *place_of(const struct gather *gather, int rank) {
+  int64_t first = 0;
+  if (gather->first_of_rank != NULL)
+    first = gather->first_of_rank[rank];
+  for (int r = 0; r < rank && gather->first_of_rank == NULL; r++)
+    first += gather->rows_of_rank[r];
+  return gather->all + (size_t)first * gather->row_bytes;
+}
+
+/* Equal shares, one behind the other? */
+static bool is_even(const struct gather *gather, int size) {
+  size_t share = (size_t)gather->rows_of_rank[0] * gather->row_bytes;
+  for (int rank = 0; rank < size; rank++)
+    if (gather->rows_of_rank[rank] != gather->rows_of_rank[0] ||
+        place_of(gather, rank) != place_of(gather, 0) + (size_t)rank * share)
+      return false;
+  return true;
+}
+
 /* One broadcast a rank that has rows, all as one. */
-static ncclResult_t gather_uneven(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
-                                  char *all) {
+static ncclResult_t gather_uneven(struct comm *comm, const struct gather *gather, const void *own) {
   ncclResult_t code = ncclGroupStart(), ended;
   for (int rank = 0; rank < comm->size && code == ncclSuccess; rank++) {
-    size_t bytes = (size_t)rows_of_rank[rank] * row_bytes;
+    size_t bytes = (size_t)gather->rows_of_rank[rank] * gather->row_bytes;
+    char *place = place_of(gather, rank);
     if (bytes > 0)
-      code = ncclBroadcast(rank == comm->rank ? own : all, all, bytes, ncclUint8, rank, transport_of(comm)->nccl,
+      code = ncclBroadcast(rank == comm->rank ? own : place, place, bytes, ncclUint8, rank, transport_of(comm)->nccl,
                            stream_of(comm));
     if (code == ncclInProgress)
       code = ncclSuccess; /* the group's end tells */
-    all += bytes;
   }
   ended = ncclGroupEnd();
   return code == ncclSuccess ? ended : code;
 }
 
-static enum status gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
-                               void *all) {
-  size_t total = 0, before = 0, share = (size_t)rows_of_rank[comm->rank] * row_bytes;
-  bool even = true;
-  int64_t number;
-  for (int rank = 0; rank < comm->size; rank++) {
-    before += rank < comm->rank ? (size_t)rows_of_rank[rank] * row_bytes : 0;
-    total += (size_t)rows_of_rank[rank] * row_bytes;
-    even = even && rows_of_rank[rank] == rows_of_rank[0];
-  }
+static enum status queue_gather(struct comm *comm, const struct gather *gather, int64_t *number) {
+  size_t total = 0, share = (size_t)gather->rows_of_rank[comm->rank] * gather->row_bytes;
+  const void *own = gather->own != NULL ? gather->own : place_of(gather, comm->rank);
+  for (int rank = 0; rank < comm->size; rank++)
+    total += (size_t)gather->rows_of_rank[rank] * gather->row_bytes;
+  *number = 0;
   if (total == 0)
     return STATUS_OK;
-  if (own == NULL)
-    own = (char *)all + before;
   TRY(begin(comm, "gather", total, "bytes"));
-  ncclResult_t code = even ? ncclAllGather(own, all, share, ncclUint8, transport_of(comm)->nccl, stream_of(comm))
-                           : gather_uneven(comm, own, rows_of_rank, row_bytes, all);
-  TRY(end(comm, code, &number));
+  ncclResult_t code = is_even(gather, comm->size) ? ncclAllGather(own, place_of(gather, 0), share, ncclUint8,
+                                                                  transport_of(comm)->nccl, stream_of(comm))
+                                                  : gather_uneven(comm, gather, own);
+  return end(comm, code, number);
+}
+
+static enum status gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
+                               void *all) {
+  int64_t number;
+  struct gather gather = {.own = own, .rows_of_rank = rows_of_rank, .row_bytes = row_bytes, .all = all};
+  TRY(queue_gather(comm, &gather, &number));
   return join(comm, number);
 }
 
@@ -345,7 +361,17 @@ static enum status sum_start(struct comm *comm, enum dtype dtype, void *data, si
   return STATUS_OK;
 }
 
-/* Called for every sum in flight between any two operations of backward, where nothing depends on it: NCCL needs no
+static enum status gather_start(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                                size_t row_bytes, void *all, struct comm_request *request) {
+  int64_t number;
+  struct gather gather = {
+      .rows_of_rank = rows_of_rank, .first_of_rank = first_of_rank, .row_bytes = row_bytes, .all = all};
+  TRY(queue_gather(comm, &gather, &number));
+  request->handle = (void *)(uintptr_t)number;
+  return STATUS_OK;
+}
+
+/* Called for all that is in flight between any two operations of a pass, where nothing depends on it: NCCL needs no
  * push.  So it looks at the device once in a while only. */
 static enum status progress(struct comm *comm, struct comm_request *request, bool *done) {
   static const double pause_seconds = 0.5e-3;
@@ -456,6 +482,7 @@ static const struct comm_ops nccl_ops = {
     .broadcast = broadcast,
     .gather_rows = gather_rows,
     .sum_start = sum_start,
+    .gather_start = gather_start,
     .progress = progress,
     .wait = wait_request,
     .check = check,

@@ -15,6 +15,9 @@ struct comm_ops {
   enum status (*gather_rows)(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
                              void *all);
   enum status (*sum_start)(struct comm *comm, enum dtype dtype, void *data, size_t count, struct comm_request *request);
+  /* There are rows.  first_of_rank: NULL = one rank's rows behind the other's. */
+  enum status (*gather_start)(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                              size_t row_bytes, void *all, struct comm_request *request);
   enum status (*progress)(struct comm *comm, struct comm_request *request, bool *done);
   enum status (*wait)(struct comm *comm, struct comm_request *request);
   enum status (*check)(struct comm *comm); /* comm_device_check() */

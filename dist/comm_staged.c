@@ -8,7 +8,10 @@
  * out and back have streams of their own because a copy out may have to wait for the main stream, and a copy back
  * behind it would wait along.  When a copy has arrived is a matter of chance on each rank, and MPI matches collectives
  * by their order: so sums are handed to MPI strictly in the order of their starts, over a communicator of their own,
- * where nothing comes between. */
+ * where nothing comes between.
+ *
+ * A gather in flight goes the same way: the own rows out, all ranks' rows side by side in pinned memory, and the
+ * others' back to their places. */
 #include "dist/comm_device.h"
 
 #include "dist/comm_ops.h"
@@ -19,36 +22,44 @@
 #include <sched.h>
 #include <string.h>
 
-enum place { IDLE, COPIES_OUT, SUMS, COPIES_BACK };
+enum place { IDLE, COPIES_OUT, TRAVELS, COPIES_BACK };
 
-/* A sum in flight, and the pinned memory that stays for the next sum of the same numbers. */
-struct staged_sum {
-  struct staged_sum *next;  /* in `kept`, the newest first */
-  struct staged_sum *later; /* in the queue for MPI            */
+/* A sum or a gather in flight, and the pinned memory that stays for the next one of the same numbers. */
+struct flight {
+  struct flight *next;  /* in `kept`, the newest first */
+  struct flight *later; /* in the queue for MPI            */
   enum place place;
-  void *data; /* borrowed, device */
-  enum dtype dtype;
-  size_t count;
-  void *pinned; /* owned [capacity] */
+  const char *key; /* the first of the numbers that travel: by it the next step finds what this one leaves */
+  char *data;      /* borrowed, device: the numbers, or the own rows */
+  void *pinned;    /* owned [capacity] */
   size_t capacity;
   struct event *copied;        /* owned: the end of its last copy, out or back */
-  struct comm_request request; /* while MPI sums                               */
-  int64_t number;              /* of the sum, from 1                           */
+  struct comm_request request; /* while MPI has it                             */
+  int64_t number;              /* of all in flight, from 1                     */
   double since;                /* log_seconds() when MPI got it                */
+  enum { A_SUM, A_GATHER } kind;
+  /* Of a sum. */
+  enum dtype dtype;
+  size_t count;
+  /* Of a gather. */
+  char *all; /* borrowed, device */
+  size_t row_bytes;
+  int64_t *first_of_rank; /* [size] places in `all`; lies behind the next */
+  int64_t rows_of_rank[]; /* [size] */
 };
 
-/* More different sums in flight than this share pinned memory. */
-#define MOST_SUMS 256
+/* More different ones in flight than this share pinned memory. */
+#define MOST_FLIGHTS 256
 
 struct staged_transport {
-  struct comm *sums; /* owned: what carries sums in flight, and nothing else  */
+  struct comm *carrier; /* owned: what carries what is in flight, and nothing else */
   struct stream *out, *in;
-  struct event *ready; /* where the main stream was when a sum was started */
-  struct staged_sum *kept;
-  int sum_count;
-  struct staged_sum *oldest, *newest; /* the queue for MPI                         */
-  int64_t started;                    /* sums so far                               */
-  char *stage;                        /* owned, pinned [capacity]: for collectives that are not in flight */
+  struct event *ready; /* where the main stream was when one was started */
+  struct flight *kept;
+  int flight_count;
+  struct flight *oldest, *newest; /* the queue for MPI                         */
+  int64_t started;                /* so far                                    */
+  char *stage;                    /* owned, pinned [capacity]: for collectives that are not in flight */
   size_t capacity;
   struct event *stage_free; /* the last copy back from `stage` */
 };
@@ -131,100 +142,135 @@ static enum status gather_rows(struct comm *comm, const void *own, const int64_t
   TRY(take_stage(comm, total));
   TRY(copy_out(comm, transport->stage + before, own != NULL ? own : (const char *)all + before,
                (size_t)rows_of_rank[comm->rank] * row_bytes));
-  double begin = log_seconds(); /* the numbers are here: what the device still had to do does not count */
   TRY(comm->control->ops->gather_rows(comm->control, NULL, rows_of_rank, row_bytes, transport->stage));
-  comm->traffic.gather_seconds += log_seconds() - begin;
   return copy_back(comm, all, transport->stage, total);
 }
 
-/* --- sums in flight ------------------------------------------------------------------------------------------ */
+/* --- in flight ------------------------------------------------------------------------------------------------ */
 
-static enum status create_sum(struct comm *comm, struct staged_sum **out) {
+static size_t rows_bytes(const struct flight *flight, int first, int end) {
+  size_t rows = 0;
+  for (int rank = first; rank < end; rank++)
+    rows += (size_t)flight->rows_of_rank[rank];
+  return rows * flight->row_bytes;
+}
+
+static enum status create_flight(struct comm *comm, struct flight **out) {
   struct staged_transport *transport = transport_of(comm);
-  struct staged_sum *staged;
-  TRY(memory_alloc_zero(sizeof *staged, (void **)&staged));
-  enum status status = event_create(comm->device, &staged->copied);
+  struct flight *flight;
+  TRY(memory_alloc_zero(sizeof *flight + 2 * (size_t)comm->size * sizeof(int64_t), (void **)&flight));
+  enum status status = event_create(comm->device, &flight->copied);
   if (status != STATUS_OK) {
-    memory_free((void **)&staged);
+    memory_free((void **)&flight);
     return status;
   }
-  staged->next = transport->kept;
-  transport->kept = staged;
-  transport->sum_count++;
-  *out = staged;
+  flight->first_of_rank = flight->rows_of_rank + comm->size;
+  flight->next = transport->kept;
+  transport->kept = flight;
+  transport->flight_count++;
+  *out = flight;
   return STATUS_OK;
 }
 
 /* The one that carried these numbers before: so a step finds what the first step left, whatever was in flight when.
  * Else a new one; or, when there are many, any that is idle. */
-static enum status take_sum(struct comm *comm, const void *data, struct staged_sum **out) {
+static enum status take_flight(struct comm *comm, const char *key, struct flight **out) {
   struct staged_transport *transport = transport_of(comm);
-  struct staged_sum *idle = NULL;
+  struct flight *idle = NULL;
   for (*out = transport->kept; *out != NULL; *out = (*out)->next) {
-    if ((*out)->place == IDLE && (*out)->data == data)
+    if ((*out)->place == IDLE && (*out)->key == key)
       return STATUS_OK;
     if ((*out)->place == IDLE)
       idle = *out;
   }
   *out = idle;
-  return idle != NULL && transport->sum_count >= MOST_SUMS ? STATUS_OK : create_sum(comm, out);
+  if (idle == NULL || transport->flight_count < MOST_FLIGHTS)
+    TRY(create_flight(comm, out));
+  (*out)->key = key;
+  return STATUS_OK;
 }
 
-static enum status begin_copy_out(struct comm *comm, struct staged_sum *staged) {
+/* `bytes` of pinned memory; `own_bytes` of the data are copied to `offset` in it. */
+static enum status begin_copy_out(struct comm *comm, struct flight *flight, size_t bytes, size_t offset,
+                                  size_t own_bytes) {
   struct staged_transport *transport = transport_of(comm);
-  size_t bytes = staged->count * dtype_size(staged->dtype);
-  if (bytes > staged->capacity)
-    TRY(event_wait(staged->copied)); /* host wait: the memory is about to be freed */
-  TRY(grow(comm->device, &staged->pinned, &staged->capacity, bytes));
-  /* `out` waits for the main stream, which computes the numbers; and for `in`, which may still copy the last sum from
+  if (bytes > flight->capacity)
+    TRY(event_wait(flight->copied)); /* host wait: the memory is about to be freed */
+  TRY(grow(comm->device, &flight->pinned, &flight->capacity, bytes));
+  /* `out` waits for the main stream, which computes the numbers; and for `in`, which may still copy the last ones from
    * the same pinned memory. */
   TRY(event_record(transport->ready, device_main(comm->device)));
   TRY(stream_wait_event(transport->out, transport->ready));
-  TRY(stream_wait_event(transport->out, staged->copied));
-  TRY(stream_copy(transport->out, staged->pinned, staged->data, bytes));
-  return event_record(staged->copied, transport->out);
+  TRY(stream_wait_event(transport->out, flight->copied));
+  TRY(stream_copy(transport->out, (char *)flight->pinned + offset, flight->data, own_bytes));
+  return event_record(flight->copied, transport->out);
 }
 
-/* `in` waits for nothing: MPI, on the host, is through. */
-static enum status begin_copy_back(struct comm *comm, struct staged_sum *staged) {
+static enum status copy_rows_back(struct comm *comm, const struct flight *flight) {
+  const char *from = flight->pinned;
+  for (int rank = 0; rank < comm->size; rank++) {
+    size_t bytes = rows_bytes(flight, rank, rank + 1);
+    if (rank != comm->rank)
+      TRY(stream_copy(transport_of(comm)->in, flight->all + (size_t)flight->first_of_rank[rank] * flight->row_bytes,
+                      from, bytes));
+    from += bytes;
+  }
+  return STATUS_OK;
+}
+
+/* `in` waits for nothing: MPI, on the host, is through; and the main stream was through with what lay there before the
+ * copy out began. */
+static enum status begin_copy_back(struct comm *comm, struct flight *flight) {
   struct staged_transport *transport = transport_of(comm);
-  TRY(stream_copy(transport->in, staged->data, staged->pinned, staged->count * dtype_size(staged->dtype)));
-  TRY(event_record(staged->copied, transport->in));
-  staged->place = COPIES_BACK;
+  if (flight->kind == A_GATHER)
+    TRY(copy_rows_back(comm, flight));
+  else
+    TRY(stream_copy(transport->in, flight->data, flight->pinned, flight->count * dtype_size(flight->dtype)));
+  TRY(event_record(flight->copied, transport->in));
+  flight->place = COPIES_BACK;
   return STATUS_OK;
 }
 
 /* Hand it to MPI if its copy has arrived. */
-static enum status begin_sum(struct comm *comm, struct staged_sum *staged) {
+static enum status begin_travel(struct comm *comm, struct flight *flight) {
   bool arrived;
-  TRY(event_reached(staged->copied, &arrived));
+  TRY(event_reached(flight->copied, &arrived));
   if (!arrived)
     return STATUS_OK;
-  struct comm *sums = transport_of(comm)->sums;
-  TRY(sums->ops->sum_start(sums, staged->dtype, staged->pinned, staged->count, &staged->request));
-  staged->since = log_seconds();
-  staged->place = SUMS;
+  struct comm *carrier = transport_of(comm)->carrier;
+  if (flight->kind == A_GATHER)
+    TRY(carrier->ops->gather_start(carrier, flight->rows_of_rank, NULL, flight->row_bytes, flight->pinned,
+                                   &flight->request));
+  else
+    TRY(carrier->ops->sum_start(carrier, flight->dtype, flight->pinned, flight->count, &flight->request));
+  flight->since = log_seconds();
+  flight->place = TRAVELS;
   return STATUS_OK;
 }
 
-static enum status push_sum(struct comm *comm, struct staged_sum *staged) {
-  struct comm *sums = transport_of(comm)->sums;
+static enum status fail_by_time(struct comm *comm, const struct flight *flight, double seconds) {
+  bool gathers = flight->kind == A_GATHER;
+  return comm_fail(
+      comm,
+      "the %s number %lld of %zu %s through MPI is not over after %.0f s on rank %d (%s): another rank hangs or "
+      "makes other calls; look for the rank that is silent, or allow more seconds by CONR_COMM_TIMEOUT",
+      gathers ? "gather" : "sum", (long long)flight->number,
+      gathers ? rows_bytes(flight, 0, comm->size) : flight->count, gathers ? "bytes" : dtype_name(flight->dtype),
+      seconds, comm->rank, comm->host);
+}
+
+static enum status push_flight(struct comm *comm, struct flight *flight) {
+  struct comm *carrier = transport_of(comm)->carrier;
   bool done;
-  TRY(sums->ops->progress(sums, &staged->request, &done));
+  TRY(carrier->ops->progress(carrier, &flight->request, &done));
   if (done)
-    return begin_copy_back(comm, staged);
-  double seconds = log_seconds() - staged->since;
-  if (seconds > comm->timeout_seconds)
-    return comm_fail(
-        comm,
-        "the sum number %lld of %zu %s through MPI is not over after %.0f s on rank %d (%s): another rank hangs or "
-        "makes other calls; look for the rank that is silent, or allow more seconds by CONR_COMM_TIMEOUT",
-        (long long)staged->number, staged->count, dtype_name(staged->dtype), seconds, comm->rank, comm->host);
-  return STATUS_OK;
+    return begin_copy_back(comm, flight);
+  double seconds = log_seconds() - flight->since;
+  return seconds > comm->timeout_seconds ? fail_by_time(comm, flight, seconds) : STATUS_OK;
 }
 
 static void forget_arrived(struct staged_transport *transport) {
-  struct staged_sum **link = &transport->oldest;
+  struct flight **link = &transport->oldest;
   transport->newest = NULL;
   while (*link != NULL)
     if ((*link)->place == COPIES_BACK) {
@@ -235,62 +281,87 @@ static void forget_arrived(struct staged_transport *transport) {
     }
 }
 
-/* Move all that can move.  MPI gets the sums in the order of their starts: at one whose copy has not arrived, those
+/* Move all that can move.  MPI gets them in the order of their starts: at one whose copy has not arrived, those
  * behind it wait too. */
 static enum status push_each(struct comm *comm) {
-  for (struct staged_sum *staged = transport_of(comm)->oldest; staged != NULL; staged = staged->later) {
-    if (staged->place == COPIES_OUT)
-      TRY(begin_sum(comm, staged));
-    if (staged->place == COPIES_OUT)
+  for (struct flight *flight = transport_of(comm)->oldest; flight != NULL; flight = flight->later) {
+    if (flight->place == COPIES_OUT)
+      TRY(begin_travel(comm, flight));
+    if (flight->place == COPIES_OUT)
       break;
-    TRY(push_sum(comm, staged));
+    TRY(push_flight(comm, flight));
   }
   return STATUS_OK;
 }
 
-/* Where a sum has failed on the way, the other ranks are not in step any more. */
+/* Where one has failed on the way, the other ranks are not in step any more. */
 static enum status push_all(struct comm *comm) {
   enum status status = push_each(comm);
   forget_arrived(transport_of(comm));
   return status == STATUS_OK || comm->dead ? status : comm_fail(comm, "%s", status_message());
 }
 
+static void enqueue(struct comm *comm, struct flight *flight, struct comm_request *request) {
+  struct staged_transport *transport = transport_of(comm);
+  flight->number = ++transport->started;
+  flight->place = COPIES_OUT;
+  flight->later = NULL;
+  if (transport->newest != NULL)
+    transport->newest->later = flight;
+  else
+    transport->oldest = flight;
+  transport->newest = flight;
+  request->handle = flight;
+}
+
 static enum status sum_start(struct comm *comm, enum dtype dtype, void *data, size_t count,
                              struct comm_request *request) {
-  struct staged_transport *transport = transport_of(comm);
-  struct staged_sum *staged;
+  size_t bytes = count * dtype_size(dtype);
+  struct flight *flight;
   REQUIRE(count <= INT_MAX, ERR_BUG, "a bucket of %zu elements is too large", count);
-  TRY(take_sum(comm, data, &staged));
-  staged->data = data;
-  staged->dtype = dtype;
-  staged->count = count;
-  staged->number = ++transport->started;
-  TRY(begin_copy_out(comm, staged));
-  staged->place = COPIES_OUT;
-  staged->later = NULL;
-  if (transport->newest != NULL)
-    transport->newest->later = staged;
-  else
-    transport->oldest = staged;
-  transport->newest = staged;
-  request->handle = staged;
+  TRY(take_flight(comm, data, &flight));
+  flight->kind = A_SUM;
+  flight->data = data;
+  flight->dtype = dtype;
+  flight->count = count;
+  TRY(begin_copy_out(comm, flight, bytes, 0, bytes));
+  enqueue(comm, flight, request);
+  return STATUS_OK;
+}
+
+static enum status gather_start(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                                size_t row_bytes, void *all, struct comm_request *request) {
+  struct flight *flight;
+  int leader = 0; /* the lowest rank that has rows */
+  while (rows_of_rank[leader] == 0)
+    leader++;
+  TRY(take_flight(comm, (char *)all + (size_t)first_of_rank[leader] * row_bytes, &flight));
+  flight->kind = A_GATHER;
+  flight->data = (char *)all + (size_t)first_of_rank[comm->rank] * row_bytes;
+  flight->all = all;
+  flight->row_bytes = row_bytes;
+  memcpy(flight->rows_of_rank, rows_of_rank, (size_t)comm->size * sizeof *rows_of_rank);
+  memcpy(flight->first_of_rank, first_of_rank, (size_t)comm->size * sizeof *first_of_rank);
+  TRY(begin_copy_out(comm, flight, rows_bytes(flight, 0, comm->size), rows_bytes(flight, 0, comm->rank),
+                     rows_bytes(flight, comm->rank, comm->rank + 1)));
+  enqueue(comm, flight, request);
   return STATUS_OK;
 }
 
 static void end_request(struct comm_request *request) {
-  ((struct staged_sum *)request->handle)->place = IDLE;
+  ((struct flight *)request->handle)->place = IDLE;
   request->handle = NULL;
 }
 
 /* Over once the copy back has arrived: then no stream has to wait for it. */
 static enum status progress(struct comm *comm, struct comm_request *request, bool *done) {
-  struct staged_sum *staged = request->handle;
-  *done = staged == NULL;
-  if (staged == NULL)
+  struct flight *flight = request->handle;
+  *done = flight == NULL;
+  if (flight == NULL)
     return STATUS_OK;
   TRY(push_all(comm));
-  if (staged->place == COPIES_BACK)
-    TRY(event_reached(staged->copied, done));
+  if (flight->place == COPIES_BACK)
+    TRY(event_reached(flight->copied, done));
   if (*done)
     end_request(request);
   return STATUS_OK;
@@ -298,30 +369,29 @@ static enum status progress(struct comm *comm, struct comm_request *request, boo
 
 /* Host wait: MPI needs the host.  The copy back is left to the streams. */
 static enum status wait_request(struct comm *comm, struct comm_request *request) {
-  struct staged_sum *staged = request->handle;
-  if (staged == NULL)
+  struct flight *flight = request->handle;
+  if (flight == NULL)
     return STATUS_OK;
   TRY(push_all(comm));
-  while (staged->place != COPIES_BACK) {
+  while (flight->place != COPIES_BACK) {
     sched_yield();
     TRY(push_all(comm));
   }
-  TRY(stream_wait_event(device_main(comm->device), staged->copied)); /* the main stream waits for `in` */
+  TRY(stream_wait_event(device_main(comm->device), flight->copied)); /* the main stream waits for `in` */
   end_request(request);
   return STATUS_OK;
 }
 
 /* --- beginning and end --------------------------------------------------------------------------------------- */
 
-static void destroy_sums(struct comm *comm) {
-  struct staged_transport *transport = transport_of(comm);
-  struct staged_sum *next;
-  for (struct staged_sum *staged = transport->kept; staged != NULL; staged = next) {
-    next = staged->next;
-    event_wait(staged->copied);
-    event_destroy(&staged->copied);
-    device_free_pinned(comm->device, &staged->pinned);
-    memory_free((void **)&staged);
+static void destroy_flights(struct comm *comm) {
+  struct flight *next;
+  for (struct flight *flight = transport_of(comm)->kept; flight != NULL; flight = next) {
+    next = flight->next;
+    event_wait(flight->copied);
+    event_destroy(&flight->copied);
+    device_free_pinned(comm->device, &flight->pinned);
+    memory_free((void **)&flight);
   }
 }
 
@@ -331,7 +401,7 @@ static void destroy(struct comm *comm) {
     return;
   if (transport->oldest != NULL)
     return; /* MPI may still write to what would be freed, and other ranks would not come to free a communicator */
-  destroy_sums(comm);
+  destroy_flights(comm);
   if (transport->stage_free != NULL)
     event_wait(transport->stage_free);
   event_destroy(&transport->stage_free);
@@ -339,7 +409,7 @@ static void destroy(struct comm *comm) {
   device_free_pinned(comm->device, (void **)&transport->stage);
   stream_destroy(&transport->in);
   stream_destroy(&transport->out);
-  comm_destroy(&transport->sums);
+  comm_destroy(&transport->carrier);
   memory_free(&comm->transport);
 }
 
@@ -350,6 +420,7 @@ static const struct comm_ops staged_ops = {
     .broadcast = broadcast,
     .gather_rows = gather_rows,
     .sum_start = sum_start,
+    .gather_start = gather_start,
     .progress = progress,
     .wait = wait_request,
     .check = push_all,
@@ -360,7 +431,7 @@ enum status comm_open_staged(struct comm *comm) {
   enum status status = memory_alloc_zero(sizeof(struct staged_transport), &comm->transport);
   TRY(comm_agree(comm->control, status)); /* before the duplicate, which takes all ranks */
   struct staged_transport *transport = transport_of(comm);
-  TRY(comm_duplicate_mpi(comm->control, &transport->sums));
+  TRY(comm_duplicate_mpi(comm->control, &transport->carrier));
   TRY(stream_create(comm->device, &transport->out));
   TRY(stream_create(comm->device, &transport->in));
   TRY(event_create(comm->device, &transport->ready));

@@ -34,11 +34,11 @@ struct gradients {
   const int64_t *samples;       /* borrowed: of the batch at hand, in host memory                          */
   int64_t *samples_of_rank;     /* [ranks] of the step at hand                                             */
   void *grad_predictions;       /* [capacity, targets]                                          */
-  void *grad_features;          /* [group rows, features]; NULL without ConR                    */
+  void *grad_features;          /* [group rows, features]; NULL without regularisers            */
+  void *grad_smoothed;          /* likewise of smoothed features that regularisers see; else NULL */
   /* Of micro-batches; NULL when every pass goes through whole. */
-  void *grad_smoothed; /* likewise of smoothed features that regularisers see; else NULL */
-  void *all_smoothed, *piece_smoothed;
-  void *all_features, *all_predictions;                               /* [group rows, ...]; NULL without ConR */
+  void *all_features, *all_smoothed;                                  /* [group rows, ...]; NULL likewise */
+  void *piece_smoothed;                                               /* [capacity, ...]; NULL likewise */
   void *piece_inputs, *piece_labels, *piece_weights, *piece_gradient; /* [capacity, ...] */
   void *piece_buckets;                                                /* likewise, int32; NULL without smoothing */
 };
@@ -96,8 +96,7 @@ static enum status alloc_pieces(struct gradients *own, int64_t rows, int64_t cap
     TRY(alloc_rows(own, capacity, own->feature_bytes, &own->piece_smoothed));
     TRY(alloc_rows(own, rows, own->feature_bytes, &own->all_smoothed));
   }
-  TRY(alloc_rows(own, rows, own->feature_bytes, &own->all_features));
-  return alloc_rows(own, rows, own->targets * own->element_bytes, &own->all_predictions);
+  return alloc_rows(own, rows, own->feature_bytes, &own->all_features);
 }
 
 static enum status alloc_all(struct gradients *own) {
@@ -147,10 +146,10 @@ void gradients_destroy(struct gradients **gradients) {
   struct gradients *own = *gradients;
   if (own == NULL)
     return;
-  void **const buffers[] = {&own->piece_smoothed, &own->all_smoothed,    &own->grad_smoothed, &own->piece_buckets,
-                            &own->piece_gradient, &own->piece_weights,   &own->piece_labels,  &own->piece_inputs,
-                            &own->all_features,   &own->all_predictions, &own->grad_features, &own->grad_predictions,
-                            (void **)&own->epoch, (void **)&own->numbers};
+  void **const buffers[] = {&own->piece_smoothed,  &own->all_smoothed,  &own->grad_smoothed,    &own->piece_buckets,
+                            &own->piece_gradient,  &own->piece_weights, &own->piece_labels,     &own->piece_inputs,
+                            &own->all_features,    &own->grad_features, &own->grad_predictions, (void **)&own->epoch,
+                            (void **)&own->numbers};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
     device_free(own->device, buffers[i]);
   device_free_pinned(own->device, (void **)&own->numbers_here);
@@ -169,7 +168,8 @@ struct piece {
 };
 
 static struct piece piece_of(const struct batch *batch, int64_t index, int64_t pieces) {
-  int64_t first = batch->rows * index / pieces, end = batch->rows * (index + 1) / pieces;
+  int64_t first = objective_piece_first(batch->rows, index, pieces);
+  int64_t end = objective_piece_first(batch->rows, index + 1, pieces);
   return (struct piece){.first = first, .samples = end - first, .whole = pieces == 1};
 }
 
@@ -267,10 +267,15 @@ static enum status smoothing_of(const struct gradients *own, const struct batch 
   return STATUS_OK;
 }
 
+static enum status push_rows(void *context) {
+  return objective_conr_progress(context);
+}
+
 static enum status forward(struct gradients *own, const struct batch *batch, const struct group *group,
                            const struct piece *piece, bool again, bool accumulate) {
   int64_t rows = group->views * piece->samples;
   const void *inputs;
+  const struct net_hooks hooks = {.context = own->parts.objective, .progress = push_rows};
   TRY(step_clock_enter(own->clock, PHASE_FORWARD));
   TRY(rows_of(own, batch, group, piece, batch->inputs, group->first_view, own->input_bytes, own->piece_inputs,
               &inputs));
@@ -281,7 +286,8 @@ static enum status forward(struct gradients *own, const struct batch *batch, con
                       .epoch = own->epoch,
                       .samples = batch->samples + piece->first,
                       .views = group->views,
-                      .first_view = group->first_view};
+                      .first_view = group->first_view,
+                      .hooks = group->conr ? &hooks : NULL};
   struct smoothing smoothing;
   TRY(smoothing_of(own, batch, group, piece, &smoothing, &pass.smoothing));
   TRY(net_forward(own->parts.net, inputs, rows, &pass));
@@ -308,20 +314,36 @@ static enum status regression(struct gradients *own, const struct batch *batch, 
   return objective_regression(own->parts.objective, &rows, own->grad_predictions, &own->numbers[NUMBER_REGRESSION]);
 }
 
-/* Of the whole group: fills grad_features. */
-static enum status conr(struct gradients *own, const struct batch *batch, const struct group *group,
-                        const void *features, const void *predictions) {
+/* ConR of the whole group, where it is on, whose rows come in pieces. */
+static enum status begin_conr(struct gradients *own, const struct batch *batch, const struct group *group,
+                              int64_t pieces) {
   int64_t first = group->first_view * batch->rows;
   struct objective_batch rows = {.samples = batch->rows,
                                  .samples_global = batch->rows_global,
                                  .views = group->views,
                                  .samples_of_rank = own->samples_of_rank,
-                                 .features = features,
-                                 .predictions = predictions,
                                  .labels = row_at(batch->targets, first, own->targets * own->element_bytes),
                                  .weights = row_at(batch->weights, first, own->element_bytes)};
+  if (!group->conr)
+    return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
-  return objective_conr(own->parts.objective, &rows, own->grad_features);
+  return objective_conr_begin(own->parts.objective, &rows, pieces);
+}
+
+/* The rows that have just gone forward leave for the other ranks. */
+static enum status add_to_conr(struct gradients *own, const struct group *group, int64_t piece) {
+  if (!group->conr)
+    return STATUS_OK;
+  TRY(step_clock_enter(own->clock, PHASE_LOSS));
+  return objective_conr_add(own->parts.objective, piece, net_features(own->parts.net), net_predictions(own->parts.net));
+}
+
+/* Fills grad_features. */
+static enum status finish_conr(struct gradients *own, const struct group *group, const void *features) {
+  if (!group->conr)
+    return STATUS_OK;
+  TRY(step_clock_enter(own->clock, PHASE_LOSS));
+  return objective_conr_finish(own->parts.objective, features, own->grad_features);
 }
 
 /* Of the whole group, beside ConR, which has filled grad_features where it is on. */
@@ -382,37 +404,37 @@ static enum status backward(struct gradients *own, const struct batch *batch, co
 
 static enum status compute_whole(struct gradients *own, const struct batch *batch, const struct group *group) {
   struct piece piece = piece_of(batch, 0, 1);
+  TRY(begin_conr(own, batch, group, 1));
   TRY(forward(own, batch, group, &piece, false, group->first_view > 0));
-  TRY(regression(own, batch, group, &piece));
-  if (group->conr)
-    TRY(conr(own, batch, group, net_features(own->parts.net), net_predictions(own->parts.net)));
+  TRY(add_to_conr(own, group, 0));
+  TRY(regression(own, batch, group, &piece)); /* while the rows travel */
+  TRY(finish_conr(own, group, net_features(own->parts.net)));
   TRY(regularise(own, batch, group, net_features(own->parts.net), net_smoothed_features(own->parts.net)));
   return backward(own, batch, group, &piece, group->last);
 }
 
-/* The first of the two rounds: features and predictions of all pieces. */
+/* The first of the two rounds, and the terms on features.  While a piece goes forward, the rows of those before it
+ * travel. */
 static enum status collect(struct gradients *own, const struct batch *batch, const struct group *group,
                            int64_t pieces) {
+  TRY(begin_conr(own, batch, group, pieces));
   for (int64_t i = 0; i < pieces; i++) {
     struct piece piece = piece_of(batch, i, pieces);
     TRY(forward(own, batch, group, &piece, false, false));
+    TRY(add_to_conr(own, group, i));
     TRY(store_rows(own, batch, group, &piece, net_features(own->parts.net), own->feature_bytes, own->all_features));
-    TRY(store_rows(own, batch, group, &piece, net_predictions(own->parts.net), own->targets * own->element_bytes,
-                   own->all_predictions));
     if (own->grad_smoothed != NULL)
       TRY(store_rows(own, batch, group, &piece, net_smoothed_features(own->parts.net), own->feature_bytes,
                      own->all_smoothed));
   }
-  return STATUS_OK;
+  TRY(finish_conr(own, group, own->all_features));
+  return regularise(own, batch, group, own->all_features, own->all_smoothed);
 }
 
 static enum status compute_pieces(struct gradients *own, const struct batch *batch, const struct group *group,
                                   int64_t pieces) {
   if (has_terms_on_features(group))
     TRY(collect(own, batch, group, pieces));
-  if (group->conr)
-    TRY(conr(own, batch, group, own->all_features, own->all_predictions));
-  TRY(regularise(own, batch, group, own->all_features, own->all_smoothed));
   for (int64_t i = 0; i < pieces; i++) {
     struct piece piece = piece_of(batch, i, pieces);
     TRY(forward(own, batch, group, &piece, has_terms_on_features(group), group->first_view > 0 || i > 0));

@@ -25,11 +25,12 @@
  *
  * Micro-batches.  A rank's samples of a step may be more than its memory holds.  Then a pass goes through the network
  * in pieces.  Without ConR each piece is run forward and backward at once.  With ConR, whose terms are between all rows
- * of all ranks, there are two rounds: forward for all pieces, keeping features and predictions alone; one gather and
- * the loss; then forward again with the same random state, and backward from the stored gradient.  The price is the
- * second forward pass.  Every rank makes equally many pieces, empty ones included.  Without batch norm the gradients
- * are those of the undivided batch; batch norm normalises each piece (of all ranks, when synchronised) by itself, and
- * its running statistics take one step for the whole pass, the same as if the pieces had been one. */
+ * of all ranks, there are two rounds: forward for all pieces, keeping features alone, while the rows of the pieces
+ * before travel to the other ranks; the loss; then forward again with the same random state, and backward from the
+ * stored gradient.  The price is the second forward pass.  Every rank makes equally many pieces, empty ones included.
+ * Without batch norm the gradients are those of the undivided batch; batch norm normalises each piece (of all ranks,
+ * when synchronised) by itself, and its running statistics take one step for the whole pass, the same as if the pieces
+ * had been one. */
 #ifndef CONR_LAUNCH_GRADIENTS_H
 #define CONR_LAUNCH_GRADIENTS_H
 
@@ -116,8 +117,8 @@ struct device_images_counts gradients_images(const struct gradients *gradients);
 /* Wait for the step.  Local; ERR_NUMERIC as above, with *value filled; ERR_COMM when another rank is lost. */
 enum status gradients_finish(struct gradients *gradients, struct gradients_value *value);
 
-/* Where the time of the steps went on this rank, since the last call with `reset`; gather: in ConR's exchanges of rows,
- * which lie in PHASE_LOSS.  Local. */
+/* Where the time of the steps went on this rank, since the last call with `reset`; gather: waiting for ConR's exchanges
+ * of rows, which lies in PHASE_LOSS.  Local. */
 void gradients_seconds(struct gradients *gradients, bool reset, double seconds[STEP_PHASES], double *gather);
 
 #endif

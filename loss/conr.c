@@ -65,6 +65,7 @@ int conr_create(MPI_Comm comm, int features, int targets, enum conr_precision pr
   enum status status;
   TRY_GOTO(comm_create(comm, &conr->comm), failed);
   TRY_GOTO(memory_alloc((size_t)comm_size(conr->comm) * sizeof(int64_t), (void **)&conr->rows_of_rank), failed);
+  TRY_GOTO(conr_blocks_create(NULL, conr->comm, &conr->blocks), failed);
   *out = conr;
   return STATUS_OK;
 failed:
@@ -102,7 +103,13 @@ static void free_workspace(struct conr *conr) {
 void conr_destroy(struct conr **conr) {
   if (*conr == NULL)
     return;
+  /* MPI may still write to what would be freed; and other ranks would not come to free a communicator. */
+  if (conr_blocks_in_flight(&(*conr)->blocks)) {
+    *conr = NULL;
+    return;
+  }
   free_workspace(*conr);
+  conr_blocks_destroy(&(*conr)->blocks);
   memory_free((void **)&(*conr)->rows_of_rank);
   comm_destroy(&(*conr)->comm);
   memory_free((void **)conr);
@@ -273,26 +280,36 @@ static enum status make_rule(struct conr *conr) {
   return STATUS_OK;
 }
 
-/* ---- the call ------------------------------------------------------------------------------ */
+/* ---- the call, and its parts ------------------------------------------------------------------------------ */
 
 /* Multiply-adds of one sweep's matrix products, as operations; the backward sweep has two products. */
 static double sweep_flops(const struct conr *conr, double computed_share, bool gradient) {
   return (gradient ? 6.0 : 2.0) * computed_share * (double)conr->own_rows * (double)conr->rows * conr->features;
 }
 
-/* What only this rank can see of its batch. */
-static enum fault find_fault(const struct conr *conr, const struct conr_batch *batch) {
-  bool missing = batch->rows > 0 && (!batch->features || !batch->labels || !batch->predictions);
-  return missing || batch->rows != conr->own_rows ? FAULT_BATCH : FAULT_NONE;
+enum status conr_begin(struct conr *conr, const struct conr_batch *batch, int blocks) {
+  TRY(conr_blocks_begin(&conr->blocks, blocks));
+  conr->before = comm_traffic(conr->comm);
+  TRY(size_batch(conr, batch));
+  conr->fault = batch->rows != conr->own_rows ? FAULT_BATCH : FAULT_NONE;
+  return STATUS_OK;
 }
 
-int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_features, struct conr_result *result) {
+enum status conr_add(struct conr *conr, const struct conr_batch *block, const int64_t *first_of_rank) {
+  bool missing = block->rows > 0 && (!block->features || !block->labels || !block->predictions);
+  if (missing || block->rows != block->rows_of_rank[comm_rank(conr->comm)])
+    conr->fault = FAULT_BATCH;
+  return send_records(conr, block, first_of_rank);
+}
+
+enum status conr_progress(struct conr *conr) {
+  return conr_blocks_progress(&conr->blocks);
+}
+
+enum status conr_finish(struct conr *conr, const void *features, void *grad_features, struct conr_result *result) {
   struct trailer total;
   double computed_share;
-  struct comm_traffic before = comm_traffic(conr->comm);
-  TRY(size_batch(conr, batch));
-  conr->fault = find_fault(conr, batch);
-  TRY(exchange_records(conr, batch));
+  TRY(receive_records(conr));
   TRY(make_rule(conr));
   TRY(grow_for_wide(conr));
   enum conr_path path = plan_sweeps(conr, &computed_share);
@@ -300,7 +317,8 @@ int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_feat
     conr->fault = FAULT_PRODUCT;
   TRY(exchange_scalars(conr, &total));
   if (grad_features != NULL)
-    TRY(backward_sweeps(conr, path, batch->features, grad_features));
+    TRY(backward_sweeps(conr, path, features, grad_features));
+  struct comm_traffic now = comm_traffic(conr->comm);
   *result = (struct conr_result){.loss = total.loss,
                                  .rows = conr->rows,
                                  .active_anchors = (int64_t)total.active,
@@ -310,8 +328,16 @@ int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_feat
                                  .path = path,
                                  .computed_share = computed_share,
                                  .gemm_flops = sweep_flops(conr, computed_share, grad_features != NULL),
-                                 .bytes_received = comm_traffic(conr->comm).gather_bytes - before.gather_bytes,
+                                 .bytes_received = now.gather_bytes - conr->before.gather_bytes,
                                  .workspace_bytes = conr->workspace_bytes,
-                                 .gather_seconds = comm_traffic(conr->comm).gather_seconds - before.gather_seconds};
+                                 .gather_seconds = now.gather_seconds - conr->before.gather_seconds};
   return STATUS_OK;
+}
+
+int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_features, struct conr_result *result) {
+  struct conr_batch block = *batch;
+  TRY(conr_begin(conr, batch, 1));
+  block.rows_of_rank = conr->rows_of_rank;
+  TRY(conr_add(conr, &block, NULL));
+  return conr_finish(conr, batch->features, grad_features, result);
 }

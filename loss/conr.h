@@ -107,7 +107,7 @@ struct conr_result {
       bytes_received; /* by this rank, from others: records, and 8 bytes a row (16 in float64 or where labels span so
                              much that row scalars are kept as logarithms)                              */
   size_t workspace_bytes; /* held by this object on this rank: N x (features + ...) and one panel a thread */
-  double gather_seconds;  /* of this rank in the exchanges of rows, waits for other ranks among them       */
+  double gather_seconds;  /* in which this rank waited for the exchanges of rows, and thus for other ranks */
 };
 
 struct conr;

@@ -16,6 +16,11 @@
 static enum status set_up(struct conr_device *conr, enum precision precision) {
   TRY(memory_alloc((size_t)comm_size(conr->comm) * sizeof(int64_t), (void **)&conr->rows_of_rank));
   TRY(memory_alloc_zero(2 * (size_t)conr->targets * sizeof(struct conr_order), (void **)&conr->bands.orders));
+  TRY(conr_blocks_create(conr->device, conr->comm, &conr->blocks));
+  for (int i = 0; i < WAITS; i++) {
+    TRY(event_create(conr->device, &conr->waits[i]));
+    TRY(event_create(conr->device, &conr->goes[i]));
+  }
   TRY(device_alloc_pinned(conr->device, sizeof *conr->report, (void **)&conr->report));
   TRY(device_alloc(conr->device, sizeof *conr->found, (void **)&conr->found));
   TRY(device_alloc(conr->device, conr_inspect_bytes(conr->targets), (void **)&conr->partial_inspect));
@@ -197,7 +202,16 @@ void conr_device_destroy(struct conr_device **out) {
   struct conr_device *conr = *out;
   if (conr == NULL)
     return;
+  if (conr_blocks_in_flight(&conr->blocks)) {
+    *out = NULL; /* they may still write to what would be freed */
+    return;
+  }
   free_batch_memory(conr);
+  conr_blocks_destroy(&conr->blocks);
+  for (int i = 0; i < WAITS; i++) {
+    event_destroy(&conr->waits[i]);
+    event_destroy(&conr->goes[i]);
+  }
   product_destroy(&conr->product);
   device_free(conr->device, (void **)&conr->partial_inspect);
   device_free(conr->device, (void **)&conr->found);
@@ -209,13 +223,37 @@ void conr_device_destroy(struct conr_device **out) {
 
 /* --- the batch ------------------------------------------------------------------------------------------------ */
 
-/* What only this rank can see of its batch. */
-static enum status check_batch(const struct conr_device *conr, const struct conr_batch *batch) {
-  int64_t own = conr->rows_of_rank[comm_rank(conr->comm)];
-  bool there = batch->rows == 0 || (batch->features && batch->labels && batch->predictions);
+/* What only this rank can see of its batch, or of a block of it. */
+static enum status check_rows(const struct conr_device *conr, const struct conr_batch *batch, bool there) {
+  int64_t own = batch->rows_of_rank[comm_rank(conr->comm)];
   REQUIRE(batch->rows == own && there, ERR_ARGUMENT,
           "rank %d brought NULL arrays, or other rows (%lld) than rows_of_rank gives it (%lld)", comm_rank(conr->comm),
           (long long)batch->rows, (long long)own);
+  return STATUS_OK;
+}
+
+struct begin_note {
+  struct conr_device *conr;
+  const int64_t *rows_of_rank; /* borrowed */
+};
+
+/* What every rank is told of all, and what was sent before. */
+static enum status note_begin(const void *arguments) {
+  const struct begin_note *note = arguments;
+  struct conr_device *conr = note->conr;
+  conr->bytes_before = comm_traffic(conr->comm).gather_bytes;
+  conr->most_own = conr->rows = conr->own_first = 0;
+  for (int r = 0; r < comm_size(conr->comm); r++) {
+    int64_t rows = conr->rows_of_rank[r] = note->rows_of_rank[r];
+    if (rows < 0)
+      return agreed(fail(ERR_ARGUMENT, "rank %d gives %lld rows; 0 is the least", r, (long long)rows));
+    conr->own_first += r < comm_rank(conr->comm) ? rows : 0;
+    conr->most_own = rows > conr->most_own ? rows : conr->most_own;
+    conr->rows += rows;
+  }
+  if (conr->rows >= INT32_MAX - CONR_ALIGN)
+    return agreed(fail(ERR_ARGUMENT, "a global batch of %lld rows is too large; the limit is %d", (long long)conr->rows,
+                       INT32_MAX - CONR_ALIGN - 1));
   return STATUS_OK;
 }
 
@@ -237,55 +275,65 @@ static void set_orders(struct conr_device *conr) {
   }
 }
 
-struct begin_note {
-  struct conr_device *conr;
-  const int64_t *rows_of_rank; /* borrowed */
-};
-
-/* What every rank is told of all, and what was sent before. */
-static enum status note_begin(const void *arguments) {
-  const struct begin_note *note = arguments;
-  struct conr_device *conr = note->conr;
-  conr->before = comm_traffic(conr->comm);
-  conr->most_own = conr->rows = conr->own_first = 0;
-  for (int r = 0; r < comm_size(conr->comm); r++) {
-    int64_t rows = conr->rows_of_rank[r] = note->rows_of_rank[r];
-    if (rows < 0)
-      return agreed(fail(ERR_ARGUMENT, "rank %d gives %lld rows; 0 is the least", r, (long long)rows));
-    conr->own_first += r < comm_rank(conr->comm) ? rows : 0;
-    conr->most_own = rows > conr->most_own ? rows : conr->most_own;
-    conr->rows += rows;
-  }
-  if (conr->rows >= INT32_MAX - CONR_ALIGN)
-    return agreed(fail(ERR_ARGUMENT, "a global batch of %lld rows is too large; the limit is %d", (long long)conr->rows,
-                       INT32_MAX - CONR_ALIGN - 1));
-  return STATUS_OK;
-}
-
-static enum status size_batch(struct conr_device *conr, const struct conr_batch *batch) {
-  struct begin_note note = {conr, batch->rows_of_rank};
-  TRY(replay_note(conr->device, note_begin, &note, sizeof note));
-  TRY(check_batch(conr, batch));
-  conr->own_rows = batch->rows;
-  conr->multiplied = 0;
+/* What follows from that, once there is room. */
+static enum status note_shapes(const void *arguments) {
+  struct conr_device *conr = *(struct conr_device *const *)arguments;
+  conr->own_rows = conr->rows_of_rank[comm_rank(conr->comm)];
   conr->pitch = padded(conr->rows);
-  TRY(grow(conr, conr->rows, conr->most_own));
   set_columns(conr, &conr->columns);
   set_columns(conr, &conr->bands.columns);
   set_orders(conr);
   return STATUS_OK;
 }
 
-/* The first exchange: q and scalars of all rows. */
-static enum status exchange_rows(struct conr_device *conr, const struct conr_batch *batch) {
-  size_t row = (size_t)conr->stride * dtype_size(conr->dtype), width = (size_t)(2 * conr->targets + 1);
-  char *q = conr->q;
-  TRY(conr_pack_launch(conr->dtype, conr->own_rows, conr->features, conr->stride, conr->targets, batch->features,
-                       batch->labels, batch->predictions, batch->weights, q + (size_t)conr->own_first * row,
-                       conr->scalars + (size_t)conr->own_first * width, conr->inverse, conr->stream));
-  TRY(comm_gather_rows(conr->comm, NULL, conr->rows_of_rank, row, q));
-  TRY(comm_gather_rows(conr->comm, NULL, conr->rows_of_rank, width * sizeof(float), conr->scalars));
-  TRY(device_zero(conr->device, q + (size_t)conr->rows * row, (size_t)(conr->pitch - conr->rows) * row));
+static enum status size_batch(struct conr_device *conr, const struct conr_batch *batch) {
+  struct begin_note note = {conr, batch->rows_of_rank};
+  REQUIRE(batch->rows_of_rank != NULL, ERR_BUG, "ConR on a GPU is to be told the rows of every rank");
+  TRY(replay_note(conr->device, note_begin, &note, sizeof note));
+  TRY(check_rows(conr, batch, true));
+  TRY(grow(conr, conr->rows, conr->most_own));
+  return replay_note(conr->device, note_shapes, &conr, sizeof conr);
+}
+
+/* --- the call, and its parts ---------------------------------------------------------------------------------- */
+
+static size_t row_bytes(const struct conr_device *conr) {
+  return (size_t)conr->stride * dtype_size(conr->dtype);
+}
+
+static size_t scalars_of_row(const struct conr_device *conr) {
+  return (size_t)(2 * conr->targets + 1);
+}
+
+enum status conr_device_begin(struct conr_device *conr, const struct conr_batch *batch, int blocks) {
+  TRY(conr_blocks_begin(&conr->blocks, 2 * blocks));
+  return size_batch(conr, batch);
+}
+
+/* The first exchange, begun: q and scalars of a block.  Their gathers wait for the kernel that packs them. */
+enum status conr_device_add(struct conr_device *conr, const struct conr_batch *block, const int64_t *first_of_rank) {
+  TRY(check_rows(conr, block, block->rows == 0 || (block->features && block->labels && block->predictions)));
+  TRY(conr_blocks_place(&conr->blocks, conr->rows_of_rank, block->rows_of_rank, first_of_rank));
+  size_t own = (size_t)conr->blocks.own;
+  TRY(conr_pack_launch(conr->dtype, block->rows, conr->features, conr->stride, conr->targets, block->features,
+                       block->labels, block->predictions, block->weights, (char *)conr->q + own * row_bytes(conr),
+                       conr->scalars + own * scalars_of_row(conr), conr->inverse + (conr->blocks.own - conr->own_first),
+                       conr->stream));
+  TRY(conr_blocks_gather(&conr->blocks, block->rows_of_rank, row_bytes(conr), conr->q));
+  return conr_blocks_gather(&conr->blocks, block->rows_of_rank, scalars_of_row(conr) * sizeof(float), conr->scalars);
+}
+
+enum status conr_device_progress(struct conr_device *conr) {
+  return conr_blocks_progress(&conr->blocks);
+}
+
+/* The first exchange, ended: here the main stream waits for the rows of the other ranks. */
+static enum status receive_rows(struct conr_device *conr) {
+  TRY(event_mark(conr->waits[WAIT_ROWS], conr->stream));
+  TRY(conr_blocks_finish(&conr->blocks, conr->rows));
+  TRY(event_mark(conr->goes[WAIT_ROWS], conr->stream));
+  TRY(device_zero(conr->device, (char *)conr->q + (size_t)conr->rows * row_bytes(conr),
+                  (size_t)(conr->pitch - conr->rows) * row_bytes(conr)));
   TRY(conr_inspect_launch(&conr->rule, conr->rows, conr->targets, conr->scalars, conr->partial_inspect, conr->found,
                           conr->stream));
   return conr_columns_launch(&conr->columns, NULL, conr->scalars, conr->stream);
@@ -297,7 +345,9 @@ static enum status exchange_row_scalars(struct conr_device *conr) {
   TRY(conr_rows_launch(&conr->rule, conr->own_rows, conr->rows, conr->sums, conr->columns.weights + conr->own_first,
                        conr->inverse, conr->exchange + 2 * conr->own_first, conr->partial_rows, conr->found,
                        conr->stream));
+  TRY(event_mark(conr->waits[WAIT_SCALARS], conr->stream));
   TRY(comm_gather_rows(conr->comm, NULL, conr->rows_of_rank, 2 * sizeof(double), conr->exchange));
+  TRY(event_mark(conr->goes[WAIT_SCALARS], conr->stream));
   return comm_sum(conr->comm, F64, conr->found->totals, CONR_TOTALS);
 }
 
@@ -306,39 +356,37 @@ struct result_note {
   struct conr_result result;
 };
 
-/* As far as the host knows it: the end of the gathers is not known yet. */
+/* As far as the host knows it: what the device finds out is not known yet. */
 static enum status note_result(const void *arguments) {
   const struct result_note *note = arguments;
   struct conr_device *conr = note->conr;
   conr->result = note->result;
-  conr->result.bytes_received = comm_traffic(conr->comm).gather_bytes - conr->before.gather_bytes;
-  conr->result.gather_seconds = -conr->before.gather_seconds;
+  conr->result.bytes_received = comm_traffic(conr->comm).gather_bytes - conr->bytes_before;
   return STATUS_OK;
 }
 
-/* What conr_device_loss() was asked for. */
-struct loss_call {
+/* What conr_device_finish() was asked for. */
+struct finish_call {
   struct conr_device *conr;
-  struct conr_batch batch;
   double coefficient;
+  const void *features;
   void *grad_features;
 };
 
+/* All rows are there. */
 static enum status queue_loss(const void *arguments) {
-  const struct loss_call *call = arguments;
-  const struct conr_batch *batch = &call->batch;
+  const struct finish_call *call = arguments;
   struct conr_device *conr = call->conr;
   struct conr_device_sweep sweeps[2];
   struct result_note note = {.conr = conr};
   int count;
   double computed_share;
-  TRY(size_batch(conr, batch));
-  TRY(exchange_rows(conr, batch));
+  conr->multiplied = 0;
   TRY(conr_plan_device(conr, sweeps, &count, &computed_share));
   TRY(conr_forward_device(conr, sweeps, count));
   TRY(exchange_row_scalars(conr));
   if (call->grad_features != NULL)
-    TRY(conr_backward_device(conr, sweeps, count, call->coefficient, batch->features, call->grad_features));
+    TRY(conr_backward_device(conr, sweeps, count, call->coefficient, call->features, call->grad_features));
   note.result = (struct conr_result){.rows = conr->rows,
                                      .path = count == 1 ? CONR_DENSE : CONR_BANDED,
                                      .computed_share = computed_share,
@@ -348,21 +396,37 @@ static enum status queue_loss(const void *arguments) {
   return device_copy(conr->device, conr->report, conr->found, sizeof *conr->report);
 }
 
+enum status conr_device_finish(struct conr_device *conr, double coefficient, const void *features,
+                               void *grad_features) {
+  struct finish_call call = {conr, coefficient, features, grad_features};
+  TRY(receive_rows(conr));
+  if (!conr_wants_bands(conr, conr->rows))
+    return queue_loss(&call);
+  /* The host waits for the orders, and the shapes of what follows depend on them. */
+  return replay_call(conr->device, queue_loss, &call, sizeof call);
+}
+
 enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
                              void *grad_features) {
-  struct loss_call call = {conr, *batch, coefficient, grad_features};
-  int64_t rows = 0;
-  REQUIRE(batch->rows_of_rank != NULL, ERR_BUG, "ConR on a GPU is to be told the rows of every rank");
-  for (int r = 0; r < comm_size(conr->comm); r++)
-    rows += batch->rows_of_rank[r];
-  /* The host waits for the orders, and the shapes of what follows depend on them. */
-  return conr_wants_bands(conr, rows) ? replay_call(conr->device, queue_loss, &call, sizeof call) : queue_loss(&call);
+  TRY(conr_device_begin(conr, batch, 1));
+  TRY(conr_device_add(conr, batch, NULL));
+  return conr_device_finish(conr, coefficient, batch->features, grad_features);
+}
+
+/* How long the main stream waited; it has come to the end. */
+static enum status wait_seconds(const struct conr_device *conr, double *sum) {
+  *sum = 0;
+  for (int i = 0; i < WAITS; i++) {
+    double seconds;
+    TRY(event_seconds(conr->waits[i], conr->goes[i], &seconds));
+    *sum += seconds;
+  }
+  return STATUS_OK;
 }
 
 enum status conr_device_result(struct conr_device *conr, struct conr_result *result) {
   const struct conr_found *found = conr->report;
   TRY(comm_device_wait(conr->comm));
-  TRY(comm_device_check(conr->comm)); /* which counts the time of the gathers that are over */
   if (found->bad < INFINITY) {
     int64_t index = (int64_t)found->bad, width = 2 * conr->targets + 1;
     return name_bad_scalar(conr->rows_of_rank, conr->targets, index / width, (int)(index % width), found->bad_value);
@@ -370,7 +434,7 @@ enum status conr_device_result(struct conr_device *conr, struct conr_result *res
   TRY(check_label_span(&conr->rule, F32, found->diameter));
   *result = conr->result;
   result->loss = found->totals[TOTAL_LOSS];
-  result->gather_seconds += comm_traffic(conr->comm).gather_seconds;
+  TRY(wait_seconds(conr, &result->gather_seconds));
   result->active_anchors = (int64_t)found->totals[TOTAL_ACTIVE];
   result->positive_pairs = (int64_t)found->totals[TOTAL_POSITIVES];
   result->negative_pairs = (int64_t)found->totals[TOTAL_NEGATIVES];

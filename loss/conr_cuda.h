@@ -19,6 +19,10 @@ enum status conr_device_create(struct device *device, struct comm *comm, enum pr
 void conr_device_destroy(struct conr_device **conr);
 enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
                              void *grad_features);
+enum status conr_device_begin(struct conr_device *conr, const struct conr_batch *batch, int blocks);
+enum status conr_device_add(struct conr_device *conr, const struct conr_batch *block, const int64_t *first_of_rank);
+enum status conr_device_progress(struct conr_device *conr);
+enum status conr_device_finish(struct conr_device *conr, double coefficient, const void *features, void *grad_features);
 enum status conr_device_result(struct conr_device *conr, struct conr_result *result);
 
 /* --- inside -------------------------------------------------------------------------------------------------- */
@@ -29,6 +33,9 @@ struct conr_order {
   int32_t *own;    /* [own rows] own rows in that order                 */
   int32_t *places; /* [own rows] their places                           */
 };
+
+/* Where the main stream waits for rows of other ranks: in the two exchanges. */
+enum conr_wait { WAIT_ROWS, WAIT_SCALARS, WAITS };
 
 /* What bands take beside the dense form. */
 struct conr_bands {
@@ -82,10 +89,12 @@ struct conr_device {
   struct conr_bands bands;
 
   /* The batch at hand. */
+  struct conr_blocks blocks;                /* its rows on their way                              */
+  struct event *waits[WAITS], *goes[WAITS]; /* owned: around the main stream's waits for gathers  */
+  int64_t bytes_before;                     /* of the communicator's gathers                      */
   int64_t rows, pitch, own_first, own_rows, most_own;
-  struct comm_traffic before; /* it */
-  double multiplied;          /* pairs in all matrix products so far */
-  struct conr_result result;  /* as far as the host knows it         */
+  double multiplied;         /* pairs in all matrix products so far */
+  struct conr_result result; /* as far as the host knows it         */
 };
 
 /* Rows of a batch from which CONR_AUTO plans: below, a dense batch takes less time than the wait for the plan. */

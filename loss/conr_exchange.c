@@ -5,30 +5,39 @@
 
 /* ---- the first exchange: records ---------------------------------------------------------- */
 
-/* Normalise and pack the own rows into their place among the records.  A row that holds a value
- * that is not finite is sent with weight NaN, so that every rank sees the fault and none waits. */
-static void pack_records(struct conr *conr, const struct conr_batch *batch) {
+/* Normalise and pack `rows` own rows, from row `first` on of the global batch, into their place among the records.  A
+ * row that holds a value that is not finite is sent with weight NaN, so that every rank sees the fault and none
+ * waits. */
+static void pack_records(struct conr *conr, const struct conr_batch *block, int64_t first, int64_t rows) {
   enum dtype dtype = conr->dtype;
+  void *records = at(dtype, conr->records, first * conr->stride);
+  void *inverse = at(dtype, conr->inverse, first - conr->own_first);
   if (conr->fault != FAULT_NONE) { /* nothing can be read: empty records, and the second exchange tells */
-    memset(at(dtype, conr->records, conr->own_first * conr->stride), 0,
-           (size_t)(conr->own_rows * conr->stride) * dtype_size(dtype));
-    memset(conr->inverse, 0, (size_t)conr->own_rows * dtype_size(dtype));
+    memset(records, 0, (size_t)(rows * conr->stride) * dtype_size(dtype));
+    memset(inverse, 0, (size_t)rows * dtype_size(dtype));
     return;
   }
   int features = conr->features, targets = conr->targets;
-#pragma omp parallel for schedule(static) if (conr->own_rows * features > 16384)
-  for (int64_t i = 0; i < conr->own_rows; i++) {
-    void *record = at(dtype, conr->records, (conr->own_first + i) * conr->stride);
-    double weight = batch->weights ? dtype_get(dtype, batch->weights, i) : 1.0;
+#pragma omp parallel for schedule(static) if (rows * features > 16384)
+  for (int64_t i = 0; i < rows; i++) {
+    void *record = at(dtype, records, i * conr->stride);
+    double weight = block->weights ? dtype_get(dtype, block->weights, i) : 1.0;
     bool finite;
-    dtype_put(dtype, conr->inverse, i,
-              row_normalise(dtype, features, element(dtype, batch->features, i * features), record, &finite));
+    dtype_put(dtype, inverse, i,
+              row_normalise(dtype, features, element(dtype, block->features, i * features), record, &finite));
     for (int k = 0; k < targets; k++) {
-      dtype_put(dtype, record, features + k, dtype_get(dtype, batch->labels, i * targets + k));
-      dtype_put(dtype, record, features + targets + k, dtype_get(dtype, batch->predictions, i * targets + k));
+      dtype_put(dtype, record, features + k, dtype_get(dtype, block->labels, i * targets + k));
+      dtype_put(dtype, record, features + targets + k, dtype_get(dtype, block->predictions, i * targets + k));
     }
     dtype_put(dtype, record, features + 2 * targets, finite ? weight : NAN);
   }
+}
+
+enum status send_records(struct conr *conr, const struct conr_batch *block, const int64_t *first_of_rank) {
+  TRY(conr_blocks_place(&conr->blocks, conr->rows_of_rank, block->rows_of_rank, first_of_rank));
+  pack_records(conr, block, conr->blocks.own, block->rows_of_rank[comm_rank(conr->comm)]);
+  return conr_blocks_gather(&conr->blocks, block->rows_of_rank, (size_t)conr->stride * dtype_size(conr->dtype),
+                            conr->records);
 }
 
 enum status name_bad_scalar(const int64_t *rows_of_rank, int targets, int64_t row, int scalar, double value) {
@@ -66,10 +75,8 @@ void spread_records(struct conr *conr) {
     }
 }
 
-enum status exchange_records(struct conr *conr, const struct conr_batch *batch) {
-  pack_records(conr, batch);
-  TRY(comm_gather_rows(conr->comm, NULL, conr->rows_of_rank, (size_t)conr->stride * dtype_size(conr->dtype),
-                       conr->records));
+enum status receive_records(struct conr *conr) {
+  TRY(conr_blocks_finish(&conr->blocks, conr->rows));
   TRY(check_records(conr));
   for (int64_t row = 0; row < conr->rows; row++)
     conr->slot_of[row] = (int32_t)row;

@@ -5,7 +5,8 @@
 
 #include "dist/comm.h"
 #include "loss/band.h"
-#include "loss/conr.h"
+#include "loss/conr_blocks.h"
+#include "loss/conr_parts.h"
 #include "loss/pairwise.h"
 
 #include <string.h>
@@ -63,6 +64,8 @@ struct conr {
   size_t workspace_bytes;
 
   /* The batch at hand. */
+  struct conr_blocks blocks; /* its rows on their way                  */
+  struct comm_traffic before;
   int64_t rows, own_first, own_rows;
   enum fault fault; /* of this rank */
   int panel_rows;
@@ -112,8 +115,12 @@ enum status check_label_span(const struct pair_rule *rule, enum dtype dtype, dou
  * record: labels, predictions, weight.  All ranks have found it.  Also for devices. */
 enum status name_bad_scalar(const int64_t *rows_of_rank, int targets, int64_t row, int scalar, double value);
 
-/* The first exchange: normalise and pack the own rows, gather all records, check their scalars.  Collective. */
-enum status exchange_records(struct conr *conr, const struct conr_batch *batch);
+/* The first exchange, begun: normalise and pack a block of the own rows, and send it; see conr_add().  Collective. */
+enum status send_records(struct conr *conr, const struct conr_batch *block, const int64_t *first_of_rank);
+
+/* The first exchange, ended: wait for all records, and check their scalars.  Local; all ranks come to the same
+ * verdict. */
+enum status receive_records(struct conr *conr);
 
 /* The second exchange: [u, second] of all rows, which the exchange buffer then holds in batch order, and every rank's
  * sums.  Collective; ERR_ARGUMENT or ERR_MEMORY on all ranks when one had a fault. */

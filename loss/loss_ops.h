@@ -10,9 +10,9 @@
  *     TRY(losses->metrics_compute(validation, F32, predictions, &table));      likewise: once an evaluation
  *
  * All arrays lie in the device's memory unless it is said, and all work is queued on its main stream: nothing but
- * conr_result() and metrics_compute() makes the host wait (and the banded path of ConR, once: see conr_loss).  One GPU
- * a process.  Predictions, labels, weights and sums have the types said; features and their gradient those of the
- * network's values. */
+ * conr_result() and metrics_compute() makes the host wait (and the banded path of ConR, once: see conr_loss; and rows
+ * that travel by way of the host).  One GPU a process.  Predictions, labels, weights and sums have the types said;
+ * features and their gradient those of the network's values. */
 #ifndef CONR_LOSS_LOSS_OPS_H
 #define CONR_LOSS_LOSS_OPS_H
 
@@ -50,14 +50,21 @@ struct loss_ops {
    * rows than rows_of_rank gives it, NULL arrays) is its failure alone: abort the job then.  The banded path sorts on
    * the device and copies the columns of its panels to the host: one wait.  Kept by dist/replay.h, a batch that is not
    * planned joins the graph, and one that is planned is computed anew at each launch; either way rows_of_rank is read
-   * then.  CONR_AUTO plans so from 4096 rows on, and
-   * takes the bands where they save more than a tenth of the pairs; smaller batches are dense.  Memory grows with the
-   * largest batch. */
+   * then.  CONR_AUTO plans so from 4096 rows on, and takes the bands where they save more than a tenth of the pairs;
+   * smaller batches are dense.  Memory grows with the largest batch. */
   enum status (*conr_loss)(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
                            void *grad_features);
 
-  /* What the last conr_loss() found; the host waits for it.  ERR_NUMERIC on all ranks alike when a value was not
-   * finite. */
+  /* conr_loss() in parts, as conr_parts.h has them for the host: the rows of a block travel, on a stream of their own,
+   * while the main stream computes; it waits for them in conr_finish().  rows_of_rank must be given, and that of
+   * conr_begin() is read at each launch, as by conr_loss().  Failures of one rank alone as of conr_loss(). */
+  enum status (*conr_begin)(struct conr_device *conr, const struct conr_batch *batch, int blocks);
+  enum status (*conr_add)(struct conr_device *conr, const struct conr_batch *block, const int64_t *first_of_rank);
+  enum status (*conr_progress)(struct conr_device *conr);
+  enum status (*conr_finish)(struct conr_device *conr, double coefficient, const void *features, void *grad_features);
+
+  /* What the last conr_loss() or conr_finish() found; the host waits for it.  ERR_NUMERIC on all ranks alike when a
+   * value was not finite. */
   enum status (*conr_result)(struct conr_device *conr, struct conr_result *result);
 
   /* Metrics of an evaluated split (metrics.h has the definitions) whose predictions change while its labels stay: bins,

@@ -4,6 +4,7 @@
 #include "dist/comm_device.h"
 #include "dist/memory.h"
 #include "dist/replay.h"
+#include "loss/conr_parts.h"
 #include "loss/loss_ops.h"
 
 /* Rows of a batch in pinned memory: predictions, labels and gradient one after the other, and the sum of the losses. */
@@ -21,7 +22,6 @@ struct objective {
   struct conr *conr;               /* on the host; NULL when off                  */
   struct conr_device *conr_device; /* on a device; likewise                       */
   struct conr_result conr_result;  /* of the last batch, on the host              */
-  int64_t *rows_of_rank;           /* [ranks] rows that ConR sees, by rank        */
   /* Balanced MSE */
   struct comm *comm; /* of the host */
   struct noise_scale noise_scale;
@@ -29,6 +29,10 @@ struct objective {
   struct staged staged;              /* on a device                                     */
   struct comm *data;                 /* borrowed; of the device; NULL on the host       */
   struct regularisers *regularisers; /* NULL = none */
+  /* Of the batch that ConR has begun. */
+  struct objective_batch batch;
+  int64_t pieces;
+  int64_t *rows_of_rank, *block_of_rank, *first_of_rank; /* [ranks] all rows; those of a block, and its first */
 };
 
 static enum status create_balanced(struct objective *objective, MPI_Comm mpi) {
@@ -70,7 +74,9 @@ static enum status create_own(MPI_Comm mpi, const struct ops *ops, const struct 
   objective->features = features;
   objective->targets = targets;
   MPI_Comm_size(mpi, &objective->ranks);
-  TRY(memory_alloc((size_t)objective->ranks * sizeof(int64_t), (void **)&objective->rows_of_rank));
+  TRY(memory_alloc(3 * (size_t)objective->ranks * sizeof(int64_t), (void **)&objective->rows_of_rank));
+  objective->block_of_rank = objective->rows_of_rank + objective->ranks;
+  objective->first_of_rank = objective->block_of_rank + objective->ranks;
   return ops->device == NULL ? STATUS_OK : loss_ops_open(ops->device, &objective->losses);
 }
 
@@ -239,26 +245,76 @@ static enum status note_rows(const void *arguments) {
   return STATUS_OK;
 }
 
-/* The share of a batch, as ConR wants it. */
-static struct conr_batch share_of(struct objective *objective, const struct objective_batch *batch) {
-  return (struct conr_batch){.rows = batch->views * batch->samples,
-                             .features = batch->features,
-                             .labels = batch->labels,
-                             .predictions = batch->predictions,
-                             .weights = objective->options.weights ? batch->weights : NULL,
-                             .rows_of_rank = objective->rows_of_rank};
-}
-
-enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features) {
-  double beta = objective->options.conr_beta;
+enum status objective_conr_begin(struct objective *objective, const struct objective_batch *batch, int64_t pieces) {
   struct rows_note note = {objective, batch->samples_of_rank, batch->views};
   REQUIRE(objective_has_conr(objective), ERR_BUG, "this objective has no ConR");
+  objective->batch = *batch;
+  objective->pieces = pieces;
   TRY(replay_note(objective->ops->device, note_rows, &note, sizeof note));
-  struct conr_batch share = share_of(objective, batch);
+  struct conr_batch rows = {.rows = batch->views * batch->samples, .rows_of_rank = objective->rows_of_rank};
+  int blocks = pieces == 1 ? 1 : (int)pieces * batch->views;
   if (objective->losses != NULL)
-    return objective->losses->conr_loss(objective->conr_device, &share, beta, grad_features);
-  TRY((enum status)conr_loss(objective->conr, &share, grad_features, &objective->conr_result));
-  return objective->ops->scale((size_t)(share.rows * objective->features), beta, grad_features);
+    return objective->losses->conr_begin(objective->conr_device, &rows, blocks);
+  return conr_begin(objective->conr, &rows, blocks);
+}
+
+/* Rows of a piece that lie side by side in the batch, which are all views of a whole batch and else one: on each rank
+ * `views` views from `view` on.  Returns those of this rank; the arrays of their batch begin at row *first. */
+static int64_t place_block(struct objective *objective, int64_t index, int view, int views, int64_t *first) {
+  const struct objective_batch *batch = &objective->batch;
+  for (int rank = 0; rank < objective->ranks; rank++) {
+    int64_t samples = batch->samples_of_rank[rank], begin = objective_piece_first(samples, index, objective->pieces);
+    objective->first_of_rank[rank] = view * samples + begin;
+    objective->block_of_rank[rank] = views * (objective_piece_first(samples, index + 1, objective->pieces) - begin);
+  }
+  int64_t begin = objective_piece_first(batch->samples, index, objective->pieces);
+  *first = view * batch->samples + begin;
+  return views * (objective_piece_first(batch->samples, index + 1, objective->pieces) - begin);
+}
+
+static const void *row_at(const void *rows, int64_t row, int64_t width, enum dtype dtype) {
+  return rows == NULL ? NULL : (const char *)rows + (size_t)(row * width) * dtype_size(dtype);
+}
+
+static enum status add_block(struct objective *objective, int64_t index, int view, int views, const void *features,
+                             const void *predictions) {
+  const struct objective_batch *batch = &objective->batch;
+  enum dtype dtype = objective->ops->parameter_dtype;
+  int64_t first, rows = place_block(objective, index, view, views, &first);
+  struct conr_batch block = {.rows = rows,
+                             .features = row_at(features, view * rows, objective->features, objective->ops->dtype),
+                             .labels = row_at(batch->labels, first, objective->targets, dtype),
+                             .predictions = row_at(predictions, view * rows, objective->targets, dtype),
+                             .rows_of_rank = objective->block_of_rank};
+  if (objective->options.weights)
+    block.weights = row_at(batch->weights, first, 1, dtype);
+  if (objective->losses != NULL)
+    return objective->losses->conr_add(objective->conr_device, &block, objective->first_of_rank);
+  return conr_add(objective->conr, &block, objective->first_of_rank);
+}
+
+enum status objective_conr_add(struct objective *objective, int64_t index, const void *features,
+                               const void *predictions) {
+  if (objective->pieces == 1)
+    return add_block(objective, index, 0, objective->batch.views, features, predictions);
+  for (int view = 0; view < objective->batch.views; view++)
+    TRY(add_block(objective, index, view, 1, features, predictions));
+  return STATUS_OK;
+}
+
+enum status objective_conr_progress(struct objective *objective) {
+  if (objective->losses != NULL)
+    return objective->losses->conr_progress(objective->conr_device);
+  return conr_progress(objective->conr);
+}
+
+enum status objective_conr_finish(struct objective *objective, const void *features, void *grad_features) {
+  double beta = objective->options.conr_beta;
+  int64_t rows = objective->batch.views * objective->batch.samples;
+  if (objective->losses != NULL)
+    return objective->losses->conr_finish(objective->conr_device, beta, features, grad_features);
+  TRY(conr_finish(objective->conr, features, grad_features, &objective->conr_result));
+  return objective->ops->scale((size_t)(rows * objective->features), beta, grad_features);
 }
 
 enum status objective_conr_value(struct objective *objective, double *conr, double *gather_seconds) {

@@ -6,10 +6,12 @@
  *     each step:
  *       TRY(objective_begin(objective, step, samples_of_rank, labels, views));            collective
  *     then, on what the network computed for this rank's rows:
+ *       TRY(objective_conr_begin(objective, &batch, 1));                                  collective
+ *       TRY(objective_conr_add(objective, 0, features, predictions));                     collective: the rows leave
  *       TRY(objective_regression(objective, &batch, grad_predictions, sum));              local
- *       TRY(objective_conr(objective, &batch, grad_features));                            collective
+ *       TRY(objective_conr_finish(objective, features, grad_features));                   collective
  *       TRY(objective_regularise(objective, SIDE_BOTH, &share, grad_features));           collective
- *       TRY(objective_conr_value(objective, &conr));                                      the host waits
+ *       TRY(objective_conr_value(objective, &conr, &gather_seconds));                     the host waits
  *       objective_update(objective, gradient summed over ranks);                          local
  *     objective_destroy(&objective);
  *
@@ -51,8 +53,7 @@ struct objective_batch {
   int views;
   const int64_t
       *samples_of_rank; /* [ranks]; read by collective terms alone, also when kept work is launched (dist/replay.h) */
-  const void *features; /* [views * samples, features], likewise     */
-  const void *predictions; /* [views * samples, targets]                */
+  const void *predictions; /* [views * samples, targets]; those of ConR come piece by piece */
   const void *labels;      /* [views * samples, targets]                */
   const void *weights;     /* [views * samples]                         */
 };
@@ -105,11 +106,35 @@ size_t objective_states(struct objective *objective, struct state_array states[O
 enum status objective_count_nonfinite(const struct objective *objective, enum dtype dtype, int64_t count, const void *x,
                                       double *found);
 
-/* ConR over the rows of all ranks: the gradient of conr_beta times it.
- * grad_features  [views * samples, features], overwritten
- * Collective.  ERR_NUMERIC on all ranks alike when it meets a value that is not finite, here or in the next function;
- * ERR_BUG when there is no ConR. */
-enum status objective_conr(struct objective *objective, const struct objective_batch *batch, void *grad_features);
+/* Where piece `index` of `pieces` of some samples begins; piece number `pieces` would begin at their end. */
+static inline int64_t objective_piece_first(int64_t samples, int64_t index, int64_t pieces) {
+  return samples * index / pieces;
+}
+
+/* ConR over the rows of all ranks, in parts: features and predictions may come in pieces, whose rows travel to the other
+ * ranks while the next ones are computed.  All ranks make the same calls, also those that have no row in a piece.  Who
+ * fails alone between begin and finish must abort the job.
+ *
+ * batch   its samples, labels and weights, which are borrowed until all pieces are added
+ * pieces  piece `index` are samples objective_piece_first(samples, index, pieces) .. of each rank, in all views
+ * Collective; failures are agreed.  ERR_BUG when there is no ConR. */
+enum status objective_conr_begin(struct objective *objective, const struct objective_batch *batch, int64_t pieces);
+
+/* features     [views * samples of the piece, features], read (on a device by work that is queued) before this returns
+ * predictions  [views * samples of the piece, targets], likewise
+ * Collective. */
+enum status objective_conr_add(struct objective *objective, int64_t index, const void *features,
+                               const void *predictions);
+
+/* Push rows along, between pieces of work: see comm_progress().  Local. */
+enum status objective_conr_progress(struct objective *objective);
+
+/* Once all pieces are there: the gradient of conr_beta times ConR.
+ * features       [views * samples, features] of all pieces together, view by view
+ * grad_features  the same shape, overwritten
+ * Collective.  ERR_NUMERIC on all ranks alike when it meets a value that is not finite, here or in the next
+ * function. */
+enum status objective_conr_finish(struct objective *objective, const void *features, void *grad_features);
 
 /* Are there regularisers beside ConR on one of these sides (regularisers.h)? */
 bool objective_has_regularisers(const struct objective *objective, int sides);
@@ -129,8 +154,9 @@ void objective_regulariser_seconds(struct objective *objective, double *gather, 
 /* To be called behind the last step of an epoch.  Same value. */
 void objective_end_epoch(struct objective *objective);
 
-/* The last value of ConR, without its coefficient; the same on all ranks.  gather_seconds: of this rank in its
- * exchanges of rows.  Host waits on a device. */
+/* The last value of ConR, without its coefficient; the same on all ranks.  gather_seconds: in which this rank (its main
+ * stream, on a device) waited for the exchanges of rows; those that travelled while it computed are not in it.  Host
+ * waits on a device. */
 enum status objective_conr_value(struct objective *objective, double *conr, double *gather_seconds);
 
 #endif

@@ -279,6 +279,10 @@ static enum status check_pass(const struct net *net, int64_t rows, const struct 
   return STATUS_OK;
 }
 
+static enum status call_progress(const struct net_hooks *hooks) {
+  return hooks != NULL && hooks->progress != NULL ? hooks->progress(hooks->context) : STATUS_OK;
+}
+
 /* Operations first .. end-1; `input` stands for value `from`. */
 static enum status run_forward(struct net *net, int first, int end, int from, const void *input,
                                const struct pass *pass) {
@@ -287,6 +291,7 @@ static enum status run_forward(struct net *net, int first, int end, int from, co
     if (operation->reads == from)
       operation->input = input;
     TRY(operation->kind->forward(net, operation, pass));
+    TRY(call_progress(pass->hooks));
   }
   return STATUS_OK;
 }
@@ -357,10 +362,6 @@ static enum status add_partial(struct net *net, const struct operation *operatio
 
 static enum status call_ready(const struct net_hooks *hooks, size_t index) {
   return hooks != NULL && hooks->gradient_ready != NULL ? hooks->gradient_ready(hooks->context, index) : STATUS_OK;
-}
-
-static enum status call_progress(const struct net_hooks *hooks) {
-  return hooks != NULL && hooks->progress != NULL ? hooks->progress(hooks->context) : STATUS_OK;
 }
 
 /* The parameters of one operation first: their messages can leave while the gradient of the data is computed. */

@@ -90,6 +90,8 @@ struct smoothing {
   const void *scale, *shift; /* [buckets, channels of the features], of the parameters' type       */
 };
 
+struct net_hooks;
+
 /* How a forward pass is meant.  Only training with dropout reads seed, epoch, samples and views. */
 struct pass {
   bool training;        /* false: dropout is the identity, batch norm uses its running statistics   */
@@ -102,10 +104,12 @@ struct pass {
   int views;              /* 0 counts as 1                                                                   */
   int first_view;         /* the rows' views are first_view, first_view + 1, ...                             */
   const struct smoothing *smoothing; /* NULL = none; read in training alone, by a net that net_can_smooth()  */
+  const struct net_hooks *hooks; /* progress alone is called, if there is one; borrowed until the head has run; NULL =
+                                    none                                                                            */
 };
 
-/* What backward tells its caller; either function may be NULL, and so may a pointer to this.  A status other than
- * STATUS_OK ends the backward pass and is returned by it. */
+/* What a pass tells its caller; either function may be NULL, and so may a pointer to this.  A status other than
+ * STATUS_OK ends the pass and is returned by it. */
 struct net_hooks {
   void *context;
   /* The gradient of parameter `index` of net_learned() is complete.  Once per parameter and backward pass, from the

@@ -77,6 +77,22 @@ Test(device_loss, the_path_is_the_one_that_evaluates_fewer_pairs, .timeout = 730
   holds_on(1, 2, "paths", NULL);
 }
 
+/* By MPI through host memory, and by NCCL, for which each rank has a GPU of its own. */
+Test(device_loss, rows_in_pieces_give_the_bits_of_the_undivided_batch, .timeout = 730) {
+  char folder[] = "/tmp/conr-device-loss-XXXXXX";
+  holds_on(1, 4, "pieces", NULL);
+  if (getenv("CONR_TEST_DEVICE") != NULL)
+    return; /* real ones may be fewer */
+  cr_assert(ne(ptr, mkdtemp(folder), NULL));
+  setenv("EMULATED_NCCL_FOLDER", folder, 1);
+  setenv("EMULATED_CUDA_DEVICES", "4", 1);
+  setenv("CONR_TEST_TRANSPORT", "nccl", 1);
+  holds_on(1, 4, "pieces", NULL);
+  char command[128];
+  snprintf(command, sizeof command, "rm -rf '%s'", folder);
+  cr_assert(eq(int, system(command), 0));
+}
+
 Test(device_loss, pointwise_losses_are_those_of_the_host, .timeout = 730) {
   holds_on(1, 1, "pointwise", NULL);
 }

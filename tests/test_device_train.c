@@ -54,10 +54,18 @@ Test(device_train, n_ranks_equal_one_rank) {
       data,       folder, "--epochs", "1",           "--hidden", "16,8",     "--activation", "gelu", "--conr",
       "--conr-w", "6",    "--loss",   "mse",         "--clip",   "5",        "--batch",      "130",  "--dropout",
       "0.2",      "--lr", "0.002",    "--optimiser", "sgd",      "--device", "cuda",         NULL};
+  enum { WORDS = sizeof arguments / sizeof *arguments };
+  const char *in_pieces[WORDS + 2]; /* whose rows travel one piece after the other */
+  memcpy(in_pieces, arguments, sizeof arguments);
+  in_pieces[WORDS - 1] = "--micro-batch";
+  in_pieces[WORDS] = "20";
+  in_pieces[WORDS + 1] = NULL;
   agrees(2, "rank_train", arguments); /* MPI through host memory */
+  agrees(3, "rank_train", in_pieces);
   if (getenv("CONR_TEST_DEVICE") == NULL)
     setenv("EMULATED_CUDA_DEVICES", "4", 1); /* NCCL */
   else if (access("/dev/nvidia3", F_OK) != 0)
     return; /* four real GPUs are not there: done */
   agrees(4, "rank_train", arguments);
+  agrees(3, "rank_train", in_pieces);
 }

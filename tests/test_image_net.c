@@ -26,6 +26,10 @@ Test(image_net, micro_batches_equal_the_whole_batch_without_batch_norm, .timeout
   run_case("micro_batch");
 }
 
+Test(image_net, rows_of_conr_travel_while_the_next_piece_goes_forward, .timeout = 200) {
+  run_case("overlap");
+}
+
 Test(image_net, running_statistics_do_not_depend_on_pieces_or_ranks, .timeout = 200) {
   run_case("statistics");
 }

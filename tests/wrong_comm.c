@@ -77,6 +77,25 @@ static enum status start_all_but_the_last(struct comm *comm, enum dtype dtype, v
   return right->sum_start(comm, dtype, data, count > 1 ? count - 1 : count, request);
 }
 
+static enum status gather_nothing(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                                  size_t row_bytes, void *all, struct comm_request *request) {
+  (void)comm;
+  (void)rows_of_rank;
+  (void)first_of_rank;
+  (void)row_bytes;
+  (void)all;
+  request->handle = NULL;
+  return STATUS_OK;
+}
+
+static enum status gather_to_other_places(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
+                                          size_t row_bytes, void *all, struct comm_request *request) {
+  int64_t first[64];
+  for (int rank = 0; rank < comm->size; rank++)
+    first[rank] = first_of_rank[0];
+  return right->gather_start(comm, rows_of_rank, first, row_bytes, all, request);
+}
+
 static enum status wait_and_forget_to_clear(struct comm *comm, struct comm_request *request) {
   TRY(right->wait(comm, request));
   request->handle = request;
@@ -118,6 +137,8 @@ void wrong_comms(const struct comm_ops *ops, struct wrong_comm out[WRONG_COMMS])
   WRONG(gather_rows, gather_with_one_wrong_byte);
   WRONG(sum_start, start_nothing);
   WRONG(sum_start, start_all_but_the_last);
+  WRONG(gather_start, gather_nothing);
+  WRONG(gather_start, gather_to_other_places);
   WRONG(wait, wait_and_forget_to_clear);
   WRONG(node_alloc, node_alloc_of_ones_own);
   WRONG(barrier, no_barrier);

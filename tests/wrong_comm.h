@@ -5,7 +5,7 @@
 
 #include "dist/comm_ops.h"
 
-enum { WRONG_COMMS = 14 };
+enum { WRONG_COMMS = 16 };
 
 struct wrong_comm {
   const char *name;

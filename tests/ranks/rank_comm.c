@@ -308,21 +308,23 @@ static int64_t rows_many(int rank, int owner) {
   return 700 + 37 * ((rank + owner) % 3);
 }
 
+static const struct {
+  const char *name;
+  int64_t (*rows)(int rank, int owner);
+} row_layouts[] = {
+    {"even", rows_even}, {"rising", rows_rising},      {"falling", rows_falling}, {"with gaps", rows_with_gaps},
+    {"none", rows_none}, {"one has all", rows_of_one}, {"many", rows_many}};
+enum { LAYOUTS = sizeof row_layouts / sizeof *row_layouts };
+
 static void gather_layouts(struct comm *comm, enum own_rows how) {
-  static const struct {
-    const char *name;
-    int64_t (*rows)(int rank, int owner);
-  } layouts[] = {
-      {"even", rows_even}, {"rising", rows_rising},      {"falling", rows_falling}, {"with gaps", rows_with_gaps},
-      {"none", rows_none}, {"one has all", rows_of_one}, {"many", rows_many}};
   static const size_t row_bytes[] = {1, 12, 1031};
   int64_t *rows_of_rank = room((size_t)comm_size(comm) * sizeof *rows_of_rank);
-  for (size_t layout = 0; layout < sizeof layouts / sizeof *layouts; layout++)
+  for (size_t layout = 0; layout < LAYOUTS; layout++)
     for (int owner = 0; owner < comm_size(comm); owner++) {
       for (int rank = 0; rank < comm_size(comm); rank++)
-        rows_of_rank[rank] = layouts[layout].rows(rank, owner);
+        rows_of_rank[rank] = row_layouts[layout].rows(rank, owner);
       for (int i = 0; i < 3; i++)
-        check_gather(comm, rows_of_rank, row_bytes[i], how, layouts[layout].name);
+        check_gather(comm, rows_of_rank, row_bytes[i], how, row_layouts[layout].name);
     }
   memory_free((void **)&rows_of_rank);
 }
@@ -475,6 +477,175 @@ static void sum_in_flight_has_the_same_bits_on_all_ranks_and_every_time(struct c
     memory_free(&data[0]);
     memory_free(&data[1]);
   }
+}
+
+/* ---------------------------------------------------------------- rows in flight */
+
+enum { PIECES = 3 };
+
+/* A gather that goes piece by piece. */
+struct pieces {
+  unsigned char *all, *expected;
+  size_t bytes;
+  struct comm_request request[PIECES];
+  bool done[PIECES];
+};
+
+static struct pieces make_pieces(struct comm *comm, const int64_t *rows_of_rank, size_t row_bytes) {
+  int64_t total = 0;
+  for (int rank = 0; rank < comm_size(comm); rank++)
+    total += rows_of_rank[rank];
+  struct pieces pieces = {.bytes = (size_t)total * row_bytes};
+  pieces.all = room(pieces.bytes + 1);
+  pieces.expected = room(pieces.bytes + 1);
+  unsigned char *next = pieces.expected;
+  for (int rank = 0; rank < comm_size(comm); rank++) {
+    fill_rows(next, rank, rows_of_rank[rank], row_bytes);
+    next += (size_t)rows_of_rank[rank] * row_bytes;
+  }
+  *next = GUARD_BYTE;
+  return pieces;
+}
+
+static void free_pieces(struct pieces *pieces) {
+  memory_free((void **)&pieces->all);
+  memory_free((void **)&pieces->expected);
+}
+
+/* Each rank's rows are cut into as even pieces as can be, and their bytes are there only just before they leave. */
+static void start_pieces(struct comm *comm, const int64_t *rows_of_rank, size_t row_bytes, struct pieces *pieces) {
+  int size = comm_size(comm), rank = comm_rank(comm);
+  int64_t *rows = room((size_t)size * sizeof *rows), *first = room((size_t)size * sizeof *first);
+  memset(pieces->all, GUARD_BYTE, pieces->bytes + 1);
+  memset(pieces->done, 0, sizeof pieces->done);
+  for (int piece = 0; piece < PIECES; piece++) {
+    int64_t before = 0;
+    for (int r = 0; r < size; r++) {
+      int64_t begin = rows_of_rank[r] * piece / PIECES;
+      first[r] = before + begin;
+      rows[r] = rows_of_rank[r] * (piece + 1) / PIECES - begin;
+      before += rows_of_rank[r];
+    }
+    size_t at = (size_t)first[rank] * row_bytes;
+    memcpy(pieces->all + at, pieces->expected + at, (size_t)rows[rank] * row_bytes);
+    EXPECT_OK(comm_gather_start(comm, rows, first, row_bytes, pieces->all, &pieces->request[piece]));
+  }
+  memory_free((void **)&rows);
+  memory_free((void **)&first);
+}
+
+static void check_pieces(struct pieces *pieces, const char *layout) {
+  size_t i = 0;
+  while (i <= pieces->bytes && pieces->all[i] == pieces->expected[i])
+    i++;
+  EXPECT(i > pieces->bytes, "%s rows in pieces: byte %zu of %zu", layout, i, pieces->bytes);
+  for (int piece = 0; piece < PIECES; piece++)
+    EXPECT(pieces->request[piece].handle == NULL && pieces->request[piece].held == NULL, "piece %d keeps its handle",
+           piece);
+}
+
+static void wait_for_pieces(struct comm *comm, struct pieces *pieces) {
+  for (int i = 0; i < PIECES; i++) {
+    int piece = (i + comm_rank(comm)) % PIECES; /* each rank in an order of its own */
+    if (!pieces->done[piece])
+      EXPECT_OK(comm_wait(comm, &pieces->request[piece]));
+  }
+}
+
+/* One round of pushes; true when all have arrived. */
+static bool push_pieces(struct comm *comm, struct pieces *pieces) {
+  bool all = true;
+  for (int piece = 0; piece < PIECES; piece++) {
+    if (!pieces->done[piece])
+      EXPECT_OK(comm_progress(comm, &pieces->request[piece], &pieces->done[piece]));
+    all = all && pieces->done[piece];
+  }
+  return all;
+}
+
+static void end_by_waiting(struct comm *comm, struct pieces *pieces) {
+  for (int i = 0; i < comm_rank(comm); i++)
+    push_pieces(comm, pieces);
+  wait_for_pieces(comm, pieces);
+}
+
+static void end_by_progress(struct comm *comm, struct pieces *pieces) {
+  double begin = log_seconds();
+  bool all = false;
+  while (!all && log_seconds() < begin + PATIENCE_SECONDS)
+    all = push_pieces(comm, pieces);
+  EXPECT(all, "progress for %d s did not end the gathers", PATIENCE_SECONDS);
+  wait_for_pieces(comm, pieces);
+}
+
+static void gather_layouts_in_pieces(struct comm *comm, void (*end)(struct comm *comm, struct pieces *pieces)) {
+  int64_t *rows_of_rank = room((size_t)comm_size(comm) * sizeof *rows_of_rank);
+  for (size_t layout = 0; layout < LAYOUTS; layout++)
+    for (size_t row_bytes = 1; row_bytes < 2000; row_bytes += 1030) {
+      for (int rank = 0; rank < comm_size(comm); rank++)
+        rows_of_rank[rank] = row_layouts[layout].rows(rank, comm_size(comm) - 1);
+      struct pieces pieces = make_pieces(comm, rows_of_rank, row_bytes);
+      start_pieces(comm, rows_of_rank, row_bytes, &pieces);
+      end(comm, &pieces);
+      check_pieces(&pieces, row_layouts[layout].name);
+      free_pieces(&pieces);
+    }
+  memory_free((void **)&rows_of_rank);
+}
+
+static void rows_in_flight_end_by_waiting_in_any_order(struct comm *comm) {
+  gather_layouts_in_pieces(comm, end_by_waiting);
+}
+
+static void rows_in_flight_end_by_progress_alone(struct comm *comm) {
+  gather_layouts_in_pieces(comm, end_by_progress);
+}
+
+/* As in a step: rows are on their way while sums are, and other collectives come between. */
+static void rows_and_sums_are_in_flight_together(struct comm *comm) {
+  struct in_flight flight;
+  int64_t *rows_of_rank = room((size_t)comm_size(comm) * sizeof *rows_of_rank);
+  for (int rank = 0; rank < comm_size(comm); rank++)
+    rows_of_rank[rank] = rows_many(rank, 0);
+  struct pieces pieces = make_pieces(comm, rows_of_rank, 12);
+  start_pieces(comm, rows_of_rank, 12, &pieces);
+  start_all(comm, &flight);
+  check_gather(comm, rows_of_rank, 8, IN_PLACE, "many");
+  void *data = own_numbers(comm, F64, 1000);
+  EXPECT_OK(comm_sum(comm, F64, data, 1000));
+  expect_summed(comm, F64, data, 1000, "sum beside rows in flight");
+  EXPECT_OK(comm_agree(comm, STATUS_OK));
+  wait_for_rest(comm, &flight);
+  wait_for_pieces(comm, &pieces);
+  check_all(comm, &flight);
+  check_pieces(&pieces, "many");
+  free_pieces(&pieces);
+  memory_free(&data);
+  memory_free((void **)&rows_of_rank);
+}
+
+/* After the first batch a gather in flight takes no memory; and its bytes are those of a gather in one piece. */
+static void rows_in_pieces_cost_no_more(struct comm *comm) {
+  int64_t *rows_of_rank = room((size_t)comm_size(comm) * sizeof *rows_of_rank), others = 0;
+  size_t in_use = 0;
+  for (int rank = 0; rank < comm_size(comm); rank++) {
+    rows_of_rank[rank] = rows_many(rank, 1);
+    others += rank == comm_rank(comm) ? 0 : rows_of_rank[rank];
+  }
+  struct pieces pieces = make_pieces(comm, rows_of_rank, 12);
+  for (int time = 0; time < 3; time++) {
+    comm_traffic_reset(comm);
+    start_pieces(comm, rows_of_rank, 12, &pieces);
+    wait_for_pieces(comm, &pieces);
+    check_pieces(&pieces, "many");
+    struct comm_traffic traffic = comm_traffic(comm);
+    EXPECT(traffic.gather_calls == PIECES && traffic.gather_bytes == 12 * others, "%lld gathers, %lld bytes",
+           (long long)traffic.gather_calls, (long long)traffic.gather_bytes);
+    EXPECT(time == 0 || memory_in_use() == in_use, "time %d took %zu bytes", time, memory_in_use() - in_use);
+    in_use = memory_in_use();
+  }
+  free_pieces(&pieces);
+  memory_free((void **)&rows_of_rank);
 }
 
 /* ---------------------------------------------------------------- agreement */
@@ -696,6 +867,10 @@ static const struct conformance_case cases[] = {
     CASE(other_collectives_run_while_sums_are_in_flight),
     CASE(progress_is_not_done_before_all_ranks_take_part),
     CASE(sum_in_flight_has_the_same_bits_on_all_ranks_and_every_time),
+    CASE(rows_in_flight_end_by_waiting_in_any_order),
+    CASE(rows_in_flight_end_by_progress_alone),
+    CASE(rows_and_sums_are_in_flight_together),
+    CASE(rows_in_pieces_cost_no_more),
     CASE(agree_lets_the_lowest_failing_rank_speak),
     CASE(agree_carries_a_sentence_of_any_length),
     CASE(agree_twice_forgets_the_first_failure),
@@ -838,6 +1013,11 @@ static void limits(void) {
   status = comm_gather_rows(comm, &byte, rows_of_rank, (size_t)INT_MAX + 1, &byte);
   EXPECT(status == ERR_ARGUMENT, "too large a row: %s", status_name(status));
   EXPECT(strstr(status_message(), "2147483648") != NULL, "%s", status_message());
+  int64_t beyond_all[64];
+  for (int rank = 0; rank < record.size; rank++)
+    beyond_all[rank] = INT_MAX;
+  status = comm_gather_start(comm, rows_of_rank, beyond_all, 1, &byte, &request);
+  EXPECT(status == ERR_ARGUMENT && request.handle == NULL, "rows beyond all places: %s", status_name(status));
   status = comm_sum_start(comm, F32, &byte, (size_t)INT_MAX + 1, &request);
   EXPECT(status == ERR_BUG && request.handle == NULL, "too large a sum in flight: %s", status_name(status));
   status = comm_broadcast(comm, &byte, 1, record.size);

@@ -314,6 +314,73 @@ static void many_sums_may_be_in_flight(struct comm *comm) {
   memory_free((void **)&requests);
 }
 
+/* ---------------------------------------------------------------- rows in flight */
+
+enum { PIECES = 3 };
+
+/* The rows of a step, piece by piece: what a piece holds is queued on the main stream just before it leaves, on top of
+ * what the step before has left.  True when each step ended with the host's rows. */
+static bool pieces_are_equal(struct comm *comm, int layout, size_t row_bytes, bool by_progress,
+                             void (*after_step)(int step)) {
+  enum { STEPS_OF_ROWS = 3 };
+  int64_t rows[64], part[64], first[64];
+  size_t total = 0, before = 0;
+  bool equal = true;
+  for (int rank = 0; rank < record.size; rank++) {
+    rows[rank] = rows_by(layout, rank);
+    before += rank < record.rank ? (size_t)rows[rank] * row_bytes : 0;
+    total += (size_t)rows[rank] * row_bytes;
+  }
+  void *block;
+  MUST(device_alloc(device, total + 1, &block));
+  for (int step = 0; step < STEPS_OF_ROWS; step++) {
+    struct comm_request request[PIECES];
+    unsigned char *own = bytes_of(record.rank + 10 * step, (size_t)rows[record.rank] * row_bytes);
+    unsigned char *expected = room(total + 1);
+    void *own_block = on_device(own, (size_t)rows[record.rank] * row_bytes);
+    MUST(comm_gather_rows(host, own, rows, row_bytes, expected));
+    MUST(device_zero(device, block, total + 1));
+    for (int piece = 0; piece < PIECES; piece++) {
+      int64_t place = 0;
+      for (int rank = 0; rank < record.size; rank++) {
+        int64_t begin = rows[rank] * piece / PIECES;
+        first[rank] = place + begin;
+        part[rank] = rows[rank] * (piece + 1) / PIECES - begin;
+        place += rows[rank];
+      }
+      size_t at = (size_t)first[record.rank] * row_bytes, bytes = (size_t)part[record.rank] * row_bytes;
+      MUST(device_copy(device, (char *)block + at, (char *)own_block + (at - before), bytes));
+      EXPECT_OK(comm_gather_start(comm, part, first, row_bytes, block, &request[piece]));
+      bool done = !by_progress;
+      for (double begin = log_seconds(); !done && log_seconds() < begin + PATIENCE_SECONDS;)
+        EXPECT_OK(comm_progress(comm, &request[piece], &done));
+      EXPECT(done, "progress for %d s did not end a gather", PATIENCE_SECONDS);
+    }
+    for (int piece = 0; piece < PIECES; piece++)
+      EXPECT_OK(comm_wait(comm, &request[(piece + record.rank) % PIECES]));
+    expected[total] = 0;
+    unsigned char *result = from_device(comm, block, total + 1);
+    equal = equal && memcmp(result, expected, total + 1) == 0;
+    if (after_step != NULL)
+      after_step(step);
+    memory_free((void **)&result);
+    memory_free((void **)&expected);
+    memory_free((void **)&own);
+    device_free(device, &own_block);
+  }
+  device_free(device, &block);
+  return equal;
+}
+
+static void rows_in_pieces_are_those_of_the_host(struct comm *comm) {
+  static const size_t row_bytes[] = {1, 12, 1031};
+  for (int layout = 0; layout < 6; layout++)
+    for (int b = 0; b < 3; b++)
+      for (int by_progress = 0; by_progress < 2; by_progress++)
+        EXPECT(pieces_are_equal(comm, layout, row_bytes[b], by_progress, NULL),
+               "layout %d, %zu bytes a row, by progress %d", layout, row_bytes[b], by_progress);
+}
+
 /* ---------------------------------------------------------------- buckets */
 
 enum { SLICES = 23, STEPS = 4 };
@@ -406,10 +473,15 @@ static void steps_after_the_first_allocate_nothing(struct comm *comm) {
   counted.ops.event_create = counting_event_create;
   device->ops = &counted.ops;
   EXPECT(steps_are_equal(comm, 1000, count_after_first_step), "buckets differ");
-  device->ops = counted.right;
   EXPECT(counted.pinned + counted.events == counted.after_first_step,
          "%d blocks and events, %d of them in the first step", counted.pinned + counted.events,
          counted.after_first_step);
+  EXPECT(pieces_are_equal(comm, 5, 12, false, count_after_first_step), "rows differ");
+  EXPECT(counted.pinned + counted.events == counted.after_first_step,
+         "rows: %d blocks and events, %d of them in the "
+         "first step",
+         counted.pinned + counted.events, counted.after_first_step);
+  device->ops = counted.right;
 }
 
 /* ---------------------------------------------------------------- what is the host communicator's */
@@ -498,6 +570,7 @@ static const struct {
     CASE(sums_in_flight_end_by_progress_alone),
     CASE(other_collectives_run_while_sums_are_in_flight),
     CASE(many_sums_may_be_in_flight),
+    CASE(rows_in_pieces_are_those_of_the_host),
     CASE(buckets_have_the_bits_of_the_host),
     CASE(steps_after_the_first_allocate_nothing),
     CASE(a_graph_keeps_no_collective),
@@ -552,6 +625,8 @@ static void unordered(void) {
   device->ops = &ops;
   bool equal = steps_are_equal(comm, 1000, NULL);
   EXPECT(!equal || record.size == 1, "nobody waits for anything, and all is right"); /* of one rank it is */
+  equal = pieces_are_equal(comm, 1, 12, false, NULL);
+  EXPECT(!equal || record.size == 1, "nobody waits for rows, and all is right");
   device->ops = right;
   comm_destroy(&comm);
 }

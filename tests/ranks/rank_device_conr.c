@@ -7,6 +7,7 @@
  *   rank_device_conr refused          rows that no batch can have, and a window that float32 does not hold
  *   rank_device_conr memory           N x D and one panel; a call of a size seen before takes nothing
  *   rank_device_conr paths            which path is taken, and what it evaluates
+ *   rank_device_conr pieces           rows that come in pieces give the bits of the undivided batch
  *   rank_device_conr pointwise        regression losses and counts of values that are not finite; one rank is enough
  *
  * Without GPUs CONR_CUDA_LIBRARY names the emulation.  Ranks work on GPU number rank, modulo their number; gathers and
@@ -434,6 +435,97 @@ static void paths(void) {
   }
 }
 
+/* ---- pieces ---------------------------------------------------------------------------------------------------- */
+
+/* The rows are `views` views of samples, each in `pieces` pieces.  What lies in the arrays of a piece is overwritten as
+ * soon as it is added, as by the network's next pass. */
+static void add_pieces(struct conr_device *conr, const struct conr_batch *batch, int features, size_t element,
+                       const int64_t *samples_of_rank, int views, int pieces) {
+  int64_t block_of_rank[64], first_of_rank[64];
+  void *room;
+  size_t row = (size_t)features * element;
+  MUST(device_alloc(device, (size_t)batch->rows * row + 1, &room));
+  for (int piece = 0; piece < pieces; piece++)
+    for (int view = 0; view < views; view++) {
+      for (int rank = 0; rank < record.size; rank++) {
+        int64_t begin = samples_of_rank[rank] * piece / pieces;
+        first_of_rank[rank] = view * samples_of_rank[rank] + begin;
+        block_of_rank[rank] = samples_of_rank[rank] * (piece + 1) / pieces - begin;
+      }
+      int64_t first = first_of_rank[record.rank];
+      struct conr_batch block = {.rows = block_of_rank[record.rank],
+                                 .features = room,
+                                 .labels = (const float *)batch->labels + first,
+                                 .predictions = (const float *)batch->predictions + first,
+                                 .weights = (const float *)batch->weights + first,
+                                 .rows_of_rank = block_of_rank};
+      MUST(device_copy(device, room, (const char *)batch->features + (size_t)first * row, (size_t)block.rows * row));
+      EXPECT_OK(losses->conr_add(conr, &block, first_of_rank));
+      MUST(device_zero(device, room, (size_t)batch->rows * row));
+      for (int i = 0; i < record.rank; i++)
+        EXPECT_OK(losses->conr_progress(conr));
+    }
+  MUST(comm_device_wait(data));
+  device_free(device, &room);
+}
+
+static void check_in_pieces(const struct conr_case *given, enum precision precision, enum conr_path path,
+                            enum share share, int views) {
+  int64_t samples_of_rank[64], rows_of_rank[64];
+  int64_t first = views * conr_share(share, given->rows / views, record.rank, record.size, samples_of_rank);
+  int64_t rows = views * samples_of_rank[record.rank], count = rows * given->features;
+  enum dtype dtype = precision == PRECISION_BF16 ? BF16 : F32;
+  struct conr_options options = given->options;
+  struct conr_result whole, cut;
+  struct conr_device *conr;
+  for (int rank = 0; rank < record.size; rank++)
+    rows_of_rank[rank] = views * samples_of_rank[rank];
+  options.path = path;
+  MUST(losses->conr_create(device, data, precision, given->features, 1, &options, &conr));
+  void *blocks[] = {to_device(dtype, given->feature.data + first * given->features, count),
+                    to_device(F32, given->label.data + first, rows),
+                    to_device(F32, given->prediction.data + first, rows),
+                    to_device(F32, given->weight.data + first, rows), to_device(dtype, given->feature.data, count)};
+  struct conr_batch batch = {.rows = rows,
+                             .features = blocks[0],
+                             .labels = blocks[1],
+                             .predictions = blocks[2],
+                             .weights = blocks[3],
+                             .rows_of_rank = rows_of_rank};
+  EXPECT_OK(losses->conr_loss(conr, &batch, 0.5, blocks[4]));
+  EXPECT_OK(losses->conr_result(conr, &whole));
+  double *wanted = from_device(dtype, blocks[4], count);
+  for (int pieces = 1; pieces <= 4; pieces += 3) {
+    MUST(device_zero(device, blocks[4], (size_t)count * dtype_size(dtype)));
+    EXPECT_OK(losses->conr_begin(conr, &batch, pieces * views));
+    add_pieces(conr, &batch, given->features, dtype_size(dtype), samples_of_rank, views, pieces);
+    EXPECT_OK(losses->conr_finish(conr, 0.5, batch.features, blocks[4]));
+    EXPECT_OK(losses->conr_result(conr, &cut));
+    double *got = from_device(dtype, blocks[4], count);
+    EXPECT(cut.loss == whole.loss && memcmp(got, wanted, (size_t)count * sizeof *got) == 0,
+           "%s %s, %s, %d views in %d pieces: loss %.17g, undivided %.17g, or other gradients",
+           precision_name(precision), path_names[path], share_names[share], views, pieces, cut.loss, whole.loss);
+    EXPECT(cut.bytes_received == whole.bytes_received, "%lld bytes, undivided %lld", (long long)cut.bytes_received,
+           (long long)whole.bytes_received);
+    EXPECT(cut.gather_seconds >= 0 && cut.gather_seconds < 60, "%g s in gathers", cut.gather_seconds);
+    free(got);
+  }
+  free(wanted);
+  for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+    device_free(device, &blocks[i]);
+  losses->conr_destroy(&conr);
+}
+
+static void pieces(void) {
+  struct conr_case given = conr_case_random(96, 21, 1, 5, 51);
+  given.options.w = 2;
+  for (enum precision precision = PRECISION_F32; precision <= PRECISION_BF16; precision += 2)
+    for (enum conr_path path = CONR_DENSE; path <= CONR_BANDED; path++)
+      for (enum share share = SHARE_EVEN; share < SHARES; share++)
+        check_in_pieces(&given, precision, path, share, 1 + (int)(share + path) % 3);
+  conr_case_free(&given);
+}
+
 /* ---- pointwise ------------------------------------------------------------------------------------------------- */
 
 static void check_regression(const struct regression *loss, int64_t rows, int targets, bool weighted) {
@@ -537,7 +629,7 @@ int main(int argc, char **argv) {
     const char *name;
     void (*run)(void);
   } properties[] = {{"equal", equal},   {"edges", edges}, {"nonfinite", nonfinite}, {"refused", refused},
-                    {"memory", memory}, {"paths", paths}, {"pointwise", pointwise}};
+                    {"memory", memory}, {"paths", paths}, {"pieces", pieces},       {"pointwise", pointwise}};
   const char *what = argc > 1 ? argv[1] : "";
   bool found = argc > 2 && strcmp(what, "golden") == 0;
   rank_record_begin(&argc, &argv);

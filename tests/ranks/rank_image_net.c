@@ -335,6 +335,77 @@ static void case_repeatable(void) {
   end(&first);
 }
 
+/* ---- overlap: counted, not timed ---- */
+
+/* MPI as the program sees it: gathers in flight and how they end.  A test of one is made to wait for it, as on a
+ * network that is fast enough, and whose other ranks have come as far: so what a push can bring along, it brings. */
+enum { MOST_GATHERS = 64 };
+
+static struct {
+  bool counting;
+  int starts, ended_by_test, ended_by_wait;
+  int arrived[MOST_GATHERS]; /* when each gather started: how many had ended by then */
+  MPI_Request request[MOST_GATHERS];
+} seen;
+
+static int index_of(MPI_Request request) {
+  for (int i = 0; seen.counting && request != MPI_REQUEST_NULL && i < seen.starts; i++)
+    if (seen.request[i] == request)
+      return i;
+  return -1;
+}
+
+int MPI_Iallgatherv(const void *own, int count, MPI_Datatype type, void *all, const int counts[], const int offsets[],
+                    MPI_Datatype all_type, MPI_Comm comm, MPI_Request *request) {
+  int code = PMPI_Iallgatherv(own, count, type, all, counts, offsets, all_type, comm, request);
+  if (seen.counting && seen.starts < MOST_GATHERS) {
+    seen.arrived[seen.starts] = seen.ended_by_test;
+    seen.request[seen.starts++] = *request;
+  }
+  return code;
+}
+
+int MPI_Test(MPI_Request *request, int *flag, MPI_Status *status) {
+  int index = index_of(*request);
+  if (index < 0)
+    return PMPI_Test(request, flag, status);
+  seen.request[index] = MPI_REQUEST_NULL;
+  seen.ended_by_test++;
+  *flag = 1;
+  return PMPI_Wait(request, status);
+}
+
+int MPI_Wait(MPI_Request *request, MPI_Status *status) {
+  int index = index_of(*request);
+  if (index >= 0) {
+    seen.request[index] = MPI_REQUEST_NULL;
+    seen.ended_by_wait++;
+  }
+  return PMPI_Wait(request, status);
+}
+
+/* Of a step in pieces, the rows of a piece have arrived before those of the next have gone through the network, the
+ * last ones' excepted: there is nothing left to compute. */
+static void case_rows_travel_while_the_next_piece_goes_forward(void) {
+  for (int views = 1; views <= 3; views++) {
+    struct setting setting = {KIND_MLP, F64, 4 * record.size, views, true, false, 1, 0};
+    struct side side;
+    int stacked = views == 1 ? 1 : 2, pieces = 4;
+    begin(&side, &setting, MPI_COMM_WORLD);
+    MUST(gradients_begin(side.gradients, &side.batch));
+    memset(&seen, 0, sizeof seen);
+    seen.counting = true;
+    EXPECT_OK(gradients_compute(side.gradients));
+    seen.counting = false;
+    EXPECT(seen.starts == pieces * stacked, "%d views: %d gathers, not %d", views, seen.starts, pieces * stacked);
+    for (int i = 0; i < seen.starts; i++)
+      EXPECT(seen.arrived[i] == i / stacked * stacked, "%d views: %d gathers have ended when number %d starts", views,
+             seen.arrived[i], i);
+    EXPECT(seen.ended_by_wait == stacked, "%d views: %d gathers were waited for", views, seen.ended_by_wait);
+    end(&side);
+  }
+}
+
 static const struct {
   const char *name;
   void (*run)(void);
@@ -342,6 +413,7 @@ static const struct {
              {"resnet18", case_resnet18},
              {"micro_batch", case_micro_batch_is_exact_without_batch_norm},
              {"statistics", case_running_statistics_of_pieces_and_of_ranks},
+             {"overlap", case_rows_travel_while_the_next_piece_goes_forward},
              {"order", case_published_order_of_batch_norm},
              {"repeatable", case_repeatable}};
 
