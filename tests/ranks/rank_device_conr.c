@@ -7,7 +7,7 @@
  *   rank_device_conr refused          rows that no batch can have, and a window that float32 does not hold
  *   rank_device_conr memory           N x D and one panel; a call of a size seen before takes nothing
  *   rank_device_conr paths            which path is taken, and what it evaluates
- *   rank_device_conr pieces           rows that come in pieces give the bits of the undivided batch
+ *   rank_device_conr pieces           rows that come in pieces give the bits of the undivided batch, also as graphs
  *   rank_device_conr pointwise        regression losses and counts of values that are not finite; one rank is enough
  *
  * Without GPUs CONR_CUDA_LIBRARY names the emulation.  Ranks work on GPU number rank, modulo their number; gathers and
@@ -16,6 +16,7 @@
 #include "dist/device_ops.h"
 #include "dist/memory.h"
 #include "dist/random.h"
+#include "dist/replay.h"
 #include "loss/loss_ops.h"
 #include "tests/conr_cases.h"
 #include "tests/rank_record.h"
@@ -437,36 +438,79 @@ static void paths(void) {
 
 /* ---- pieces ---------------------------------------------------------------------------------------------------- */
 
-/* The rows are `views` views of samples, each in `pieces` pieces.  What lies in the arrays of a piece is overwritten as
- * soon as it is added, as by the network's next pass. */
-static void add_pieces(struct conr_device *conr, const struct conr_batch *batch, int features, size_t element,
-                       const int64_t *samples_of_rank, int views, int pieces) {
+/* One batch, whose rows are `views` views of samples, each in `pieces` pieces. */
+struct cut {
+  struct conr_device *conr;
+  struct conr_batch batch;
+  const int64_t *samples_of_rank;
+  size_t row_bytes; /* of features */
+  int views, pieces;
+  void *room, *grad; /* [rows, features] */
+};
+
+/* What lies in the arrays of a piece is overwritten as soon as it is added, as by the network's next pass. */
+static enum status add_piece(const struct cut *cut, int piece, int view) {
+  const struct conr_batch *batch = &cut->batch;
   int64_t block_of_rank[64], first_of_rank[64];
-  void *room;
-  size_t row = (size_t)features * element;
-  MUST(device_alloc(device, (size_t)batch->rows * row + 1, &room));
-  for (int piece = 0; piece < pieces; piece++)
-    for (int view = 0; view < views; view++) {
-      for (int rank = 0; rank < record.size; rank++) {
-        int64_t begin = samples_of_rank[rank] * piece / pieces;
-        first_of_rank[rank] = view * samples_of_rank[rank] + begin;
-        block_of_rank[rank] = samples_of_rank[rank] * (piece + 1) / pieces - begin;
-      }
-      int64_t first = first_of_rank[record.rank];
-      struct conr_batch block = {.rows = block_of_rank[record.rank],
-                                 .features = room,
-                                 .labels = (const float *)batch->labels + first,
-                                 .predictions = (const float *)batch->predictions + first,
-                                 .weights = (const float *)batch->weights + first,
-                                 .rows_of_rank = block_of_rank};
-      MUST(device_copy(device, room, (const char *)batch->features + (size_t)first * row, (size_t)block.rows * row));
-      EXPECT_OK(losses->conr_add(conr, &block, first_of_rank));
-      MUST(device_zero(device, room, (size_t)batch->rows * row));
-      for (int i = 0; i < record.rank; i++)
-        EXPECT_OK(losses->conr_progress(conr));
-    }
-  MUST(comm_device_wait(data));
-  device_free(device, &room);
+  for (int rank = 0; rank < record.size; rank++) {
+    int64_t samples = cut->samples_of_rank[rank], begin = samples * piece / cut->pieces;
+    first_of_rank[rank] = view * samples + begin;
+    block_of_rank[rank] = samples * (piece + 1) / cut->pieces - begin;
+  }
+  int64_t first = first_of_rank[record.rank];
+  struct conr_batch block = {.rows = block_of_rank[record.rank],
+                             .features = cut->room,
+                             .labels = (const float *)batch->labels + first,
+                             .predictions = (const float *)batch->predictions + first,
+                             .weights = (const float *)batch->weights + first,
+                             .rows_of_rank = block_of_rank};
+  TRY(device_copy(device, cut->room, (const char *)batch->features + (size_t)first * cut->row_bytes,
+                  (size_t)block.rows * cut->row_bytes));
+  TRY(losses->conr_add(cut->conr, &block, first_of_rank));
+  memset(block_of_rank, -1, sizeof block_of_rank);
+  memset(first_of_rank, -1, sizeof first_of_rank);
+  TRY(device_zero(device, cut->room, (size_t)batch->rows * cut->row_bytes));
+  for (int i = 0; i < record.rank; i++)
+    TRY(losses->conr_progress(cut->conr));
+  return STATUS_OK;
+}
+
+static enum status queue_pieces(void *context) {
+  const struct cut *cut = context;
+  TRY(losses->conr_begin(cut->conr, &cut->batch, cut->pieces * cut->views));
+  for (int piece = 0; piece < cut->pieces; piece++)
+    for (int view = 0; view < cut->views; view++)
+      TRY(add_piece(cut, piece, view));
+  return losses->conr_finish(cut->conr, 0.5, cut->batch.features, cut->grad);
+}
+
+/* In one piece and in four by turns: each is called, kept, and launched; the first four make what was kept before
+ * stale. */
+static void check_cuts(struct cut *cut, const char *what, const struct conr_result *whole, enum dtype dtype,
+                       int64_t count) {
+  static const int pieces[] = {1, 1, 4, 4, 4, 1, 1, 1};
+  enum { TIMES = sizeof pieces / sizeof *pieces, LAUNCHED = 5 };
+  double *wanted = from_device(dtype, cut->grad, count);
+  struct conr_result result;
+  struct replays *replays;
+  MUST(replays_create(device, &replays));
+  for (int time = 0; time < TIMES; time++) {
+    MUST(device_zero(device, cut->grad, (size_t)count * dtype_size(dtype)));
+    cut->pieces = pieces[time];
+    EXPECT_OK(replay_run(replays, &pieces[time], sizeof *pieces, queue_pieces, cut));
+    EXPECT_OK(losses->conr_result(cut->conr, &result));
+    double *got = from_device(dtype, cut->grad, count);
+    EXPECT(result.loss == whole->loss && memcmp(got, wanted, (size_t)count * sizeof *got) == 0,
+           "%s, %d views in %d pieces, time %d: loss %.17g, undivided %.17g, or other gradients", what, cut->views,
+           cut->pieces, time, result.loss, whole->loss);
+    EXPECT(result.bytes_received == whole->bytes_received, "%lld bytes, undivided %lld",
+           (long long)result.bytes_received, (long long)whole->bytes_received);
+    EXPECT(result.gather_seconds >= 0 && result.gather_seconds < 60, "%g s in gathers", result.gather_seconds);
+    free(got);
+  }
+  EXPECT(replays_launches(replays) >= LAUNCHED, "%lld graphs", (long long)replays_launches(replays));
+  replays_destroy(&replays);
+  free(wanted);
 }
 
 static void check_in_pieces(const struct conr_case *given, enum precision precision, enum conr_path path,
@@ -476,8 +520,9 @@ static void check_in_pieces(const struct conr_case *given, enum precision precis
   int64_t rows = views * samples_of_rank[record.rank], count = rows * given->features;
   enum dtype dtype = precision == PRECISION_BF16 ? BF16 : F32;
   struct conr_options options = given->options;
-  struct conr_result whole, cut;
+  struct conr_result whole;
   struct conr_device *conr;
+  char what[64];
   for (int rank = 0; rank < record.size; rank++)
     rows_of_rank[rank] = views * samples_of_rank[rank];
   options.path = path;
@@ -485,7 +530,9 @@ static void check_in_pieces(const struct conr_case *given, enum precision precis
   void *blocks[] = {to_device(dtype, given->feature.data + first * given->features, count),
                     to_device(F32, given->label.data + first, rows),
                     to_device(F32, given->prediction.data + first, rows),
-                    to_device(F32, given->weight.data + first, rows), to_device(dtype, given->feature.data, count)};
+                    to_device(F32, given->weight.data + first, rows),
+                    to_device(dtype, given->feature.data, count),
+                    to_device(dtype, given->feature.data, count)};
   struct conr_batch batch = {.rows = rows,
                              .features = blocks[0],
                              .labels = blocks[1],
@@ -494,23 +541,15 @@ static void check_in_pieces(const struct conr_case *given, enum precision precis
                              .rows_of_rank = rows_of_rank};
   EXPECT_OK(losses->conr_loss(conr, &batch, 0.5, blocks[4]));
   EXPECT_OK(losses->conr_result(conr, &whole));
-  double *wanted = from_device(dtype, blocks[4], count);
-  for (int pieces = 1; pieces <= 4; pieces += 3) {
-    MUST(device_zero(device, blocks[4], (size_t)count * dtype_size(dtype)));
-    EXPECT_OK(losses->conr_begin(conr, &batch, pieces * views));
-    add_pieces(conr, &batch, given->features, dtype_size(dtype), samples_of_rank, views, pieces);
-    EXPECT_OK(losses->conr_finish(conr, 0.5, batch.features, blocks[4]));
-    EXPECT_OK(losses->conr_result(conr, &cut));
-    double *got = from_device(dtype, blocks[4], count);
-    EXPECT(cut.loss == whole.loss && memcmp(got, wanted, (size_t)count * sizeof *got) == 0,
-           "%s %s, %s, %d views in %d pieces: loss %.17g, undivided %.17g, or other gradients",
-           precision_name(precision), path_names[path], share_names[share], views, pieces, cut.loss, whole.loss);
-    EXPECT(cut.bytes_received == whole.bytes_received, "%lld bytes, undivided %lld", (long long)cut.bytes_received,
-           (long long)whole.bytes_received);
-    EXPECT(cut.gather_seconds >= 0 && cut.gather_seconds < 60, "%g s in gathers", cut.gather_seconds);
-    free(got);
-  }
-  free(wanted);
+  struct cut cut = {.conr = conr,
+                    .batch = batch,
+                    .samples_of_rank = samples_of_rank,
+                    .row_bytes = (size_t)given->features * dtype_size(dtype),
+                    .views = views,
+                    .room = blocks[5],
+                    .grad = blocks[4]};
+  snprintf(what, sizeof what, "%s %s, %s", precision_name(precision), path_names[path], share_names[share]);
+  check_cuts(&cut, what, &whole, dtype, count);
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
     device_free(device, &blocks[i]);
   losses->conr_destroy(&conr);

@@ -11,6 +11,7 @@
 #include "tests/rank_record.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,8 @@
 struct run {
   int64_t launches, wanted; /* so far; of a step */
   int steps, launched;
-  size_t bytes; /* of parameters and gradients */
+  size_t bytes;                     /* of parameters and gradients */
+  double least_gather, most_gather; /* seconds that launched steps waited for ConR's rows */
   struct train_step step[MOST_STEPS];
   char *numbers; /* [MOST_STEPS, 2, bytes] */
 };
@@ -46,6 +48,12 @@ static void observe(void *context, const struct trainer *trainer, const struct t
   for (int phase = 0; phase < STEP_PHASES; phase++)
     EXPECT(seconds[phase] >= 0 && seconds[phase] < 60, "step %d: %g s of %s", run->steps, seconds[phase],
            step_phase_name(phase));
+  EXPECT(gather >= 0 && gather <= seconds[PHASE_LOSS] + 1e-5, "step %d waits %g s for rows in %g s of losses",
+         run->steps, gather, seconds[PHASE_LOSS]);
+  if (launches > 0) {
+    run->least_gather = run->launched == 1 ? gather : fmin(run->least_gather, gather);
+    run->most_gather = fmax(run->most_gather, gather);
+  }
   EXPECT(seconds[PHASE_FORWARD] > 0 && seconds[PHASE_BACKWARD] > 0, "step %d took no time", run->steps);
   MUST_HOLD(run->steps < MOST_STEPS);
   if (run->numbers == NULL) {
@@ -85,6 +93,9 @@ static void compare(const struct run *queued, const struct run *launched) {
   EXPECT(queued->launches == 0, "%lld graphs without --graphs", (long long)queued->launches);
   EXPECT(2 * launched->launched >= launched->steps, "%d of %d steps were launched", launched->launched,
          launched->steps);
+  /* Each launch measures anew. */
+  EXPECT(record.size == 1 || launched->step[0].loss_conr == 0 || launched->most_gather > launched->least_gather,
+         "each launched step waited %g s for rows", launched->most_gather);
   for (int i = 0; i < queued->steps && i < launched->steps; i++) {
     const char *a = queued->numbers + (size_t)(2 * i) * queued->bytes;
     const char *b = launched->numbers + (size_t)(2 * i) * queued->bytes;
