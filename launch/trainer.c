@@ -3,181 +3,18 @@
 
 #include "dist/memory.h"
 #include "launch/loading.h"
+#include "launch/options.h"
 #include "launch/prior.h"
 #include "launch/run_folder.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- options that only make sense together ------------------------------------------------ */
-
-/* Error when an option was given that nothing will read. */
-static enum status refuse_unread(const struct config *config, bool read, const char *option, const char *needs) {
-  REQUIRE(read || config->one_of_many || !config_given(config, option), ERR_ARGUMENT,
-          "--%s has no effect without %s; drop one or add the other", option, needs);
-  return STATUS_OK;
-}
-
-static enum status check_loss(const struct config *config) {
-  static const char *const focal_options[] = {"focal-beta", "focal-gamma", "focal-activation"};
-  bool balanced = prior_is_wanted(config), focal = strncmp(config->loss, "focal", 5) == 0;
-  TRY(refuse_unread(config, strcmp(config->loss, "huber") == 0, "huber-beta", "--loss huber"));
-  for (size_t i = 0; i < sizeof focal_options / sizeof *focal_options; i++)
-    TRY(refuse_unread(config, focal, focal_options[i], "--loss focal_l1 or focal_mse"));
-  TRY(refuse_unread(config, balanced, "noise-scale", "--loss bmc, gai or bni"));
-  TRY(refuse_unread(config, balanced, "noise-lr", "--loss bmc, gai or bni"));
-  TRY(refuse_unread(config, strcmp(config->loss, "gai") == 0, "gmm", "--loss gai"));
-  REQUIRE(!balanced || strcmp(config->weights, "auto") == 0 || strcmp(config->weights, "none") == 0, ERR_ARGUMENT,
-          "--loss %s is Balanced MSE, which takes no sample weights; drop --weights %s", config->loss, config->weights);
-  REQUIRE(!balanced || !config->conr_outer_weights, ERR_ARGUMENT,
-          "--conr-outer-weights has no effect with --loss %s, which takes no sample weights; drop one", config->loss);
-  return STATUS_OK;
-}
-
-static enum status check_weighting(const struct config *config) {
-  static const char *const kernel_options[] = {"lds-size", "lds-sigma", "lds-padding", "lds-truncate"};
-  bool inverse = strcmp(config->weights, "inverse") == 0, by_bins = strstr(config->weights, "inverse") != NULL;
-  bool lds = strcmp(config->lds, "none") != 0, bni = strcmp(config->loss, "bni") == 0;
-  REQUIRE(by_bins || bni || !lds, ERR_ARGUMENT,
-          "--lds %s smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni", config->lds);
-  for (size_t i = 0; i < sizeof kernel_options / sizeof *kernel_options; i++)
-    TRY(refuse_unread(config, lds, kernel_options[i], "--lds"));
-  TRY(refuse_unread(config, strcmp(config->lds, "triang") != 0, "lds-sigma", "--lds gaussian or laplace"));
-  TRY(refuse_unread(config, inverse || bni, "lds-truncate", "--weights inverse or --loss bni"));
-  TRY(refuse_unread(config, inverse, "weight-clip", "--weights inverse"));
-  TRY(refuse_unread(config, by_bins || bni, "weight-bins", "--weights inverse or sqrt-inverse, or --loss bni"));
-  return refuse_unread(config, strcmp(config->weights, "dense") == 0, "dense-alpha", "--weights dense");
-}
-
-static enum status check_fds(const struct config *config) {
-  static const char *const names[] = {"fds-task",        "fds-buckets", "fds-kernel",        "fds-size",
-                                      "fds-sigma",       "fds-clip",    "fds-start-update",  "fds-start-smooth",
-                                      "fds-momentum",    "fds-storage", "fds-zero-variance", "fds-collect",
-                                      "fds-bucket-width"};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-    TRY(refuse_unread(config, config->fds, names[i], "--fds"));
-  TRY(refuse_unread(config, strcmp(config->fds_kernel, "triang") != 0, "fds-sigma",
-                    "--fds-kernel gaussian or laplace"));
-  REQUIRE(!config->fds || config->fds_start_smooth >= config->fds_start_update, ERR_ARGUMENT,
-          "--fds-start-smooth %lld lies before --fds-start-update %lld, when there is nothing to smooth by; give the "
-          "same epoch or a later one",
-          (long long)config->fds_start_smooth, (long long)config->fds_start_update);
-  return STATUS_OK;
-}
-
-static enum status check_pairs(const struct config *config) {
-  static const char *const conr_options[] = {"conr-beta",      "conr-w",       "conr-t",
-                                             "conr-e",         "conr-variant", "conr-distance",
-                                             "conr-aggregate", "conr-path",    "conr-outer-weights"};
-  for (size_t i = 0; i < sizeof conr_options / sizeof *conr_options; i++)
-    TRY(refuse_unread(config, config->conr, conr_options[i], "--conr"));
-  TRY(check_fds(config));
-  bool sgd = strcmp(config->optimiser, "sgd") == 0, constant = strcmp(config->schedule, "constant") == 0;
-  bool step = strcmp(config->schedule, "step") == 0;
-  bool adam = !sgd || (prior_is_wanted(config) && config->noise_lr > 0); /* the noise scale is moved by Adam */
-  TRY(check_loss(config));
-  TRY(check_weighting(config));
-  TRY(refuse_unread(config, sgd, "momentum", "--optimiser sgd"));
-  TRY(refuse_unread(config, adam, "beta1", "--optimiser adam or adamw"));
-  TRY(refuse_unread(config, adam, "beta2", "--optimiser adam or adamw"));
-  TRY(refuse_unread(config, adam, "epsilon", "--optimiser adam or adamw"));
-  TRY(refuse_unread(config, step, "milestones", "--schedule step"));
-  TRY(refuse_unread(config, !constant, "lr-factor", "--schedule step or cosine"));
-  bool paper = strcmp(config->conr_variant, "paper") == 0;
-  REQUIRE(paper || !config->conr_outer_weights, ERR_ARGUMENT,
-          "--conr-outer-weights belongs to --conr-variant paper (reference always has them, depth never)");
-  REQUIRE(paper || strcmp(config->conr_aggregate, "mean_of_log") == 0, ERR_ARGUMENT,
-          "--conr-aggregate log_of_mean belongs to --conr-variant paper");
-  REQUIRE(!config->conr_outer_weights || strcmp(config->weights, "none") != 0, ERR_ARGUMENT,
-          "--conr-outer-weights has no effect with --weights none; drop one");
-  return STATUS_OK;
-}
-
-/* The option of a term that shapes features, NULL = there is none. */
-static const char *feature_term(const struct config *config) {
-  return config->conr      ? "conr"
-         : config->ranksim ? "ranksim"
-         : config->rnc     ? "rnc"
-         : config->accon   ? "accon"
-         : config->srl     ? "srl"
-                           : NULL;
-}
-
-/* To be called when it is known what is frozen. */
-static enum status check_freeze(const struct config *config) {
-  bool frozen = strcmp(config->freeze, "none") != 0, probe = strcmp(config->freeze, "probe") == 0;
-  const char *term = feature_term(config);
-  REQUIRE(config->stage2 == NULL || config->init == NULL, ERR_ARGUMENT,
-          "--stage2 %s and --init %s both say what to begin with; give one of them", config->stage2, config->init);
-  REQUIRE(!frozen || term == NULL, ERR_ARGUMENT,
-          "--%s shapes features, and --freeze %s leaves them as they are; drop it, or train with it before and give "
-          "that run to --stage2",
-          term, config->freeze);
-  REQUIRE(!probe || !config->fds, ERR_ARGUMENT,
-          "--fds smooths the features of training passes, and the encoder of --freeze probe makes none; drop one");
-  TRY(refuse_unread(config, !probe, "dropout", "--freeze none or encoder"));
-  return refuse_unread(config, !probe, "batch-norm", "--freeze none or encoder");
-}
-
-/* Options for what the data are not.  Those that are resolved to 0 then may be given as 0: config.used does. */
-static enum status check_kind(const struct config *config, bool images) {
-  static const char *const table_options[] = {"hidden", "activation"};
-  static const char *const image_options[] = {"size",        "normalise", "batch-norm", "augment", "flip",
-                                              "full-decode", "cache",     "workers",    "decode"};
-  for (size_t i = 0; i < sizeof table_options / sizeof *table_options; i++)
-    TRY(refuse_unread(config, !images, table_options[i], "a table as data"));
-  for (size_t i = 0; i < sizeof image_options / sizeof *image_options; i++)
-    TRY(refuse_unread(config, images, image_options[i], "images as data"));
-  TRY(refuse_unread(config, !images || config->noise == 0, "noise", "a table as data"));
-  TRY(refuse_unread(config, !images || config->mask == 0, "mask", "a table as data"));
-  TRY(refuse_unread(config, images || config->pad == 0, "pad", "images as data"));
-  bool mlp = strcmp(config->model, "mlp") == 0, any = strcmp(config->model, "auto") == 0;
-  REQUIRE(any || mlp != images, ERR_ARGUMENT, "--model %s cannot learn from %s, which holds %s; use %s", config->model,
-          config->word[0], images ? "images" : "a table", images ? "cnn, resnet18 or resnet50" : "mlp");
-  bool crop = strcmp(config->augment, "crop") == 0, none = strcmp(config->augment, "none") == 0;
-  TRY(refuse_unread(config, crop || config->pad == 0, "pad", "--augment crop"));
-  TRY(refuse_unread(config, !none, "flip", "--augment crop or strong"));
-  REQUIRE(strcmp(config->decode, "host") == 0 || strcmp(config->cache, "on") != 0, ERR_ARGUMENT,
-          "--cache on keeps images that the host has decoded, and with --decode %s it decodes none; drop one",
-          config->decode);
-  if (!images && config->hidden[0] == '\0') {
-    TRY(refuse_unread(config, false, "dropout", "a hidden layer"));
-    TRY(refuse_unread(config, false, "activation", "a hidden layer"));
-  }
-  return STATUS_OK;
-}
-
-/* Fill in the defaults that depend on other options and on the data, so that config.used says what was done. */
-static enum status resolve_defaults(struct config *config, bool images) {
-  int64_t height, width;
-  if (config->views == 0)
-    config->views = regularising_contrasts(config) ? 2 : 1;
-  double augmentation = config->views > 1 && !images ? 0.05 : 0;
-  if (!config_given(config, "noise"))
-    config->noise = augmentation;
-  if (!config_given(config, "mask"))
-    config->mask = augmentation;
-  if (strcmp(config->freeze, "auto") == 0)
-    config->freeze = config->stage2 != NULL ? "encoder" : "none";
-  if (strcmp(config->select, "auto") == 0)
-    config->select = strcmp(config->loss, "mse") == 0 ? "mse" : "mae";
-  if (strcmp(config->model, "auto") == 0)
-    config->model = images ? "resnet18" : "mlp";
-  if (strcmp(config->decode, "host") != 0) {
-    config->full_decode = true; /* as nvJPEG does: validation is to see no other pixels */
-    config->cache = "off";
-  }
-  TRY(config_size(config->size, &height, &width));
-  if (images && strcmp(config->augment, "crop") == 0)
-    config->pad = loading_padding(config, height, width);
-  return STATUS_OK;
-}
-
 static enum status check_options(struct trainer *trainer) {
   const struct config *config = &trainer->config;
   int size = comm_size(trainer->session->comm);
   REQUIRE(config->output != NULL, ERR_ARGUMENT, "conr train wants a run folder: give -o RUN");
-  TRY(check_pairs(config));
+  TRY(options_check(config));
   REQUIRE(config->batch >= size, ERR_ARGUMENT,
           "--batch %lld is smaller than the %d ranks; give at least one sample to each", (long long)config->batch,
           size);
@@ -239,15 +76,14 @@ static enum status open_data(struct trainer *trainer) {
   TRY(dataset_require_split(trainer->dataset, SPLIT_TRAIN, "training"));
   TRY(dataset_require_varied_targets(trainer->dataset));
   bool images = dataset_kind(trainer->dataset) == DATASET_IMAGES;
-  TRY(check_kind(config, images));
+  TRY(options_check_kind(config, images));
   if (images && dataset_image_layout(trainer->dataset) == IMAGE_LAYOUT_PIXELS && strcmp(config->decode, "host") != 0) {
     log_line(&trainer->session->log, "%s holds pixels: there is nothing for --decode %s to do", config->word[0],
              config->decode);
     config->decode = "host";
   }
-  TRY(resolve_defaults(config, images));
-  TRY(check_freeze(config));
-  TRY(regularising_check(config, images));
+  TRY(options_resolve(config, images));
+  TRY(options_check_resolved(config, images));
   TRY(regularising_resolve(config, trainer->dataset, &trainer->regularising_texts));
   TRY(smoother_resolve(config, trainer->dataset, &trainer->fds_texts));
   if (strcmp(config->precision, "auto") == 0)
@@ -286,7 +122,7 @@ static enum status build_model(struct trainer *trainer) {
   const struct config *config = &trainer->config;
   int64_t rows = gradients_capacity(&trainer->sampler, (int)config->views, config->micro_batch);
   TRY(model_build(trainer->session->device, &trainer->model, config->dropout, rows, &trainer->ops, &trainer->net));
-  const char *on_features = feature_term(config);
+  const char *on_features = options_feature_term(config);
   REQUIRE(on_features == NULL || net_parameters(trainer->net).count > 2, ERR_ARGUMENT,
           "--%s needs features to shape: give --hidden at least one layer", on_features);
   bool frozen = strcmp(config->freeze, "none") != 0;
