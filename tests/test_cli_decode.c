@@ -53,7 +53,7 @@ Test(cli_decode, either_decoder_trains_the_same_run_on_one_rank_and_on_two) {
 Test(cli_decode, micro_batches_and_graphs_go_with_it) {
   const char *data = data_of((struct io_images){.varied = true});
   same_run(data, 2, "--conr --micro-batch 2 --batch-norm rank");
-  same_run(data, 1, "--views 2 --graphs");
+  same_run(data, 1, "--views 2 --graphs on");
 }
 
 /* In the middle of an epoch, by its own checkpoints. */
