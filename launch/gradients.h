@@ -21,13 +21,16 @@
  * sees them apart, and its running statistics take a step for each, in this order.
  *
  * Smoothed features (smoother.h) are what the head reads in the pass that the regression loss is of.  ConR sees the
- * features themselves, and the predictions of its pass: with three views un-smoothed ones, as published.
+ * features themselves, and the predictions of its pass: with three views un-smoothed ones, as published.  Regularisers
+ * beside ConR see what their side says (loss/regularisers.h): contrastive ones as ConR does, the others what the head
+ * reads, where smoothing is in place.
  *
  * Micro-batches.  A rank's samples of a step may be more than its memory holds.  Then a pass goes through the network
- * in pieces.  Without ConR each piece is run forward and backward at once.  With ConR, whose terms are between all rows
- * of all ranks, there are two rounds: forward for all pieces, keeping features alone, while the rows of the pieces
- * before travel to the other ranks; the loss; then forward again with the same random state, and backward from the
- * stored gradient.  The price is the second forward pass.  Every rank makes equally many pieces, empty ones included.
+ * in pieces.  Without terms on features each piece is run forward and backward at once.  With ConR or other
+ * regularisers, which are between all rows of all ranks, there are two rounds: forward for all pieces, keeping features
+ * alone, while ConR's rows of the pieces before travel to the other ranks; the loss; then forward again with the same
+ * random state, and backward from the stored gradient.  The price is the second forward pass.  Every rank makes equally
+ * many pieces, empty ones included.
  * Without batch norm the gradients are those of the undivided batch; batch norm normalises each piece (of all ranks,
  * when synchronised) by itself, and its running statistics take one step for the whole pass, the same as if the pieces
  * had been one. */
