@@ -563,6 +563,8 @@ static enum status end_epoch(struct loop *loop) {
   TRY(validate(loop, &figures));
   TRY(comm_agree(trainer->session->comm, log_epoch(loop, &figures)));
   struct progress shown = *progress;
+  double shown_sums[REGULARISERS];
+  memcpy(shown_sums, trainer->regulariser_sums, sizeof shown_sums);
   progress->epoch++;
   progress->finished = is_over(trainer);
   progress->epoch_step = 0;
@@ -572,7 +574,9 @@ static enum status end_epoch(struct loop *loop) {
   TRY(save(trainer, figures.best));
   struct progress kept = *progress;
   *progress = shown;
+  memcpy(trainer->regulariser_sums, shown_sums, sizeof shown_sums);
   show_progress(loop, kept.finished != 0);
+  memset(trainer->regulariser_sums, 0, sizeof shown_sums);
   *progress = kept;
   return STATUS_OK;
 }

@@ -37,6 +37,16 @@ Test(cli_regularisers, values_are_told_and_null_when_off) {
   free(text);
 }
 
+Test(cli_regularisers, the_last_line_of_an_epoch_shows_them) {
+  struct run_result result =
+      cli_run(0, cli_text("train %s -o %s --hidden 8 --epochs 1 --ranksim", cli_data("t.h5", 60), io_file("run")));
+  const char *shown = strstr(result.output, "(ranksim ");
+  double value = 0;
+  cr_assert(shown != NULL && sscanf(shown, "(ranksim %lf)", &value) == 1, "%s", result.output);
+  cr_expect(value > 0, "%s", result.output);
+  run_result_free(&result);
+}
+
 Test(cli_regularisers, a_run_goes_on_with_the_same_bits) {
   static const char *const options[] = {"--srl --ranksim --fds --fds-size 3 --fds-buckets -3,3",
                                         "--rnc --accon --conr --views 3 --dropout 0.2"};
