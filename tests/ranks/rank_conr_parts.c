@@ -308,9 +308,9 @@ static void a_fault_in_one_piece_is_a_sentence_on_all(void) {
     int64_t block_of_rank[64], first_of_rank[64];
     EXPECT_OK(conr_begin(conr, &batch, 2));
     add_piece(conr, &share, 0, 2);
-    double *feature = (double *)share.feature + second * 6, kept = feature[0];
+    double kept = record.rank == last ? dtype_get(F64, share.feature, second * 6) : 0;
     if (fault == 0 && record.rank == last)
-      feature[0] = NAN;
+      dtype_put(F64, share.feature, second * 6, NAN);
     struct conr_batch block = block_of(&share, 0, 1, 2, block_of_rank, first_of_rank);
     if (fault == 1 && record.rank == last)
       block.features = NULL;
@@ -320,7 +320,7 @@ static void a_fault_in_one_piece_is_a_sentence_on_all(void) {
       EXPECT_OK(conr_add(conr, &block, first_of_rank));
     enum status status = conr_finish(conr, share.feature, grad, &result);
     if (record.rank == last)
-      feature[0] = kept;
+      dtype_put(F64, share.feature, second * 6, kept);
     if (fault == 0)
       snprintf(words, sizeof words, "row %lld on rank %d is not finite", (long long)second, last);
     else if (fault < 3)
