@@ -48,7 +48,7 @@ enum status gatherer_create(struct comm *comm, enum dtype dtype, int features, i
 void gatherer_destroy(struct gatherer **gatherer); /* NULL is fine */
 
 /* out  arrays of the gatherer's, valid until its next call; share->rows_of_rank is borrowed
- * Collective.  ERR_NUMERIC on all ranks alike: a feature or label is not finite, with the rank.
+ * Collective; failures are those of all ranks.  What is not finite is found by who uses the rows (rows.h).
  * The memory grows with the largest batch. */
 enum status gatherer_collect(struct gatherer *gatherer, const struct gather_share *share, struct gathered *out);
 
