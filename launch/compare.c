@@ -41,10 +41,9 @@ static enum status add_method(struct comparison *own, const char *name, int agai
     REQUIRE(strcmp(result->method[m].name, name) != 0, ERR_ARGUMENT, "--methods names %s twice", name);
   snprintf(method->name, sizeof method->name, "%s", name);
   method->against = against;
+  result->methods++; /* free_methods() knows it from here on */
   TRY(memory_alloc_zero((size_t)result->seeds * sizeof *method->tables, (void **)&method->tables));
-  TRY(memory_alloc_zero((size_t)result->seeds * sizeof *method->done, (void **)&method->done));
-  result->methods++;
-  return STATUS_OK;
+  return memory_alloc_zero((size_t)result->seeds * sizeof *method->done, (void **)&method->done);
 }
 
 static enum status add_methods(struct comparison *own) {
