@@ -2,7 +2,7 @@
  *
  *     struct rows_case batch = rows_case_random(40, 2, 8, 1, LABELS_AGES, 7);
  *     struct rows_outcome got = rows_run(&setting, &batch, F32, SHARE_UNEVEN, MPI_COMM_WORLD, 1.5);
- *     ... got.first .. got.first + got.own - 1 are this rank's rows in the order of the whole batch ...
+ *     ... got.value and got.grad are the same on all ranks, in the order of the whole batch ...
  *     rows_outcome_free(&got); */
 #ifndef CONR_TESTS_ROWS_CASES_H
 #define CONR_TESTS_ROWS_CASES_H
@@ -52,7 +52,7 @@ struct rows_setting {
 struct rows_outcome {
   enum status status; /* of create, else of the loss */
   double value;
-  double *grad;  /* [samples, views, features]: whole, zeros outside this rank's rows */
+  double *grad;  /* [samples, views, features]: whole, the same on all ranks */
   size_t bytes;  /* of workspace */
   size_t grown;  /* bytes allocated during the call */
   double before; /* what grad held: the loss adds to it, and this has been subtracted again */

@@ -66,13 +66,13 @@ Test(cli_decode, a_killed_run_goes_on_to_the_same_bits) {
   cli_start(&job, 0, cli_text("train %s -o %s %s", data, stopped, options));
   cli_await_lines(cli_metrics(stopped), 3);
   kill(cli_rank_pid(&job, 0), SIGKILL);
-  cli_wait(&job);
+  cr_assert(ne(int, cli_wait(&job), 0), "it had ended");
   cli_job_free(&job);
   cli_accepted(0, cli_text("train %s -o %s %s --resume", data, stopped, options));
   cli_same_runs(whole, stopped);
 }
 
-/* The n-th of the ROWS is for training if n % 5 < 3, and a PNG if n % 4 == 3. */
+/* The n-th of the rows is for training if n % 5 < 3, and a PNG if n % 4 == 3. */
 Test(cli_decode, what_the_host_decodes_after_all_is_told_once) {
   const char *data = data_of((struct io_images){0}), *run = io_file("run");
   struct run_result result =

@@ -231,6 +231,7 @@ Test(cli_device, predictions_are_those_of_the_host) {
     rows++;
   }
   cr_assert(eq(int, rows, 20));
+  cr_assert(eq(int, cli_lines(files[1]), 21), "lines beyond those of the host");
   fclose(host);
   fclose(there);
 }

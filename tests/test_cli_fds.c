@@ -45,9 +45,11 @@ Test(cli_fds, two_views_with_conr_and_snapshots) {
   agrees(abalone_table(io_file("")), words);
 }
 
+/* Also what else a run keeps in the middle of an epoch: SRL's sums, and the noise scale. */
 Test(cli_fds, three_views_with_conr) {
-  static const char *const words[] = {"--batch", "300",           "--conr", "--views",       "3",    "--hidden",
-                                      "12,8",    "--fds-buckets", "5,15",   "--fds-collect", "eval", NULL};
+  static const char *const words[] = {"--batch",  "300",   "--conr",        "--views", "3",
+                                      "--hidden", "12,8",  "--fds-buckets", "5,15",    "--fds-collect",
+                                      "eval",     "--srl", "--loss",        "bmc",     NULL};
   agrees(abalone_table(io_file("")), words);
 }
 

@@ -87,7 +87,7 @@ Test(cli_losses, other_losses_have_no_noise_scale) {
   }
 }
 
-/* In the middle of an epoch too: the checkpoint holds the scale and its moments. */
+/* The checkpoint holds the scale and its moments; in the middle of an epoch: tests/ranks/rank_fds.c. */
 Test(cli_losses, a_resumed_run_ends_with_the_same_bits) {
   static const char *const losses[] = {"--loss bmc --conr", "--loss gai --gmm 3 --optimiser sgd --lr 0.001",
                                        "--loss bni --weight-bins -10,0.25,80"};

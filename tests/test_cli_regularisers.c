@@ -17,19 +17,10 @@ static const char *train(const char *run, const char *options) {
   return cli_text("train %s -o %s --hidden 8 --batch 9 --log-steps 1 --quiet %s", cli_data("t.h5", 60), run, options);
 }
 
-static char *read_file(const char *path) {
-  char *text = NULL;
-  size_t bytes = 0;
-  FILE *file = fopen(path, "r");
-  cr_assert(file != NULL && getdelim(&text, &bytes, '\0', file) > 0, "%s", path);
-  fclose(file);
-  return text;
-}
-
 Test(cli_regularisers, values_are_told_and_null_when_off) {
   const char *run = io_file("run");
   cli_accepted(2, train(run, "--ranksim --rnc --srl --epochs 2"));
-  char *text = read_file(cli_metrics(run));
+  char *text = io_read(cli_metrics(run), NULL);
   cr_expect(eq(int, cli_count(text, "\"loss_ranksim\":null"), 0));
   cr_expect(eq(int, cli_count(text, "\"loss_rnc\":null"), 0));
   cr_expect(eq(int, cli_count(text, "\"loss_srl\":null"), 0));

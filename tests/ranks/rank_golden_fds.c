@@ -146,10 +146,14 @@ static void check_counter(const struct golden_file *file, const char *name, stru
   size_t count = fds_states(fds, states);
   char attribute[64];
   snprintf(attribute, sizeof attribute, "epoch%d/%s", epoch, counter);
+  bool found = false;
   for (size_t i = 0; i < count; i++)
-    if (strcmp(states[i].name, "fds/epochs") == 0)
+    if (strcmp(states[i].name, "fds/epochs") == 0) {
+      found = true;
       expect(name, "epoch counter", dtype, epoch,
              golden_scalar_error(states[i].values[0], golden_number(file, name, attribute, NAN)));
+    }
+  expect(name, "an epoch counter", dtype, epoch, found ? 0 : INFINITY);
 }
 
 static void check_state(const struct golden_file *file, const char *name, struct fds *fds, enum dtype dtype,
@@ -162,7 +166,7 @@ static void check_state(const struct golden_file *file, const char *name, struct
                                                 {"fds/last_var", "after_running_var_last_epoch"},
                                                 {"fds/tracked", "after_num_samples_tracked"}};
   struct state_array states[FDS_STATES];
-  size_t count = fds_states(fds, states);
+  size_t count = fds_states(fds, states), compared = 0, wanted = fds_options_of(fds)->snapshot ? 7 : 5;
   for (size_t i = 0; i < count; i++) {
     for (size_t k = 0; k < sizeof stored_names / sizeof *stored_names; k++) {
       if (strcmp(states[i].name, stored_names[k][0]) != 0)
@@ -173,8 +177,10 @@ static void check_state(const struct golden_file *file, const char *name, struct
                          : INFINITY;
       expect(name, states[i].name, dtype, epoch, error);
       golden_free(&stored);
+      compared++;
     }
   }
+  expect(name, "number of states", dtype, epoch, compared == wanted ? 0 : INFINITY);
 }
 
 /* This rank's share of the epoch's rows, in two pieces. */
