@@ -337,7 +337,8 @@ static enum status bench_size(struct bench *bench, bool *warm) {
     struct measurement measurement = {0};
     options.path = paths[i].path;
     TRY(measure(bench, &options, &measurement));
-    bench->dense_seconds = measurement.seconds;
+    if (paths[i].path == CONR_DENSE)
+      bench->dense_seconds = measurement.seconds;
     if (comm_rank(bench->session->comm) == 0)
       print_row(bench, paths[i].name, &measurement);
   }

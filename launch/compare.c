@@ -77,7 +77,7 @@ static enum status options_of(const struct comparison *own, const struct compare
   TRY(config_for_run(config, texts->recipe, run));
   run->output = texts->folder;
   run->seed = config->seed + seed;
-  run->resume = true;
+  run->resume = !config->force;
   return STATUS_OK;
 }
 
@@ -124,12 +124,21 @@ static enum status plan(struct comparison *own) {
 
 /* --- the runs ------------------------------------------------------------------------------------------------- */
 
-/* A method that cannot be trained, as options and data are, is told in the table; the others go on. */
-static enum status note_refusal(struct comparison *own, struct compare_method *method, enum status status) {
+/* A method that cannot be trained, as options and data are, is told in the table; the others go on.  But a run that is
+ * there and cannot go on was begun with other options or data: its result would be told as that of these. */
+static enum status note_refusal(struct comparison *own, struct compare_method *method, const char *folder,
+                                enum status status) {
   bool told = status_agreed() && (status == ERR_ARGUMENT || status == ERR_NUMERIC);
+  int64_t begun = 0;
   if (!told)
     return status;
   snprintf(method->refused, sizeof method->refused, "%s", status_message());
+  if (status == ERR_ARGUMENT) {
+    begun = comm_rank(own->session->comm) == 0 && run_folder_has_checkpoint(folder);
+    TRY(comm_max_i64(own->session->comm, &begun, 1));
+  }
+  if (begun != 0)
+    return comm_agree(own->session->comm, fail(ERR_ARGUMENT, "%s: %s", method->name, method->refused));
   log_line(&own->session->log, "%s is not trained: %s", method->name, method->refused);
   return STATUS_OK;
 }
@@ -143,7 +152,7 @@ static enum status train_one(struct comparison *own, struct compare_method *meth
   status = train(own->session, &run, NULL, &result);
   own->stopped = result.stopped;
   if (status != STATUS_OK)
-    status = note_refusal(own, method, status);
+    status = note_refusal(own, method, texts.folder, status);
 out:
   config_destroy(&run);
   return status;
@@ -155,7 +164,8 @@ static enum status train_all(struct comparison *own) {
   for (int seed = 0; seed < result->seeds; seed++)
     for (int m = 0; m < result->methods; m++) {
       struct compare_method *method = &result->method[m];
-      if (own->stopped || method->refused[0] != '\0' || number++ % own->shares != own->share - 1)
+      bool mine = number++ % own->shares == own->share - 1; /* all jobs count alike, whatever is refused in one */
+      if (own->stopped || !mine || method->refused[0] != '\0')
         continue;
       log_line(&own->session->log, "run %lld of %lld: %s, seed %lld", (long long)number, (long long)all, method->name,
                (long long)(result->first_seed + seed));
@@ -191,6 +201,7 @@ static enum status evaluate_one(struct comparison *own, struct compare_method *m
   run.word[0] = texts.folder;
   run.part = own->result.part;
   run.checkpoint = "best";
+  run.full_decode = run.full_decode || strcmp(run.decode, "host") != 0; /* the pixels that validation has seen */
   TRY_GOTO(evaluate(own->session, &run, &method->tables[seed]), out);
   method->done[seed] = true;
   method->runs++;
@@ -204,6 +215,14 @@ static enum status evaluate_all(struct comparison *own) {
     for (int seed = 0; seed < own->result.seeds; seed++)
       TRY(evaluate_one(own, &own->result.method[m], seed));
   return STATUS_OK;
+}
+
+/* A study without a run is no success. */
+static enum status check_any(const struct comparison *own) {
+  for (int m = 0; m < own->result.methods; m++)
+    if (own->result.method[m].runs > 0 || own->result.method[m].refused[0] == '\0')
+      return STATUS_OK;
+  return fail(ERR_ARGUMENT, "no method can be trained: %s", own->result.method[0].refused);
 }
 
 /* Rank 0: compare.csv and compare.json in the folder, and the table on standard output. */
@@ -245,6 +264,7 @@ enum status command_compare(struct session *session, const struct config *config
   if (own.stopped || own.shares > 1)
     goto out;
   TRY_GOTO(evaluate_all(&own), out);
+  TRY_GOTO(comm_agree(session->comm, check_any(&own)), out);
   status = comm_agree(session->comm, root ? tell(&own) : STATUS_OK);
 out:
   free_methods(&own);

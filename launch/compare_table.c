@@ -96,7 +96,8 @@ static void print_errors(const struct compare_result *result, const struct compa
   if (method->runs == 0)
     fprintf(out, "  %s%s", method->refused[0] ? "not trained: " : "no run is done yet", method->refused);
   else if (method->runs < result->seeds)
-    fprintf(out, "  (%d of %d seeds)", method->runs, result->seeds);
+    fprintf(out, "  (%d of %d seeds)%s%s", method->runs, result->seeds, method->refused[0] ? ": " : "",
+            method->refused);
   fputc('\n', out);
 }
 

@@ -45,8 +45,7 @@ void compare_table_print(const struct compare_result *result, FILE *out);
 /* One line for each method, group and seed: method,seed,group,count,mae,rmse,gmean,bmae,pearson. */
 enum status compare_table_csv(const struct compare_result *result, const char *path);
 
-/* {"data", "seeds", "methods": [{"method", "against", "refused", "runs": [{"seed", "all": {...}}], "mean", "std",
- * "difference": {"all": {"mean", "p"}}}]}.  *out is a new reference.  ERR_MEMORY. */
+/* The object that launch/README.md describes.  *out is a new reference.  ERR_MEMORY. */
 enum status compare_table_json(const struct compare_result *result, json_t **out);
 
 #endif

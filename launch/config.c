@@ -52,7 +52,7 @@ static const struct option_row table[] = {
   TEXT("split-column", split_column, IMPORT, NULL, "NAME", "column that says train, val or test (images: if not given, the one called split)"),
   TEXT("split", split, IMPORT, "0.7,0.15,0.15", "A,B,C", "random shares for train, val, test when there is no split column"),
   CHOICE("protocol", protocol, IMPORT, "none", "none|extrapolation|interpolation|blind-spot", "draw the splits so that training lacks labels that the test has, as the 2026 review did; rows may stand in it several times"),
-  REALNUM("protocol-bin", protocol_bin, IMPORT, "1", 1e-12, 1e12, "width of its label bins, in label units; it thins out bins around 25, 50 and 80"),
+  REALNUM("protocol-bin", protocol_bin, IMPORT, "1", 1e-12, 1e12, "width of its label bins, in label units; labels near bin 50 (extrapolation), or 25 and 80 (interpolation), are kept, others thin out"),
   TEXT("drop", drop, IMPORT, NULL, "NAMES", "columns to leave out, separated by commas"),
   CHOICE("missing", missing, IMPORT, "error", "error|drop-row|mean", "what to do with an empty value"),
   TEXT("images", images, IMPORT, NULL, "DIR", "the rows are images: FILE.csv holds paths that start from DIR, and labels"),
@@ -435,8 +435,8 @@ enum status config_parse(int argc, char **argv, struct config *config) {
   if (config->help)
     return STATUS_OK;
   TRY(take_words(argc, argv, config));
-  /* Of a comparison each run reads them for itself, with the methods that it is about. */
-  return config->command == COMMAND_COMPARE ? STATUS_OK : config_read_files(config);
+  /* Of a comparison each run reads its recipe for itself, with the methods that it is about. */
+  return config->command == COMMAND_COMPARE ? config_read_file(config) : config_read_files(config);
 }
 
 enum status config_integers(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,

@@ -122,6 +122,8 @@ static enum status read_lines(struct file_context *context, const char *what, co
 /* "agedb-dir/ldsfds+conr": [base], [ldsfds] and [conr] of the benchmark's file, the later ones winning. */
 static enum status read_recipe(struct config *config, const struct config *command_line, const char *name) {
   char path[PATH_MAX], methods[256];
+  REQUIRE(strlen(name) + strlen(RECIPES_BASE) + 2 < sizeof methods, ERR_ARGUMENT, "--recipe \"%.40s...\" is too long",
+          name);
   TRY(recipes_find(name, path));
   const char *slash = strchr(name, '/');
   snprintf(methods, sizeof methods, "%s%s%s", RECIPES_BASE, slash ? "+" : "", slash ? slash + 1 : "");
@@ -133,6 +135,12 @@ static enum status read_recipe(struct config *config, const struct config *comma
       return recipes_unknown_method(path, section);
   }
   return STATUS_OK;
+}
+
+enum status config_read_file(struct config *config) {
+  struct config command_line = *config;
+  struct file_context context = {.config = config, .command_line = &command_line};
+  return config->config != NULL ? read_lines(&context, "config file", config->config) : STATUS_OK;
 }
 
 enum status config_read_files(struct config *config) {

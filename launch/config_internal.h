@@ -20,6 +20,9 @@ bool config_is_marked(const struct config *config, int index);
 /* Has the option its default value?  Then a file that repeats it, as config.used does, asks for nothing. */
 bool config_has_default(const struct config *config, int index);
 
+/* What --config names, alone. */
+enum status config_read_file(struct config *config);
+
 /* What --recipe and --config name, in this order; what is marked when this begins stays. */
 enum status config_read_files(struct config *config);
 

@@ -127,6 +127,39 @@ Test(compare, a_method_that_cannot_be_trained_is_told_and_the_others_go_on) {
   free(text);
 }
 
+/* Jobs count runs alike, whatever one of them alone has met. */
+Test(compare, a_refusal_leaves_no_run_to_nobody) {
+  const char *data = cli_data("t.h5", 60), *folder = io_file("out");
+  const char *all = "--methods l1,huber,mse --with conr --seeds 2 --epochs 1 --hidden '' --quiet";
+  for (int share = 1; share <= 2; share++)
+    cli_accepted(0, cli_text("compare %s -o %s %s --share %d/2", data, folder, all, share));
+  static const char *const runs[] = {"l1", "huber", "mse"};
+  for (int i = 0; i < 3; i++)
+    for (int seed = 0; seed < 2; seed++)
+      cr_expect(io_exists(cli_last(cli_text("%s/%s/seed%d", folder, runs[i], seed))), "%s, seed %d", runs[i], seed);
+}
+
+Test(compare, other_options_do_not_tell_old_results) {
+  const char *data = cli_data("t.h5", 60), *folder = io_file("out");
+  const char *common = cli_text("compare %s -o %s --methods l1 --seeds 1 --epochs 1 --hidden 4 --quiet", data, folder);
+  cli_accepted(0, common);
+  cli_refused(2, 2, "l1: --resume with --lr 0.5, but the run was begun with 0.001; give the same, or start a new run",
+              cli_text("%s --lr 0.5", common));
+  cli_accepted(0, cli_text("%s --lr 0.5 --force", common));
+  cli_refused(
+      0, 2, "no method can be trained: --conr needs features to shape: give --hidden at least one layer",
+      cli_text("compare %s -o %s --methods conr --seeds 1 --epochs 1 --hidden '' --quiet", data, io_file("none")));
+}
+
+Test(compare, a_config_file_is_of_the_comparison_too) {
+  const char *data = cli_data("t.h5", 60), *folder = io_file("out"), *path = io_file("options");
+  FILE *file = fopen(path, "w");
+  fprintf(file, "seed = 5\nepochs = 1\nhidden = 4\nquiet = true\n");
+  fclose(file);
+  cli_accepted(0, cli_text("compare %s -o %s --methods l1 --seeds 1 --config %s", data, folder, path));
+  cr_expect(io_exists(cli_last(cli_text("%s/l1/seed5", folder))));
+}
+
 Test(compare, mistakes_are_told_before_anything_is_trained) {
   const char *data = cli_data("t.h5", 60), *folder = io_file("out");
   cli_refused(2, 2, "--methods names l1 twice", cli_text("compare %s -o %s --methods l1,l1", data, folder));
