@@ -47,7 +47,12 @@ enum status conr_blocks_begin(struct conr_blocks *blocks, int gathers) {
   blocks->count = 0;
   blocks->rows = 0;
   blocks->kept = replay_records(blocks->device);
-  return gathers <= blocks->room ? STATUS_OK : comm_agree(blocks->comm, make_room(blocks, gathers));
+  if (gathers <= blocks->room)
+    return STATUS_OK;
+  enum status status = comm_agree(blocks->comm, make_room(blocks, gathers));
+  if (status != STATUS_OK) /* on all ranks alike: who has memory here does not wait for who has none */
+    blocks->room = 0;
+  return status;
 }
 
 enum status conr_blocks_place(struct conr_blocks *blocks, const int64_t *rows_of_rank, const int64_t *block_of_rank,

@@ -10,7 +10,6 @@ struct gatherer {
   int features, targets;
   int64_t capacity; /* rows */
   void *z, *labels;
-  size_t bytes;
   double seconds;
 };
 
@@ -27,7 +26,6 @@ static void free_rows(struct gatherer *own) {
   memory_free(&own->z);
   memory_free(&own->labels);
   own->capacity = 0;
-  own->bytes = 0;
 }
 
 void gatherer_destroy(struct gatherer **gatherer) {
@@ -38,17 +36,13 @@ void gatherer_destroy(struct gatherer **gatherer) {
 }
 
 static enum status alloc_rows(struct gatherer *own, int64_t rows, int64_t width, void **out) {
-  size_t bytes = (size_t)(rows * width) * dtype_size(own->dtype);
-  own->bytes += bytes;
-  return memory_alloc(bytes, out);
+  return memory_alloc((size_t)(rows * width) * dtype_size(own->dtype), out);
 }
 
 static enum status make_room(struct gatherer *own, int64_t rows) {
   free_rows(own);
   TRY(alloc_rows(own, rows, own->features, &own->z));
-  TRY(alloc_rows(own, rows, own->targets, &own->labels));
-  own->capacity = rows;
-  return STATUS_OK;
+  return alloc_rows(own, rows, own->targets, &own->labels);
 }
 
 static enum status gather(struct gatherer *own, const struct gather_share *share, const void *from, int64_t width,
@@ -72,8 +66,10 @@ enum status gatherer_collect(struct gatherer *own, const struct gather_share *sh
     out->first += i < rank ? share->rows_of_rank[i] : 0;
     out->rows += share->rows_of_rank[i];
   }
-  if (out->rows > own->capacity) /* on all ranks alike */
+  if (out->rows > own->capacity) { /* on all ranks alike, also after one has failed */
     TRY(comm_agree(own->comm, make_room(own, out->rows)));
+    own->capacity = out->rows;
+  }
   TRY(gather(own, share, share->features, own->features, own->z));
   TRY(gather(own, share, share->labels, own->targets, own->labels));
   out->z = own->z;
@@ -86,8 +82,4 @@ double gatherer_seconds(struct gatherer *own) {
   double seconds = own->seconds;
   own->seconds = 0;
   return seconds;
-}
-
-size_t gatherer_bytes(const struct gatherer *own) {
-  return own->bytes;
 }

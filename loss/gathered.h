@@ -55,6 +55,4 @@ enum status gatherer_collect(struct gatherer *gatherer, const struct gather_shar
 /* Seconds of this rank in the gathers, waits for other ranks among them, since the last call.  Local. */
 double gatherer_seconds(struct gatherer *gatherer);
 
-size_t gatherer_bytes(const struct gatherer *gatherer);
-
 #endif

@@ -38,5 +38,5 @@ enum status label_bins_check(const struct label_bins *bins) {
 
 int64_t label_bins_index(const struct label_bins *bins, double label) {
   double bin = label_bin(label - bins->low, bins->width);
-  return bin < 0 ? -1 : bin < (double)bins->count ? (int64_t)bin : bins->count - 1;
+  return !(bin >= 0) ? -1 /* NaN too */ : bin < (double)bins->count ? (int64_t)bin : bins->count - 1;
 }

@@ -66,7 +66,7 @@ enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *
                              struct objective **out);
 void objective_destroy(struct objective **objective);
 
-/* Is there a term on features, and thus a gradient for them? */
+/* Is ConR on? */
 bool objective_has_conr(const struct objective *objective);
 
 /* Begin a step on rows that the regression loss will see: what is known of them before the network has run.

@@ -47,10 +47,6 @@ const char *regulariser_name(enum regulariser which) {
   return kinds[which].name;
 }
 
-enum regulariser_side regulariser_side(enum regulariser which) {
-  return kinds[which].side;
-}
-
 /* --- life ----------------------------------------------------------------------------------------------------- */
 
 static enum status create_terms(struct regularisers *own, enum dtype dtype) {
@@ -177,6 +173,7 @@ static enum status grow(struct regularisers *own, int64_t rows) {
   size_t values = features * dtype_size(own->ops->dtype);
   if (rows <= staged->capacity)
     return STATUS_OK;
+  TRY(device_wait(device)); /* it may still be read from */
   free_staged(device, staged);
   TRY(device_alloc_pinned(device, values, &staged->values));
   TRY(device_alloc_pinned(device, features * sizeof(float), (void **)&staged->features));
@@ -191,13 +188,13 @@ static enum status fetch(struct regularisers *own, int64_t rows, const struct re
   struct device *device = own->ops->device;
   struct staged *staged = &own->staged;
   size_t features = (size_t)(rows * own->features), targets = (size_t)(rows * own->targets) * sizeof(float);
-  TRY(grow(own, rows));
   TRY(device_copy(device, staged->values, share->features, features * dtype_size(own->ops->dtype)));
   TRY(device_copy(device, staged->labels, share->labels, targets));
   TRY(comm_device_wait(own->data));
   for (size_t i = 0; i < features; i++)
     staged->features[i] = (float)dtype_get(own->ops->dtype, staged->values, (int64_t)i);
-  memset(staged->grad, 0, features * sizeof(float));
+  if (features > 0)
+    memset(staged->grad, 0, features * sizeof(float));
   return STATUS_OK;
 }
 
@@ -222,7 +219,8 @@ static enum status by_way_of_host(const struct add_call *call) {
   struct regularisers *own = call->regularisers;
   int64_t rows = call->share.views * call->share.samples_of_rank[comm_rank(own->comm)];
   struct regulariser_share here = call->share;
-  TRY(comm_agree(own->comm, fetch(own, rows, &call->share)));
+  TRY(comm_agree(own->comm, grow(own, rows)));
+  TRY(fetch(own, rows, &call->share)); /* fails where a rank is lost: nothing is to be agreed then */
   here.features = own->staged.features;
   here.labels = own->staged.labels;
   TRY(add_on_host(own, call->sides, &here, own->staged.grad));

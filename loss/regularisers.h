@@ -53,7 +53,6 @@ struct regularisers;
 
 /* "ranksim", "rnc", "accon", "srl": in options, logs and files. */
 const char *regulariser_name(enum regulariser which);
-enum regulariser_side regulariser_side(enum regulariser which);
 
 /* data  of the ops' memory, borrowed; NULL on the host
  * ops   borrowed
@@ -70,8 +69,8 @@ bool regularisers_any(const struct regularisers *regularisers, int sides);
 void regularisers_set_step(struct regularisers *regularisers, int64_t step);
 
 /* grad_features [rows, features] += the gradient of the sum of coefficient x value over those of the sides.
- * Collective; failures are those of all ranks.  ERR_NUMERIC: a value is not finite.  Memory grows with the largest
- * batch. */
+ * Collective; failures are those of all ranks, but those of a device are its rank's alone.  ERR_NUMERIC: a feature or a
+ * label is not finite.  Memory grows with the largest batch. */
 enum status regularisers_add(struct regularisers *regularisers, int sides, const struct regulariser_share *share,
                              void *grad_features);
 

@@ -59,7 +59,8 @@ static double NAME(exponentials)(int64_t n, const REAL *restrict d, REAL nearest
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t j = 0; j < n; j++) {
-    e[j] = NAME(pair_exp)((nearest - d[j]) * inverse_t);
+    REAL exponent = (nearest - d[j]) * inverse_t; /* above 0 for the own column alone, which does not count */
+    e[j] = NAME(pair_exp)(exponent < 0 ? exponent : (REAL)0);
     sum += (double)d[j];
   }
   return sum;

@@ -62,6 +62,10 @@ enum status reweighting_of_counts(const struct reweighting *rule, int64_t bins, 
     }
   REQUIRE(samples > 0, ERR_ARGUMENT, "none of %lld bins holds a sample; give bins that hold the labels",
           (long long)bins);
+  REQUIRE(isfinite(sum), ERR_ARGUMENT,
+          "bin %lld holds no sample, and those below it take their density from it; let another bin be the first, or "
+          "smooth the counts",
+          (long long)rule->first);
   for (int64_t b = 0; b < bins; b++)
     weights[b] = samples / sum * inverse(density[b]);
   return STATUS_OK;
@@ -153,6 +157,9 @@ enum status reweighting_of_labels(const struct reweighting *rule, const struct l
   REQUIRE(targets == 1 || !rule->lds, ERR_ARGUMENT,
           "label distribution smoothing is defined along one label, these have %d components; reweight without it",
           targets);
+  REQUIRE(targets == 1 || rule->first == 0, ERR_ARGUMENT,
+          "a first bin is defined along one label, these have %d components; reweight without it", targets);
+  REQUIRE(rows > 0, ERR_ARGUMENT, "there are no training samples to weigh");
   TRY(label_bins_check(bins));
   TRY(check_rule(rule, bins->count));
   TRY(memory_alloc((size_t)rows * (size_t)targets * sizeof *bin, (void **)&bin));

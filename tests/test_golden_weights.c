@@ -15,7 +15,7 @@
 #define MOST_BINS 512
 
 /* The reference adds up float32 inverses in float32. */
-#define LDS_TOLERANCE 1e-6
+#define LDS_TOLERANCE 2e-7
 
 static void must(enum status status, const char *name) {
   cr_assert(eq(int, status, STATUS_OK), "%s: %s", name, status_message());
