@@ -505,4 +505,4 @@ probe:
 .PHONY: FORCE
 FORCE:
 
--include $(OBJECTS:.o=.d) $(EMULATED_OBJECTS:.o=.d) $(CUDA_SOURCES:%.c=$(BUILD)/%.d) $(CUDA_KERNELS:%=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(MAIN) $(TEST_SOURCES) $(HELPER_SOURCES) $(RANK_SOURCES))
+-include $(OBJECTS:.o=.d) $(EMULATED_OBJECTS:.o=.d) $(BUILD)/emulated/tests/emulate/emulated_nvjpeg.cc.d $(CUDA_SOURCES:%.c=$(BUILD)/%.d) $(CUDA_KERNELS:%=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(MAIN) $(TEST_SOURCES) $(HELPER_SOURCES) $(RANK_SOURCES))

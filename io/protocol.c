@@ -4,6 +4,7 @@
 #include "dist/memory.h"
 #include "dist/random.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -46,7 +47,7 @@ struct plan {
   int64_t bin_count;
   int64_t *drawn; /* row of each draw, in order of bins */
   int64_t drawn_count;
-  uint16_t *times; /* [source rows] how often drawn; borrowed in copies */
+  uint16_t *times; /* [source rows] how often drawn */
 };
 
 enum status protocol_by_name(const char *name, enum protocol *out) {
@@ -78,15 +79,19 @@ static int by_bin(const void *a, const void *b) {
   return left->row < right->row ? -1 : left->row > right->row;
 }
 
-/* A quotient within rounding of a whole number counts as that number, as in loss/metrics.h. */
+/* A quotient within float32 rounding of a whole number counts as that number, as in loss/metrics.h. */
 static int64_t bin_of(double label, double width) {
   double quotient = label / width, nearest = nearbyint(quotient);
-  return (int64_t)(fabs(quotient - nearest) <= 1e-6 * fabs(nearest) ? nearest : trunc(quotient));
+  bool whole = fabs(quotient - nearest) <= fmin(1e-3, 4 * FLT_EPSILON * fabs(quotient));
+  return (int64_t)(whole ? nearest : trunc(quotient));
 }
 
 static enum status sort_rows(struct plan *plan, int64_t rows, const double *labels) {
   TRY(memory_alloc((size_t)rows * sizeof *plan->rows, (void **)&plan->rows));
   for (int64_t i = 0; i < rows; i++) {
+    REQUIRE(fabs(labels[i] / plan->options->bin_width) < 0x1p53, ERR_ARGUMENT,
+            "label %g lies in no bin of %g that can be counted; give a larger --protocol-bin", labels[i],
+            plan->options->bin_width);
     int64_t bin = bin_of(labels[i], plan->options->bin_width);
     if (bin >= plan->rule->least && bin <= plan->rule->most)
       plan->rows[plan->count++] = (struct row){bin, i};
@@ -101,15 +106,20 @@ static enum status sort_rows(struct plan *plan, int64_t rows, const double *labe
   return STATUS_OK;
 }
 
-static void set_quotas(struct plan *plan) {
+static enum status set_quotas(struct plan *plan) {
   double sum = 0;
   for (int64_t i = 0; i < plan->bin_count; i++)
     sum += weight_of(plan->options->kind, plan->bins[i].bin);
+  REQUIRE(plan->count == 0 || sum > 0, ERR_ARGUMENT,
+          "--protocol %s thins out labels away from bins 25, 50 or 80, and with bins of %g none lies near them; give "
+          "another --protocol-bin",
+          plan->rule->name, plan->options->bin_width);
   for (int64_t i = 0; i < plan->bin_count; i++) {
     double quota = floor(QUOTA_FACTOR * (double)plan->count * weight_of(plan->options->kind, plan->bins[i].bin) / sum);
     int64_t rows = plan->bins[i].end - plan->bins[i].begin;
     plan->bins[i].quota = quota < (double)rows ? (int64_t)quota : rows;
   }
+  return STATUS_OK;
 }
 
 static struct random_key key_of(const struct plan *plan) {
@@ -154,7 +164,7 @@ static void draw_test(struct plan *plan, uint16_t *copies) {
   }
 }
 
-/* Steps 3 and 5 by bins: is a drawn row of this label kept so far? */
+/* Bins least .. most; none where least > most. */
 struct range {
   int64_t least, most;
 };
@@ -221,7 +231,7 @@ static enum status count(const struct plan *plan, int64_t rows, const uint16_t *
 static enum status run(struct plan *plan, int64_t rows, const double *labels, uint16_t *copies,
                        struct protocol_report *report) {
   TRY(sort_rows(plan, rows, labels));
-  set_quotas(plan);
+  TRY(set_quotas(plan));
   TRY(draw_rows(plan, rows));
   draw_test(plan, copies);
   align(plan, labels);

@@ -13,7 +13,7 @@
  *        replacement
  *     2. test: of the rows never drawn, min(how many there are, 50) of each bin, with replacement; "even": only of bins
  *        that have 50
- *     3. "aligned": drawn rows outside the bins that are tested are dropped
+ *     3. "aligned": drawn rows below the smallest or above the largest tested bin are dropped
  *     4. validation: a tenth of the drawn rows (rounded half to even) without replacement; training: the drawn rows none
  *        of whose copies is in validation
  *     5. blind spot: training and validation rows of the bins 47 to 53 are dropped

@@ -133,6 +133,20 @@ Test(protocol, labels_that_leave_nothing_are_told) {
             "%s", status_message());
 }
 
+Test(protocol, labels_far_from_its_bins_are_told) {
+  double labels[300];
+  uint16_t copies[300 * SPLIT_COUNT] = {0};
+  struct protocol_report report;
+  struct protocol_options options = {.kind = PROTOCOL_EXTRAPOLATION, .bin_width = 1};
+  for (int i = 0; i < 300; i++)
+    labels[i] = 1922 + i % 90;
+  cr_expect(eq(int, protocol_draw(&options, 300, labels, copies, &report), ERR_ARGUMENT));
+  cr_expect(strstr(status_message(), "with bins of 1 none lies near them; give another --protocol-bin") != NULL, "%s",
+            status_message());
+  labels[7] = 1e300;
+  cr_expect(eq(int, protocol_draw(&options, 300, labels, copies, &report), ERR_ARGUMENT));
+}
+
 /* --- the program ---------------------------------------------------------------------------------------------- */
 
 static const char *ages_csv(void) {
