@@ -190,11 +190,13 @@ static enum status file_changed(const struct import *import) {
   return fail(ERR_FILE, "%s changed while it was being read; import it again", import->options->csv_path);
 }
 
-/* How often the row at hand is written for a split. */
-static int copies_of(const struct import *import, const struct sample *sample, int split) {
-  if (import->copies != NULL)
-    return import->copies[import->row * SPLIT_COUNT + split];
-  return split == (sample->split >= 0 ? sample->split : drawn_split(import));
+/* How often the row at hand is written for each split. */
+static void count_copies(struct import *import, const struct sample *sample) {
+  memset(import->times, 0, sizeof import->times);
+  if (import->copies == NULL)
+    import->times[sample->split >= 0 ? sample->split : drawn_split(import)] = 1;
+  for (int split = 0; split < SPLIT_COUNT && import->copies != NULL; split++)
+    import->times[split] = import->copies[import->row * SPLIT_COUNT + split];
 }
 
 /* Encode a row at the next place of the block, and count it as often as it is for training. */
@@ -209,8 +211,7 @@ static enum status encode_row(struct import *import, const struct csv_row *row, 
   if (import->row >= import->source_rows)
     return file_changed(import);
   import->weights[at] = sample.weight;
-  for (int split = 0; split < SPLIT_COUNT; split++)
-    import->times[split] = copies_of(import, &sample, split);
+  count_copies(import, &sample);
   for (int i = 0; i < import->times[SPLIT_TRAIN]; i++)
     moments_add(&import->moments, sample.features, import->columns->features);
   return STATUS_OK;

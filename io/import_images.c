@@ -22,6 +22,8 @@ static enum status check_options(const struct import_images_options *options) {
           "%s exists already; use --force to replace it", options->output_path);
   TRY(durable_name(options->output_path, &names));
   const double *f = options->fractions;
+  REQUIRE(options->images_folder != NULL || options->protocol.kind == PROTOCOL_NONE, ERR_ARGUMENT,
+          "a protocol draws the rows of a CSV file; %s keeps its own splits", options->source_path);
   if (options->images_folder == NULL || options->split != NULL || options->protocol.kind != PROTOCOL_NONE)
     return STATUS_OK;
   for (int i = 0; i < SPLIT_COUNT; i++)

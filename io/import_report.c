@@ -163,7 +163,7 @@ static void print_histogram(const struct import_histogram *target, int64_t rows,
 /* What a protocol made of the rows. */
 static void print_protocol(const struct protocol_report *protocol, FILE *stream) {
   if (protocol->tested_bins > 0)
-    fprintf(stream, "  of %lld, %lld and %lld different source rows; %lld label bins are tested\n",
+    fprintf(stream, "  drawn from %lld, %lld and %lld different rows; %lld label bins are tested\n",
             (long long)protocol->sources[SPLIT_TRAIN], (long long)protocol->sources[SPLIT_VAL],
             (long long)protocol->sources[SPLIT_TEST], (long long)protocol->tested_bins);
 }

@@ -236,8 +236,9 @@ static void fill_labels(const struct loader *loader, struct batch *batch, int64_
   enum dtype dtype = dataset_dtype(loader->dataset);
   int targets = dataset_targets(loader->dataset);
   const double *target = dataset_target(loader->dataset);
-  int64_t sample = sample_of(loader, batch, row);
-  double weight = weight_of(loader, index_of(loader, batch, row), sample);
+  int64_t index = index_of(loader, batch, row);
+  int64_t sample = dataset_split_ids(loader->dataset, loader->split)[index];
+  double weight = weight_of(loader, index, sample);
   for (int64_t i = row; i < batch->views * batch->rows; i += batch->rows) {
     batch->samples[i] = sample;
     for (int k = 0; k < targets; k++)

@@ -149,6 +149,38 @@ Test(protocol, labels_far_from_its_bins_are_told) {
 
 /* --- the program ---------------------------------------------------------------------------------------------- */
 
+/* Each row of the file is one of the table, whole: column b and the label belong to a, the number of the source row. */
+static void expect_rows_of(const char *csv, const char *data) {
+  static double age[MOST_ROWS];
+  struct comm *comm;
+  struct dataset *dataset;
+  int64_t number, rows = 0, seen = 0;
+  double b;
+  FILE *file = fopen(csv, "r");
+  cr_assert(eq(int, fscanf(file, "%*[^\n]"), 0));
+  while (fscanf(file, "%*d,%lf,%lf,%*s", &b, &age[rows]) == 2)
+    rows++;
+  fclose(file);
+  MPI_Init(NULL, NULL);
+  cr_assert(eq(int, comm_create(MPI_COMM_SELF, &comm), STATUS_OK));
+  struct standardisation plain = {.features = 2, .mean = (double[]){0, 0}, .std = (double[]){1, 1}};
+  cr_assert(eq(int, dataset_open_as(data, comm, F64, &plain, &dataset), STATUS_OK), "%s", status_message());
+  for (int split = 0; split < SPLIT_COUNT; split++)
+    for (int64_t i = 0; i < dataset_split_rows(dataset, (enum split)split); i++, seen++) {
+      const int64_t *id = dataset_split_ids(dataset, (enum split)split) + i;
+      double inputs[2];
+      cr_assert(eq(int, dataset_read(dataset, id, 1, inputs), STATUS_OK), "%s", status_message());
+      number = (int64_t)inputs[0];
+      cr_assert(number >= 0 && number < rows, "row %lld has number %g", (long long)*id, inputs[0]);
+      cr_assert(fabs(inputs[1] - sin((double)number)) < 1e-5 && dataset_target(dataset)[*id] == age[number],
+                "row %lld is not row %lld of the table", (long long)*id, (long long)number);
+    }
+  cr_expect(seen > 0);
+  dataset_close(&dataset);
+  comm_destroy(&comm);
+  MPI_Finalize();
+}
+
 static const char *ages_csv(void) {
   static double labels[MOST_ROWS];
   int64_t count[AGES], rows = draw_ages(200, labels, count);
@@ -170,13 +202,14 @@ Test(protocol, a_table_is_imported_by_one_and_trains) {
   cr_assert(eq(
       int, sscanf(strstr(text, "  training"), "  training %lld, validation %lld, test %lld", &train, &val, &test), 3));
   cr_assert(eq(int,
-               sscanf(strstr(text, "  of "), "  of %lld, %lld and %lld different source rows; %lld", &sources, &of_val,
-                      &of_test, &bins),
+               sscanf(strstr(text, "  drawn from "), "  drawn from %lld, %lld and %lld different rows; %lld", &sources,
+                      &of_val, &of_test, &bins),
                4));
   cr_expect(eq(i64, rows, train + val + test));
   cr_expect(sources < train && of_val <= val && of_test < test);
   cr_expect(eq(i64, test, 50 * bins));
   free(text);
+  expect_rows_of(csv, data);
   cli_accepted(2, cli_text("train %s -o %s --epochs 1 --quiet", data, io_file("run")));
 }
 
