@@ -110,6 +110,7 @@ enum status comm_max_f64(struct comm *comm, double *data, size_t count) {
 
 enum status comm_broadcast(struct comm *comm, void *data, size_t bytes, int root) {
   TRY(alive(comm));
+  REQUIRE(!replay_records(comm->device), ERR_BUG, "a broadcast cannot be kept in a graph");
   return comm->ops->broadcast(comm, data, bytes, root);
 }
 

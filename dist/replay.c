@@ -217,6 +217,7 @@ enum status replay_run(struct replays *replays, const void *key, size_t bytes, r
   TRY(replay_keep(replays, key, bytes, work, context));
   if (replay->whole)
     return launch(replays, replay);
+  TRY(work(context)); /* one that failed has made no room yet */
   replay->seen = true;
-  return work(context);
+  return STATUS_OK;
 }

@@ -40,7 +40,7 @@ typedef enum status replay_work(void *context);
 
 /* key  [bytes], compared as such: fill what lies between its fields
  * Without `replays` (NULL), and for more than 64 keys, work() is called each time.  A failure is work()'s own; where it
- * happens while work is kept, nothing was done, the stream is free, and the next time tries again. */
+ * happens while work is kept, nothing was done on the device, the stream is free, and the next time tries again. */
 enum status replay_run(struct replays *replays, const void *key, size_t bytes, replay_work *work, void *context);
 
 /* Keep the work now if replay_run() is about to, which then launches it: so that whoever can do without graphs can tell

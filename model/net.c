@@ -466,6 +466,8 @@ enum status net_backward_smoothed(struct net *net, const void *grad_predictions,
                                   const void *grad_smoothed, const struct net_hooks *hooks) {
   REQUIRE(grad_smoothed == NULL || net->features > 0, ERR_ARGUMENT,
           "a loss on features needs a hidden layer: without one the features are the inputs and cannot learn");
+  REQUIRE(grad_smoothed == NULL || net->first_learned == 0, ERR_ARGUMENT,
+          "a loss on features needs an encoder that learns: this one is frozen");
   TRY(net_backward_head(net, grad_predictions, hooks));
   TRY(add_feature_gradient(net, grad_smoothed));
   return net_backward_encoder(net, grad_features, hooks);

@@ -523,6 +523,28 @@ static enum status record_progress(void *context) {
   return STATUS_OK;
 }
 
+static enum status fail_to_progress(void *context) {
+  (void)context;
+  return fail(ERR_COMM, "the cable was pulled");
+}
+
+Test(net, forward_lets_messages_move_between_operations) {
+  double *inputs = make_inputs();
+  struct mlp_spec spec = spec_of(2, ACTIVATION_RELU, 0);
+  struct net *net = make(F64, &spec, ROWS);
+  struct record record = {.net = net};
+  struct net_hooks hooks = {.context = &record, .gradient_ready = record_ready, .progress = record_progress};
+  struct pass pass = training_pass(samples);
+  pass.hooks = &hooks;
+  OK(net_forward(net, inputs, ROWS, &pass));
+  cr_expect(ge(int, record.progress, 5), "messages could move only %d times", record.progress);
+  cr_expect(eq(int, record.ready, 0));
+  hooks.progress = fail_to_progress;
+  cr_expect(eq(int, net_forward(net, inputs, ROWS, &pass), ERR_COMM));
+  net_destroy(&net);
+  free(inputs);
+}
+
 static struct record record_backward(int64_t rows, int fail_at, enum status expected) {
   double *inputs = make_inputs();
   struct mlp_spec spec = spec_of(2, ACTIVATION_RELU, 0.4);
@@ -726,6 +748,8 @@ Test(net, the_features_of_a_frozen_encoder_cannot_learn) {
   net_freeze_encoder(net, false);
   OK(net_forward(net, inputs, ROWS, &pass));
   expect_refusal("features", net_backward(net, inputs, inputs, NULL), ERR_ARGUMENT, "frozen");
+  OK(net_forward(net, inputs, ROWS, &pass));
+  expect_refusal("smoothed features", net_backward_smoothed(net, inputs, NULL, inputs, NULL), ERR_ARGUMENT, "frozen");
   net_destroy(&net);
   free(inputs);
 }

@@ -91,3 +91,23 @@ Test(recipes, mistakes_are_sentences) {
   refused("agedb-dir/", "has no method \"\"");
   refused("../recipes/agedb-dir", "there is no recipe for the benchmark \"..\"");
 }
+
+/* What `conr recipes` prints, of all benchmarks and of one. */
+static char *listed(const char *name) {
+  char *text = NULL;
+  size_t bytes;
+  FILE *stream = open_memstream(&text, &bytes);
+  setenv("CONR_RECIPES", "launch/recipes", 1);
+  cr_assert(eq(int, recipes_list(name, stream), STATUS_OK), "%s", status_message());
+  fclose(stream);
+  return text;
+}
+
+Test(recipes, are_listed_with_what_they_are) {
+  char *all = listed(NULL), *one = listed("agedb-dir");
+  cr_expect(strstr(all, "agedb-dir\n  base             ResNet-50") != NULL, "%s", all);
+  cr_expect(strstr(all, "\nany\n  base ") != NULL && strstr(all, "tabular\n") != NULL, "%s", all);
+  cr_expect(strstr(one, "\n[conr]\n") != NULL && strstr(one, "  conr-t = 0.07\n") != NULL, "%s", one);
+  free(all);
+  free(one);
+}
