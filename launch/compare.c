@@ -8,6 +8,7 @@
 #include "launch/commands.h"
 #include "launch/evaluate.h"
 #include "launch/run_folder.h"
+#include "launch/signals.h"
 #include "launch/train.h"
 
 #include <stdlib.h>
@@ -118,6 +119,7 @@ static enum status plan(struct comparison *own) {
   own->result.seeds = (int)config->seeds;
   TRY(memory_alloc_zero(MOST_METHODS * sizeof *own->result.method, (void **)&own->result.method));
   TRY(parse_share(own));
+  TRY(evaluate_check(config));
   TRY(add_methods(own));
   return check_runs(own);
 }
@@ -150,7 +152,7 @@ static enum status train_one(struct comparison *own, struct compare_method *meth
   enum status status;
   TRY_GOTO(comm_agree(own->session->comm, options_of(own, method, seed, &texts, &run)), out);
   status = train(own->session, &run, NULL, &result);
-  own->stopped = result.stopped;
+  own->stopped = result.asked;
   if (status != STATUS_OK)
     status = note_refusal(own, method, texts.folder, status);
 out:
@@ -210,10 +212,20 @@ out:
   return status;
 }
 
+/* Has any rank been asked to stop? */
+static enum status ask_to_stop(struct comparison *own) {
+  int64_t asked = signals_stop_asked();
+  TRY(comm_max_i64(own->session->comm, &asked, 1));
+  own->stopped = own->stopped || asked != 0;
+  return STATUS_OK;
+}
+
 static enum status evaluate_all(struct comparison *own) {
   for (int m = 0; m < own->result.methods; m++)
-    for (int seed = 0; seed < own->result.seeds; seed++)
+    for (int seed = 0; seed < own->result.seeds && !own->stopped; seed++) {
       TRY(evaluate_one(own, &own->result.method[m], seed));
+      TRY(ask_to_stop(own));
+    }
   return STATUS_OK;
 }
 
@@ -264,6 +276,9 @@ enum status command_compare(struct session *session, const struct config *config
   if (own.stopped || own.shares > 1)
     goto out;
   TRY_GOTO(evaluate_all(&own), out);
+  *stopped = own.stopped;
+  if (own.stopped)
+    goto out;
   TRY_GOTO(comm_agree(session->comm, check_any(&own)), out);
   status = comm_agree(session->comm, root ? tell(&own) : STATUS_OK);
 out:

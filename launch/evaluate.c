@@ -229,7 +229,7 @@ static enum status print_table(const struct metrics_table *table, bool json) {
   return STATUS_OK;
 }
 
-static enum status check_groups(const struct config *config) {
+enum status evaluate_check(const struct config *config) {
   REQUIRE(config->few <= config->many + 1, ERR_ARGUMENT, "--few %lld is above --many %lld; a label would be both",
           (long long)config->few, (long long)config->many);
   return STATUS_OK;
@@ -237,7 +237,7 @@ static enum status check_groups(const struct config *config) {
 
 enum status evaluate(struct session *session, const struct config *config, struct metrics_table *table) {
   struct evaluation evaluation;
-  TRY(comm_agree(session->comm, check_groups(config)));
+  TRY(comm_agree(session->comm, evaluate_check(config)));
   TRY(run_evaluation(session, config, &evaluation));
   enum status status = comm_agree(session->comm, prepare_metrics(&evaluation, config));
   if (status == STATUS_OK)

@@ -6,6 +6,9 @@
 #include "launch/session.h"
 #include "loss/metrics.h"
 
+/* Options of the groups that contradict each other.  Local. */
+enum status evaluate_check(const struct config *config);
+
 /* What `conr eval` does, without printing: config->word are the run or checkpoint, and the data.
  * Collective; failures are agreed, but for those that leave ranks apart (session_fail). */
 enum status evaluate(struct session *session, const struct config *config, struct metrics_table *table);

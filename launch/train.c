@@ -605,6 +605,7 @@ static void report(const struct loop *loop, struct train_result *result) {
   if (trainer->balanced != NULL)
     snprintf(noise, sizeof noise, "; noise scale %.6g", objective_noise_scale(trainer->objective));
   *result = (struct train_result){.stopped = loop->stopped && !progress->finished,
+                                  .asked = loop->stopped,
                                   .epochs = progress->epoch,
                                   .best_epoch = progress->best_epoch,
                                   .best_value = progress->best_value};

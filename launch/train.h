@@ -29,6 +29,7 @@ struct train_observer {
 
 struct train_result {
   bool stopped;       /* by a signal, with a checkpoint; --resume goes on */
+  bool asked;         /* a signal came, perhaps when nothing was left to do */
   int64_t epochs;     /* finished                                         */
   int64_t best_epoch; /* -1 without validation                            */
   double best_value;

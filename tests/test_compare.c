@@ -8,6 +8,7 @@
 #include <criterion/new/assert.h>
 #include <jansson.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -160,6 +161,21 @@ Test(compare, a_config_file_is_of_the_comparison_too) {
   cr_expect(io_exists(cli_last(cli_text("%s/l1/seed5", folder))));
 }
 
+Test(compare, one_that_was_stopped_goes_on) {
+  const char *data = cli_data("t.h5", 60), *folder = io_file("out");
+  const char *words =
+      cli_text("compare %s -o %s --methods l1,mse --seeds 2 --epochs 150 --hidden 8 --quiet", data, folder);
+  struct cli_job job;
+  cli_start(&job, 0, words);
+  cli_await_lines(cli_metrics(cli_text("%s/l1/seed0", folder)), 3);
+  kill(cli_rank_pid(&job, 0), SIGTERM);
+  cr_assert(eq(int, cli_wait(&job), 75), "%s", job.result.output);
+  cr_expect(not(io_exists(cli_last(cli_text("%s/mse/seed1", folder)))));
+  cli_job_free(&job);
+  cli_accepted(0, cli_text("%s", words));
+  cr_expect(io_exists(cli_last(cli_text("%s/mse/seed1", folder))));
+}
+
 Test(compare, mistakes_are_told_before_anything_is_trained) {
   const char *data = cli_data("t.h5", 60), *folder = io_file("out");
   cli_refused(2, 2, "--methods names l1 twice", cli_text("compare %s -o %s --methods l1,l1", data, folder));
@@ -167,6 +183,8 @@ Test(compare, mistakes_are_told_before_anything_is_trained) {
               cli_text("compare %s -o %s --methods l1,", data, folder));
   cli_refused(2, 2, "--share wants K/N with K of 1 to N, such as 2/8, not \"9/8\"",
               cli_text("compare %s -o %s --share 9/8", data, folder));
+  cli_refused(2, 2, "--few 50 is above --many 20; a label would be both",
+              cli_text("compare %s -o %s --few 50 --many 20", data, folder));
   cli_refused(2, 2, "conr compare wants a folder for its runs: give -o FOLDER", cli_text("compare %s", data));
   cr_expect(ne(int, access(folder, F_OK), 0), "a folder was made");
 }
