@@ -1,6 +1,8 @@
 /* Faults of MPI test programs. */
 #include "tests/rank_record.h"
 
+#include "dist/memory.h"
+
 #include <mpi.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,7 +26,7 @@ int rank_record_end(void) {
   return faults > 0;
 }
 
-void rank_record_expect(bool holds, int line, const char *format, ...) {
+void rank_record_expect(bool holds, const char *file, int line, const char *format, ...) {
   char text[600];
   va_list arguments;
   if (holds || record.faults++ >= MOST_LINES || record.quiet)
@@ -32,16 +34,22 @@ void rank_record_expect(bool holds, int line, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
-  fprintf(stderr, "rank %d/%d %s (line %d): %s\n", record.rank, record.size, record.name, line, text);
+  fprintf(stderr, "rank %d/%d %s (%s:%d): %s\n", record.rank, record.size, record.name, file, line, text);
 }
 
-void rank_record_expect_ok(enum status status, int line, const char *call) {
-  rank_record_expect(status == STATUS_OK, line, "%s: %s: %s", call, status_name(status), status_message());
+void rank_record_expect_ok(enum status status, const char *file, int line, const char *call) {
+  rank_record_expect(status == STATUS_OK, file, line, "%s: %s: %s", call, status_name(status), status_message());
 }
 
-void rank_record_must(bool holds, int line, const char *what) {
+void rank_record_must(bool holds, const char *file, int line, const char *what) {
   if (holds)
     return;
-  fprintf(stderr, "rank %d/%d (line %d): %s (%s)\n", record.rank, record.size, line, what, status_message());
+  fprintf(stderr, "rank %d/%d (%s:%d): %s (%s)\n", record.rank, record.size, file, line, what, status_message());
   MPI_Abort(MPI_COMM_WORLD, 3);
+}
+
+void *rank_room(size_t bytes) {
+  void *block;
+  MUST(memory_alloc(bytes, &block));
+  return block;
 }

@@ -12,6 +12,7 @@
 #include "dist/status.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Of this process. */
 extern struct rank_record {
@@ -24,14 +25,18 @@ extern struct rank_record {
 void rank_record_begin(int *argc, char ***argv);
 int rank_record_end(void); /* 0 when no rank found a fault */
 
-#define EXPECT(holds, ...) rank_record_expect((holds), __LINE__, __VA_ARGS__)
-#define EXPECT_OK(call) rank_record_expect_ok((call), __LINE__, #call)
+#define EXPECT(holds, ...) rank_record_expect((holds), __FILE__, __LINE__, __VA_ARGS__)
+#define EXPECT_OK(call) rank_record_expect_ok((call), __FILE__, __LINE__, #call)
 /* Where going on would be of no use: these abort the job. */
-#define MUST(call) rank_record_must((call) == STATUS_OK, __LINE__, #call)
-#define MUST_HOLD(condition) rank_record_must((condition), __LINE__, #condition)
+#define MUST(call) rank_record_must((call) == STATUS_OK, __FILE__, __LINE__, #call)
+#define MUST_HOLD(condition) rank_record_must((condition), __FILE__, __LINE__, #condition)
 
-void rank_record_expect(bool holds, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
-void rank_record_expect_ok(enum status status, int line, const char *call);
-void rank_record_must(bool holds, int line, const char *what);
+void rank_record_expect(bool holds, const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void rank_record_expect_ok(enum status status, const char *file, int line, const char *call);
+void rank_record_must(bool holds, const char *file, int line, const char *what);
+
+/* memory_alloc(), or the end of the job; the caller's, to memory_free(). */
+void *rank_room(size_t bytes);
 
 #endif

@@ -358,9 +358,9 @@ static void what_the_other_ranks_have_not_sent_is_in_flight_at_the_wait(struct c
 /* ---- order ---- */
 
 static void expect_bug(enum status status, const char *first, const char *second, int line) {
-  rank_record_expect(status == ERR_BUG, line, "%s, not a bug", status_name(status));
-  rank_record_expect(strstr(status_message(), first) != NULL && strstr(status_message(), second) != NULL, line,
-                     "the sentence has no %s and %s: %s", first, second, status_message());
+  rank_record_expect(status == ERR_BUG, __FILE__, line, "%s, not a bug", status_name(status));
+  rank_record_expect(strstr(status_message(), first) != NULL && strstr(status_message(), second) != NULL, __FILE__,
+                     line, "the sentence has no %s and %s: %s", first, second, status_message());
 }
 
 /* The faults are made on all ranks, before anything is sent, and name the slice that came and the one that was due. */

@@ -10,9 +10,10 @@
  * Another transport is put through the list by a row in `transports`.  A case takes a communicator of all ranks of
  * MPI_COMM_WORLD in their order; it records faults and goes on, so that no rank waits for another that has left. */
 #include "dist/comm_ops.h"
-#include "dist/log.h"
 #include "dist/memory.h"
-#include "dist/random.h"
+#include "tests/buffers.h"
+#include "tests/comm_data.h"
+#include "tests/comm_in_flight.h"
 #include "tests/rank_record.h"
 #include "tests/wrong_comm.h"
 
@@ -24,57 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static void *room(size_t bytes) {
-  void *block;
-  MUST(memory_alloc(bytes, &block));
-  return block;
-}
-
-/* All ranks hold the bytes of rank 0; asked of MPI itself, not of the communicator under test. */
-static void expect_same_bytes(const void *data, size_t bytes, const char *what) {
-  void *root = room(bytes);
-  memcpy(root, data, bytes);
-  MPI_Bcast(root, (int)bytes, MPI_BYTE, 0, MPI_COMM_WORLD);
-  EXPECT(memcmp(root, data, bytes) == 0, "%s is not the same on rank 0", what);
-  memory_free(&root);
-}
-
-/* ---------------------------------------------------------------- arrays of numbers */
-
-static const size_t counts[] = {0, 1, 1000, 100000};
-enum { COUNTS = sizeof counts / sizeof *counts };
-
-#define GUARD (-77.0) /* stands behind the last element, and must stay */
-
-static void put(enum dtype dtype, void *data, size_t i, double value) {
-  if (dtype == F32)
-    ((float *)data)[i] = (float)value;
-  else
-    ((double *)data)[i] = value;
-}
-
-static double get(enum dtype dtype, const void *data, size_t i) {
-  return dtype == F32 ? ((const float *)data)[i] : ((const double *)data)[i];
-}
-
-/* Integers that differ by rank and place, small enough to be summed exactly in float32. */
-static void *own_numbers(const struct comm *comm, enum dtype dtype, size_t count) {
-  void *data = room((count + 1) * dtype_size(dtype));
-  for (size_t i = 0; i < count; i++)
-    put(dtype, data, i, (double)(i % 1009) * (comm_rank(comm) + 1) - comm_rank(comm));
-  put(dtype, data, count, GUARD);
-  return data;
-}
-
-static void expect_summed(const struct comm *comm, enum dtype dtype, const void *data, size_t count, const char *how) {
-  double ranks = comm_size(comm), triangle = ranks * (ranks + 1) / 2;
-  size_t i = 0;
-  while (i < count && get(dtype, data, i) == (double)(i % 1009) * triangle - (triangle - ranks))
-    i++;
-  EXPECT(i == count, "%s of %zu %s: element %zu is %.17g", how, count, dtype_name(dtype), i, get(dtype, data, i));
-  EXPECT(get(dtype, data, count) == GUARD, "%s of %zu %s wrote beyond its end", how, count, dtype_name(dtype));
-}
 
 /* ---------------------------------------------------------------- identity */
 
@@ -94,7 +44,7 @@ static void places_on_the_host(struct comm *comm) {
   struct place {
     char host[256];
     int node_rank, node_size;
-  } *all = room((size_t)comm_size(comm) * sizeof *all), own;
+  } *all = rank_room((size_t)comm_size(comm) * sizeof *all), own;
   memset(&own, 0, sizeof own);
   strncpy(own.host, comm_host(comm), sizeof own.host - 1);
   own.node_rank = comm_node_rank(comm);
@@ -114,26 +64,14 @@ static void places_on_the_host(struct comm *comm) {
 /* ---------------------------------------------------------------- sums */
 
 static void sum_of_integers_is_exact(struct comm *comm) {
+  static const size_t counts[] = {0, 1, 1000, 100000};
   for (enum dtype dtype = F32; dtype <= F64; dtype++)
-    for (int i = 0; i < COUNTS; i++) {
+    for (int i = 0; i < 4; i++) {
       void *data = own_numbers(comm, dtype, counts[i]);
       EXPECT_OK(comm_sum(comm, dtype, data, counts[i]));
       expect_summed(comm, dtype, data, counts[i], "sum");
       memory_free(&data);
     }
-}
-
-/* Numbers of both signs and many magnitudes, so that every order of summation rounds differently. */
-static double rounding_number(int rank, size_t i) {
-  struct random_key key = random_key(11, RANDOM_TEST, (uint64_t)rank);
-  return (random_uniform(key, i, 0) - 0.5) * exp2(20 * random_uniform(key, i, 1));
-}
-
-static void *own_rounding_numbers(const struct comm *comm, enum dtype dtype, size_t count) {
-  void *data = room(count * dtype_size(dtype));
-  for (size_t i = 0; i < count; i++)
-    put(dtype, data, i, rounding_number(comm_rank(comm), i));
-  return data;
 }
 
 /* Adding n numbers in any order errs by at most (n - 1) eps/2 sum|x| (1 + O(eps)); twice that leaves room for the
@@ -150,7 +88,7 @@ static void sum_of_fractions_is_within_the_rounding_bound(struct comm *comm) {
         sum += rounding_number(rank, i);
         size += fabs(rounding_number(rank, i));
       }
-      worst = fmax(worst, (double)(fabsl(get(dtype, data, i) - sum) / (size * comm_size(comm))));
+      worst = fmax(worst, (double)(fabsl(buffer_get(dtype, data, (int64_t)i) - sum) / (size * comm_size(comm))));
     }
     EXPECT(worst <= epsilon, "%s: error %.3g of the bound's unit, epsilon is %.3g", dtype_name(dtype), worst, epsilon);
     memory_free(&data);
@@ -202,7 +140,7 @@ static void max_of_reals(struct comm *comm) {
   EXPECT(data[3] == -INFINITY, "of minus infinities: %g", data[3]);
   EXPECT(data[4] == 42.0, "wrote beyond its end");
   enum { MANY = 100000 };
-  double *many = room(MANY * sizeof *many);
+  double *many = rank_room(MANY * sizeof *many);
   for (size_t i = 0; i < MANY; i++) /* a different rank is the largest at each place */
     many[i] = (int)(i % (size_t)size) == rank ? (double)i : -1;
   EXPECT_OK(comm_max_f64(comm, many, MANY));
@@ -215,18 +153,11 @@ static void max_of_reals(struct comm *comm) {
 
 /* ---------------------------------------------------------------- bytes of one rank, and rows of all */
 
-static unsigned char byte_at(int rank, int64_t row, size_t byte) {
-  uint32_t mixed = (uint32_t)rank * 2654435761u + (uint32_t)row * 40503u + (uint32_t)byte * 2246822519u + 12345u;
-  return (unsigned char)(mixed * 3266489917u >> 24);
-}
-
-#define GUARD_BYTE 0xA5
-
 static void broadcast_from_each_root(struct comm *comm) {
   static const size_t sizes[] = {0, 1, 1000, 1 << 20};
   for (int root = 0; root < comm_size(comm); root++)
     for (int s = 0; s < 4; s++) {
-      unsigned char *data = room(sizes[s] + 1);
+      unsigned char *data = rank_room(sizes[s] + 1);
       for (size_t i = 0; i <= sizes[s]; i++)
         data[i] = i == sizes[s] ? GUARD_BYTE : byte_at(comm_rank(comm), s, i);
       EXPECT_OK(comm_broadcast(comm, data, sizes[s], root));
@@ -239,94 +170,15 @@ static void broadcast_from_each_root(struct comm *comm) {
     }
 }
 
-/* How a rank hands over its rows. */
-enum own_rows { OUT_OF_PLACE, IN_PLACE, NULL_WHEN_EMPTY };
-
-static void fill_rows(unsigned char *rows, int rank, int64_t count, size_t row_bytes) {
-  for (int64_t row = 0; row < count; row++)
-    for (size_t byte = 0; byte < row_bytes; byte++)
-      rows[(size_t)row * row_bytes + byte] = byte_at(rank, row, byte);
-}
-
-static void check_gather(struct comm *comm, const int64_t *rows_of_rank, size_t row_bytes, enum own_rows how,
-                         const char *layout) {
-  int rank = comm_rank(comm);
-  int64_t total = 0, first = 0;
-  for (int r = 0; r < comm_size(comm); r++) {
-    first += r < rank ? rows_of_rank[r] : 0;
-    total += rows_of_rank[r];
-  }
-  size_t bytes = (size_t)total * row_bytes, own_bytes = (size_t)rows_of_rank[rank] * row_bytes;
-  unsigned char *all = room(bytes + 1), *own = room(own_bytes), *expected = room(bytes);
-  memset(all, GUARD_BYTE, bytes + 1);
-  fill_rows(own, rank, rows_of_rank[rank], row_bytes);
-  if (how == IN_PLACE)
-    memcpy(all + (size_t)first * row_bytes, own, own_bytes);
-  bool null = how == IN_PLACE || (how == NULL_WHEN_EMPTY && own_bytes == 0);
-  EXPECT_OK(comm_gather_rows(comm, null ? NULL : own, rows_of_rank, row_bytes, all));
-  unsigned char *next = expected;
-  for (int r = 0; r < comm_size(comm); r++) {
-    fill_rows(next, r, rows_of_rank[r], row_bytes);
-    next += (size_t)rows_of_rank[r] * row_bytes;
-  }
-  size_t i = 0;
-  while (i < bytes && all[i] == expected[i])
-    i++;
-  EXPECT(i == bytes, "%s rows of %zu bytes, way %d: byte %zu of %zu", layout, row_bytes, how, i, bytes);
-  EXPECT(all[bytes] == GUARD_BYTE, "%s rows of %zu bytes, way %d: wrote beyond its end", layout, row_bytes, how);
-  memory_free((void **)&all);
-  memory_free((void **)&own);
-  memory_free((void **)&expected);
-}
-
-/* Rows of each rank by a formula; `owner` is used by one-has-all. */
-static int64_t rows_even(int rank, int owner) {
-  (void)rank;
-  (void)owner;
-  return 3;
-}
-static int64_t rows_rising(int rank, int owner) {
-  (void)owner;
-  return 2 * rank + 1;
-}
-static int64_t rows_falling(int rank, int owner) {
-  (void)owner;
-  return 9 - 2 * rank;
-}
-static int64_t rows_with_gaps(int rank, int owner) {
-  return (rank + owner) % 2 == 0 ? 5 : 0;
-}
-static int64_t rows_none(int rank, int owner) {
-  (void)rank;
-  (void)owner;
-  return 0;
-}
-static int64_t rows_of_one(int rank, int owner) {
-  return rank == owner ? 7 : 0;
-}
-static int64_t rows_many(int rank, int owner) {
-  return 700 + 37 * ((rank + owner) % 3);
-}
-
-static const struct {
-  const char *name;
-  int64_t (*rows)(int rank, int owner);
-} row_layouts[] = {
-    {"even", rows_even}, {"rising", rows_rising},      {"falling", rows_falling}, {"with gaps", rows_with_gaps},
-    {"none", rows_none}, {"one has all", rows_of_one}, {"many", rows_many}};
-enum { LAYOUTS = sizeof row_layouts / sizeof *row_layouts };
-
 static void gather_layouts(struct comm *comm, enum own_rows how) {
   static const size_t row_bytes[] = {1, 12, 1031};
-  int64_t *rows_of_rank = room((size_t)comm_size(comm) * sizeof *rows_of_rank);
-  for (size_t layout = 0; layout < LAYOUTS; layout++)
+  for (enum row_layout layout = 0; layout < ROW_LAYOUTS; layout++)
     for (int owner = 0; owner < comm_size(comm); owner++) {
-      for (int rank = 0; rank < comm_size(comm); rank++)
-        rows_of_rank[rank] = row_layouts[layout].rows(rank, owner);
+      int64_t *rows_of_rank = row_layout_create(comm, layout, owner);
       for (int i = 0; i < 3; i++)
-        check_gather(comm, rows_of_rank, row_bytes[i], how, row_layouts[layout].name);
+        check_gather(comm, rows_of_rank, row_bytes[i], how, row_layout_name(layout));
+      memory_free((void **)&rows_of_rank);
     }
-  memory_free((void **)&rows_of_rank);
 }
 
 static void gather_rows_out_of_place(struct comm *comm) {
@@ -340,312 +192,6 @@ static void gather_rows_in_place(struct comm *comm) {
 /* A rank without rows has nothing to point to, while the others hand theirs over from elsewhere. */
 static void gather_rows_takes_NULL_for_an_empty_share(struct comm *comm) {
   gather_layouts(comm, NULL_WHEN_EMPTY);
-}
-
-/* ---------------------------------------------------------------- sums in flight */
-
-enum { JOBS = 6, PATIENCE_SECONDS = 30 };
-
-static const struct {
-  enum dtype dtype;
-  size_t count;
-} jobs[JOBS] = {{F32, 1000}, {F64, 1}, {F32, 100000}, {F64, 0}, {F64, 30000}, {F32, 1}};
-
-struct in_flight {
-  void *data[JOBS];
-  struct comm_request request[JOBS];
-  bool done[JOBS];
-};
-
-static void start_all(struct comm *comm, struct in_flight *flight) {
-  memset(flight, 0, sizeof *flight);
-  for (int job = 0; job < JOBS; job++) {
-    flight->data[job] = own_numbers(comm, jobs[job].dtype, jobs[job].count);
-    EXPECT_OK(comm_sum_start(comm, jobs[job].dtype, flight->data[job], jobs[job].count, &flight->request[job]));
-  }
-}
-
-static void check_all(struct comm *comm, struct in_flight *flight) {
-  for (int job = 0; job < JOBS; job++) {
-    expect_summed(comm, jobs[job].dtype, flight->data[job], jobs[job].count, "sum in flight");
-    EXPECT(flight->request[job].handle == NULL, "job %d is over and its handle is not NULL", job);
-    memory_free(&flight->data[job]);
-  }
-}
-
-static void push_once(struct comm *comm, struct in_flight *flight) {
-  for (int job = 0; job < JOBS; job++)
-    if (!flight->done[job])
-      EXPECT_OK(comm_progress(comm, &flight->request[job], &flight->done[job]));
-}
-
-static bool all_done(const struct in_flight *flight) {
-  for (int job = 0; job < JOBS; job++)
-    if (!flight->done[job])
-      return false;
-  return true;
-}
-
-/* Each rank in an order of its own: what finishes first is a matter of chance on each of them. */
-static void wait_for_rest(struct comm *comm, struct in_flight *flight) {
-  for (int i = 0; i < JOBS; i++) {
-    int job = (JOBS - 1 - i + comm_rank(comm)) % JOBS;
-    if (!flight->done[job])
-      EXPECT_OK(comm_wait(comm, &flight->request[job]));
-  }
-}
-
-static void sums_in_flight_end_by_waiting_in_any_order(struct comm *comm) {
-  struct in_flight flight;
-  start_all(comm, &flight);
-  wait_for_rest(comm, &flight);
-  check_all(comm, &flight);
-}
-
-static void sums_in_flight_end_by_progress_alone(struct comm *comm) {
-  struct in_flight flight;
-  start_all(comm, &flight);
-  double begin = log_seconds();
-  while (!all_done(&flight) && log_seconds() < begin + PATIENCE_SECONDS)
-    push_once(comm, &flight);
-  EXPECT(all_done(&flight), "progress for %d s did not end the sums", PATIENCE_SECONDS);
-  wait_for_rest(comm, &flight);
-  check_all(comm, &flight);
-}
-
-static void sums_in_flight_end_by_some_progress_and_a_wait(struct comm *comm) {
-  struct in_flight flight;
-  for (int rounds = 1; rounds <= 5; rounds++) {
-    start_all(comm, &flight);
-    for (int i = 0; i < rounds * (comm_rank(comm) + 1); i++)
-      push_once(comm, &flight);
-    wait_for_rest(comm, &flight);
-    check_all(comm, &flight);
-  }
-}
-
-/* Synchronised normalisation sums in the middle of backward, while buckets are under way. */
-static void other_collectives_run_while_sums_are_in_flight(struct comm *comm) {
-  struct in_flight flight;
-  int64_t one = 1;
-  start_all(comm, &flight);
-  void *data = own_numbers(comm, F64, 1000);
-  EXPECT_OK(comm_sum(comm, F64, data, 1000));
-  expect_summed(comm, F64, data, 1000, "sum beside others");
-  EXPECT_OK(comm_broadcast(comm, &one, sizeof one, comm_size(comm) - 1));
-  EXPECT_OK(comm_barrier(comm));
-  wait_for_rest(comm, &flight);
-  check_all(comm, &flight);
-  memory_free(&data);
-}
-
-/* A sum cannot have arrived before the last rank has started it; that rank starts when rank 0 says so. */
-static void progress_is_not_done_before_all_ranks_take_part(struct comm *comm) {
-  struct comm_request request = {NULL};
-  int last = comm_size(comm) - 1, go = 1;
-  bool done = false;
-  if (last == 0)
-    return;
-  void *data = own_numbers(comm, F32, 1000);
-  if (comm_rank(comm) == last)
-    MPI_Recv(&go, 1, MPI_INT, 0, 5, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-  EXPECT_OK(comm_sum_start(comm, F32, data, 1000, &request));
-  for (int i = 0; comm_rank(comm) == 0 && i < 200 && !done; i++)
-    EXPECT_OK(comm_progress(comm, &request, &done));
-  EXPECT(!done, "rank 0 has the sum, rank %d has not even started", last);
-  if (comm_rank(comm) == 0)
-    MPI_Send(&go, 1, MPI_INT, last, 5, MPI_COMM_WORLD);
-  if (!done)
-    EXPECT_OK(comm_wait(comm, &request));
-  expect_summed(comm, F32, data, 1000, "late sum");
-  memory_free(&data);
-}
-
-static void sum_in_flight_has_the_same_bits_on_all_ranks_and_every_time(struct comm *comm) {
-  static const size_t sizes[] = {1, 1000, 40000};
-  for (int i = 0; i < 3; i++) {
-    size_t bytes = sizes[i] * sizeof(float);
-    void *data[2];
-    for (int time = 0; time < 2; time++) {
-      struct comm_request request = {NULL};
-      data[time] = own_rounding_numbers(comm, F32, sizes[i]);
-      EXPECT_OK(comm_sum_start(comm, F32, data[time], sizes[i], &request));
-      EXPECT_OK(comm_wait(comm, &request));
-    }
-    expect_same_bytes(data[0], bytes, "the sum in flight");
-    EXPECT(memcmp(data[0], data[1], bytes) == 0, "the same sum of %zu f32 twice, other bits", sizes[i]);
-    memory_free(&data[0]);
-    memory_free(&data[1]);
-  }
-}
-
-/* ---------------------------------------------------------------- rows in flight */
-
-enum { PIECES = 3 };
-
-/* A gather that goes piece by piece. */
-struct pieces {
-  unsigned char *all, *expected;
-  size_t bytes;
-  struct comm_request request[PIECES];
-  bool done[PIECES];
-};
-
-static struct pieces make_pieces(struct comm *comm, const int64_t *rows_of_rank, size_t row_bytes) {
-  int64_t total = 0;
-  for (int rank = 0; rank < comm_size(comm); rank++)
-    total += rows_of_rank[rank];
-  struct pieces pieces = {.bytes = (size_t)total * row_bytes};
-  pieces.all = room(pieces.bytes + 1);
-  pieces.expected = room(pieces.bytes + 1);
-  unsigned char *next = pieces.expected;
-  for (int rank = 0; rank < comm_size(comm); rank++) {
-    fill_rows(next, rank, rows_of_rank[rank], row_bytes);
-    next += (size_t)rows_of_rank[rank] * row_bytes;
-  }
-  *next = GUARD_BYTE;
-  return pieces;
-}
-
-static void free_pieces(struct pieces *pieces) {
-  memory_free((void **)&pieces->all);
-  memory_free((void **)&pieces->expected);
-}
-
-/* Each rank's rows are cut into as even pieces as can be, and their bytes are there only just before they leave. */
-static void start_pieces(struct comm *comm, const int64_t *rows_of_rank, size_t row_bytes, struct pieces *pieces) {
-  int size = comm_size(comm), rank = comm_rank(comm);
-  int64_t *rows = room((size_t)size * sizeof *rows), *first = room((size_t)size * sizeof *first);
-  memset(pieces->all, GUARD_BYTE, pieces->bytes + 1);
-  memset(pieces->done, 0, sizeof pieces->done);
-  for (int piece = 0; piece < PIECES; piece++) {
-    int64_t before = 0;
-    for (int r = 0; r < size; r++) {
-      int64_t begin = rows_of_rank[r] * piece / PIECES;
-      first[r] = before + begin;
-      rows[r] = rows_of_rank[r] * (piece + 1) / PIECES - begin;
-      before += rows_of_rank[r];
-    }
-    size_t at = (size_t)first[rank] * row_bytes;
-    memcpy(pieces->all + at, pieces->expected + at, (size_t)rows[rank] * row_bytes);
-    EXPECT_OK(comm_gather_start(comm, rows, first, row_bytes, pieces->all, &pieces->request[piece]));
-  }
-  memory_free((void **)&rows);
-  memory_free((void **)&first);
-}
-
-static void check_pieces(struct pieces *pieces, const char *layout) {
-  size_t i = 0;
-  while (i <= pieces->bytes && pieces->all[i] == pieces->expected[i])
-    i++;
-  EXPECT(i > pieces->bytes, "%s rows in pieces: byte %zu of %zu", layout, i, pieces->bytes);
-  for (int piece = 0; piece < PIECES; piece++)
-    EXPECT(pieces->request[piece].handle == NULL && pieces->request[piece].held == NULL, "piece %d keeps its handle",
-           piece);
-}
-
-static void wait_for_pieces(struct comm *comm, struct pieces *pieces) {
-  for (int i = 0; i < PIECES; i++) {
-    int piece = (i + comm_rank(comm)) % PIECES; /* each rank in an order of its own */
-    if (!pieces->done[piece])
-      EXPECT_OK(comm_wait(comm, &pieces->request[piece]));
-  }
-}
-
-/* One round of pushes; true when all have arrived. */
-static bool push_pieces(struct comm *comm, struct pieces *pieces) {
-  bool all = true;
-  for (int piece = 0; piece < PIECES; piece++) {
-    if (!pieces->done[piece])
-      EXPECT_OK(comm_progress(comm, &pieces->request[piece], &pieces->done[piece]));
-    all = all && pieces->done[piece];
-  }
-  return all;
-}
-
-static void end_by_waiting(struct comm *comm, struct pieces *pieces) {
-  for (int i = 0; i < comm_rank(comm); i++)
-    push_pieces(comm, pieces);
-  wait_for_pieces(comm, pieces);
-}
-
-static void end_by_progress(struct comm *comm, struct pieces *pieces) {
-  double begin = log_seconds();
-  bool all = false;
-  while (!all && log_seconds() < begin + PATIENCE_SECONDS)
-    all = push_pieces(comm, pieces);
-  EXPECT(all, "progress for %d s did not end the gathers", PATIENCE_SECONDS);
-  wait_for_pieces(comm, pieces);
-}
-
-static void gather_layouts_in_pieces(struct comm *comm, void (*end)(struct comm *comm, struct pieces *pieces)) {
-  int64_t *rows_of_rank = room((size_t)comm_size(comm) * sizeof *rows_of_rank);
-  for (size_t layout = 0; layout < LAYOUTS; layout++)
-    for (size_t row_bytes = 1; row_bytes < 2000; row_bytes += 1030) {
-      for (int rank = 0; rank < comm_size(comm); rank++)
-        rows_of_rank[rank] = row_layouts[layout].rows(rank, comm_size(comm) - 1);
-      struct pieces pieces = make_pieces(comm, rows_of_rank, row_bytes);
-      start_pieces(comm, rows_of_rank, row_bytes, &pieces);
-      end(comm, &pieces);
-      check_pieces(&pieces, row_layouts[layout].name);
-      free_pieces(&pieces);
-    }
-  memory_free((void **)&rows_of_rank);
-}
-
-static void rows_in_flight_end_by_waiting_in_any_order(struct comm *comm) {
-  gather_layouts_in_pieces(comm, end_by_waiting);
-}
-
-static void rows_in_flight_end_by_progress_alone(struct comm *comm) {
-  gather_layouts_in_pieces(comm, end_by_progress);
-}
-
-/* As in a step: rows are on their way while sums are, and other collectives come between. */
-static void rows_and_sums_are_in_flight_together(struct comm *comm) {
-  struct in_flight flight;
-  int64_t *rows_of_rank = room((size_t)comm_size(comm) * sizeof *rows_of_rank);
-  for (int rank = 0; rank < comm_size(comm); rank++)
-    rows_of_rank[rank] = rows_many(rank, 0);
-  struct pieces pieces = make_pieces(comm, rows_of_rank, 12);
-  start_pieces(comm, rows_of_rank, 12, &pieces);
-  start_all(comm, &flight);
-  check_gather(comm, rows_of_rank, 8, IN_PLACE, "many");
-  void *data = own_numbers(comm, F64, 1000);
-  EXPECT_OK(comm_sum(comm, F64, data, 1000));
-  expect_summed(comm, F64, data, 1000, "sum beside rows in flight");
-  EXPECT_OK(comm_agree(comm, STATUS_OK));
-  wait_for_rest(comm, &flight);
-  wait_for_pieces(comm, &pieces);
-  check_all(comm, &flight);
-  check_pieces(&pieces, "many");
-  free_pieces(&pieces);
-  memory_free(&data);
-  memory_free((void **)&rows_of_rank);
-}
-
-/* After the first batch a gather in flight takes no memory; and its bytes are those of a gather in one piece. */
-static void rows_in_pieces_cost_no_more(struct comm *comm) {
-  int64_t *rows_of_rank = room((size_t)comm_size(comm) * sizeof *rows_of_rank), others = 0;
-  size_t in_use = 0;
-  for (int rank = 0; rank < comm_size(comm); rank++) {
-    rows_of_rank[rank] = rows_many(rank, 1);
-    others += rank == comm_rank(comm) ? 0 : rows_of_rank[rank];
-  }
-  struct pieces pieces = make_pieces(comm, rows_of_rank, 12);
-  for (int time = 0; time < 3; time++) {
-    comm_traffic_reset(comm);
-    start_pieces(comm, rows_of_rank, 12, &pieces);
-    wait_for_pieces(comm, &pieces);
-    check_pieces(&pieces, "many");
-    struct comm_traffic traffic = comm_traffic(comm);
-    EXPECT(traffic.gather_calls == PIECES && traffic.gather_bytes == 12 * others, "%lld gathers, %lld bytes",
-           (long long)traffic.gather_calls, (long long)traffic.gather_bytes);
-    EXPECT(time == 0 || memory_in_use() == in_use, "time %d took %zu bytes", time, memory_in_use() - in_use);
-    in_use = memory_in_use();
-  }
-  free_pieces(&pieces);
-  memory_free((void **)&rows_of_rank);
 }
 
 /* ---------------------------------------------------------------- agreement */
@@ -696,7 +242,7 @@ static void agree_twice_forgets_the_first_failure(struct comm *comm) {
 static void same_is_ok_for_equal_bytes(struct comm *comm) {
   static const size_t sizes[] = {0, 1, 8, 100000};
   for (int i = 0; i < 4; i++) {
-    unsigned char *data = room(sizes[i]);
+    unsigned char *data = rank_room(sizes[i]);
     fill_rows(data, 5, 1, sizes[i]);
     EXPECT_OK(comm_same(comm, "the table", data, sizes[i]));
     size_t byte = 0;

@@ -36,12 +36,6 @@ static struct comm *host;       /* the reference                                
 static struct device *device;   /* of this rank                                         */
 static enum device_comm wanted; /* NCCL sums in an order of its own: integers are exact */
 
-static void *room(size_t bytes) {
-  void *block;
-  MUST(memory_alloc(bytes, &block));
-  return block;
-}
-
 /* A copy in device memory, still to be made: it is only queued. */
 static void *on_device(const void *data, size_t bytes) {
   void *block;
@@ -52,7 +46,7 @@ static void *on_device(const void *data, size_t bytes) {
 
 /* The block's content, once the main stream has come so far; looked at by comm_device_wait(). */
 static void *from_device(struct comm *comm, const void *block, size_t bytes) {
-  void *data = room(bytes);
+  void *data = rank_room(bytes);
   MUST(device_copy(device, data, block, bytes));
   EXPECT_OK(comm_device_wait(comm));
   return data;
@@ -91,7 +85,7 @@ static void put(enum dtype dtype, void *data, size_t i, double value) {
 }
 
 static void *own_numbers(enum dtype dtype, uint64_t salt, size_t count) {
-  void *data = room(count * dtype_size(dtype));
+  void *data = rank_room(count * dtype_size(dtype));
   for (size_t i = 0; i < count; i++)
     put(dtype, data, i, number(record.rank, salt, i));
   return data;
@@ -116,7 +110,7 @@ static void sums_have_the_bits_of_the_host(struct comm *comm) {
 /* The result of one is what the next begins with; the host waits once. */
 static void sums_of_sums_are_in_order(struct comm *comm) {
   enum { COUNT = 1000, TIMES = 3 };
-  double *data = room(COUNT * sizeof *data);
+  double *data = rank_room(COUNT * sizeof *data);
   for (size_t i = 0; i < COUNT; i++)
     data[i] = (double)(record.rank + (int)i);
   void *block = on_device(data, COUNT * sizeof *data);
@@ -135,7 +129,7 @@ static unsigned char byte_at(int rank, size_t i) {
 }
 
 static unsigned char *bytes_of(int rank, size_t bytes) {
-  unsigned char *data = room(bytes);
+  unsigned char *data = rank_room(bytes);
   for (size_t i = 0; i < bytes; i++)
     data[i] = byte_at(rank, i);
   return data;
@@ -181,7 +175,7 @@ static void check_gather(struct comm *comm, const int64_t *rows, size_t row_byte
     before += rank < record.rank ? (size_t)rows[rank] * row_bytes : 0;
     total += (size_t)rows[rank] * row_bytes;
   }
-  unsigned char *own = bytes_of(record.rank, own_bytes), *all = room(total + 1), *expected = room(total + 1);
+  unsigned char *own = bytes_of(record.rank, own_bytes), *all = rank_room(total + 1), *expected = rank_room(total + 1);
   memset(all, 0x55, total + 1);
   memset(expected, 0x55, total + 1);
   if (in_place)
@@ -298,8 +292,8 @@ static void other_collectives_run_while_sums_are_in_flight(struct comm *comm) {
 /* More than either transport keeps numbers for. */
 static void many_sums_may_be_in_flight(struct comm *comm) {
   enum { MANY = 600 };
-  struct comm_request *requests = room(MANY * sizeof *requests);
-  double *data = room(MANY * sizeof *data);
+  struct comm_request *requests = rank_room(MANY * sizeof *requests);
+  double *data = rank_room(MANY * sizeof *data);
   for (int i = 0; i < MANY; i++)
     data[i] = record.rank + i;
   double *block = on_device(data, MANY * sizeof *data);
@@ -336,7 +330,7 @@ static bool pieces_are_equal(struct comm *comm, int layout, size_t row_bytes, bo
   for (int step = 0; step < STEPS_OF_ROWS; step++) {
     struct comm_request request[PIECES];
     unsigned char *own = bytes_of(record.rank + 10 * step, (size_t)rows[record.rank] * row_bytes);
-    unsigned char *expected = room(total + 1);
+    unsigned char *expected = rank_room(total + 1);
     void *own_block = on_device(own, (size_t)rows[record.rank] * row_bytes);
     MUST(comm_gather_rows(host, own, rows, row_bytes, expected));
     MUST(device_zero(device, block, total + 1));
@@ -412,7 +406,7 @@ static void step_through(struct buckets *buckets, const size_t *offsets, size_t 
 static bool steps_are_equal(struct comm *comm, size_t bucket_bytes, void (*after_step)(int step)) {
   size_t offsets[SLICES], elements = slice_offsets(offsets), bytes = elements * sizeof(float);
   struct buckets *ours, *theirs;
-  void *gradients, *expected = room(bytes);
+  void *gradients, *expected = rank_room(bytes);
   bool equal = true;
   MUST(device_alloc(device, bytes, &gradients));
   MUST(buckets_create(comm, F32, gradients, offsets, SLICES, elements, bucket_bytes, &ours));
@@ -635,7 +629,7 @@ static void unordered(void) {
 
 static void expect_transport(enum device_comm asked, const char *expected) {
   struct comm *comm;
-  float *ones = room(10 * sizeof *ones);
+  float *ones = rank_room(10 * sizeof *ones);
   MUST(comm_create_device(host, device, asked, &comm));
   EXPECT(strncmp(comm_transport(comm), expected, strlen(expected)) == 0, "%s, not %s", comm_transport(comm), expected);
   for (int i = 0; i < 10; i++)
