@@ -264,6 +264,32 @@ void cli_kill_all(const struct cli_job *job) {
   kill(launcher, SIGKILL);
 }
 
+double cli_last_metric(const char *run, const char *key) {
+  FILE *file = fopen(cli_metrics(run), "r");
+  json_t *line, *last = NULL;
+  cr_assert(ne(ptr, file, NULL), "no %s", cli_metrics(run));
+  while ((line = json_loadf(file, JSON_DISABLE_EOF_CHECK, NULL)) != NULL) {
+    json_decref(last);
+    last = line;
+  }
+  fclose(file);
+  json_t *value = json_object_get(last, key);
+  cr_assert(ne(ptr, value, NULL), "no %s", key);
+  double number = json_is_number(value) ? json_number_value(value) : NAN;
+  json_decref(last);
+  return number;
+}
+
+void cli_killed_and_resumed(int ranks, int lines, const char *data, const char *run, const char *options) {
+  struct cli_job job;
+  cli_start(&job, ranks, cli_text("train %s -o %s %s", data, run, options));
+  cli_await_lines(cli_metrics(run), lines);
+  kill(cli_rank_pid(&job, ranks > 0 ? ranks - 1 : 0), SIGKILL);
+  cr_assert(ne(int, cli_wait(&job), 0), "it had ended: %s", job.result.output);
+  cli_job_free(&job);
+  cli_accepted(ranks, cli_text("train %s -o %s %s --resume", data, run, options));
+}
+
 /* ---- comparison ----------------------------------------------------------------------------- */
 
 static double value_of(const struct array *array, int64_t i) {

@@ -104,7 +104,13 @@ double cli_seconds(void);
 /* Kill the launcher and all ranks with -9. */
 void cli_kill_all(const struct cli_job *job);
 
+/* conr train, whose last rank is killed once its metrics.jsonl has `lines` lines, and which is then resumed to its end. */
+void cli_killed_and_resumed(int ranks, int lines, const char *data, const char *run, const char *options);
+
 /* ---- comparison ---- */
+
+/* The number behind a key of the last line of the run's metrics.jsonl; NaN for null. */
+double cli_last_metric(const char *run, const char *key);
 
 /* Two checkpoints hold the same arrays: parameters, optimiser, standardisation.
  * tolerance  0: bit for bit; else the largest difference in each array, relative to its largest value */

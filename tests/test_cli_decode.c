@@ -9,7 +9,6 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <jansson.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,14 +60,8 @@ Test(cli_decode, a_killed_run_goes_on_to_the_same_bits) {
   const char *data = data_of((struct io_images){.varied = true});
   const char *options = COMMON " --decode nvjpeg --conr --checkpoint-steps 1 --log-steps 1 --epochs 3";
   const char *whole = io_file("whole"), *stopped = io_file("stopped");
-  struct cli_job job;
   cli_accepted(0, cli_text("train %s -o %s %s", data, whole, options));
-  cli_start(&job, 0, cli_text("train %s -o %s %s", data, stopped, options));
-  cli_await_lines(cli_metrics(stopped), 3);
-  kill(cli_rank_pid(&job, 0), SIGKILL);
-  cr_assert(ne(int, cli_wait(&job), 0), "it had ended");
-  cli_job_free(&job);
-  cli_accepted(0, cli_text("train %s -o %s %s --resume", data, stopped, options));
+  cli_killed_and_resumed(0, 3, data, stopped, options);
   cli_same_runs(whole, stopped);
 }
 

@@ -162,22 +162,6 @@ Test(cli_device, evaluation_is_that_of_the_host) {
   expect_same_evaluation(path);
 }
 
-/* A figure of the last epoch. */
-static double last_figure(const char *run, const char *name) {
-  FILE *stream = fopen(cli_metrics(run), "r");
-  char line[1024];
-  double figure = NAN;
-  cr_assert(stream != NULL);
-  while (fgets(line, sizeof line, stream) != NULL) {
-    json_t *event = json_loads(line, 0, NULL);
-    if (json_object_get(event, name) != NULL)
-      figure = json_number_value(json_object_get(event, name));
-    json_decref(event);
-  }
-  fclose(stream);
-  return figure;
-}
-
 Test(cli_device, validation_is_that_of_the_host) {
   static const char *const figures[] = {"val_mae", "val_mse"};
   const char *data = cli_data("t.h5", 100), *host = io_file("host"), *there = io_file("there");
@@ -187,7 +171,7 @@ Test(cli_device, validation_is_that_of_the_host) {
   for (int ranks = 1; ranks <= 3; ranks++) { /* three share two GPUs */
     cli_accepted(ranks, cli_text("train %s -o %s %s --device cuda", data, there, options));
     for (int i = 0; i < 2; i++) {
-      double wanted = last_figure(host, figures[i]), got = last_figure(there, figures[i]);
+      double wanted = cli_last_metric(host, figures[i]), got = cli_last_metric(there, figures[i]);
       cr_assert(fabs(got - wanted) <= TOLERANCE * wanted, "%s on %d ranks: %.9g, wanted %.9g", figures[i], ranks, got,
                 wanted);
     }

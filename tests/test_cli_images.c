@@ -8,7 +8,6 @@
 #include <criterion/new/assert.h>
 #include <jansson.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,14 +116,8 @@ Test(cli_images, a_stopped_run_goes_on_to_the_same_bits) {
   const char *options =
       "--model cnn --size 32 --batch 8 --epochs 6 --conr --views 3 --micro-batch 2 --log-steps 1 --quiet";
   const char *whole = io_file("whole"), *stopped = io_file("stopped");
-  struct cli_job job;
   cli_accepted(2, cli_text("train %s -o %s %s", data, whole, options));
-  cli_start(&job, 2, cli_text("train %s -o %s %s", data, stopped, options));
-  cli_await_lines(cli_metrics(stopped), 7);
-  kill(cli_rank_pid(&job, 1), SIGKILL);
-  cli_wait(&job);
-  cli_job_free(&job);
-  cli_accepted(2, cli_text("train %s -o %s %s --resume", data, stopped, options));
+  cli_killed_and_resumed(2, 7, data, stopped, options);
   cli_same_runs(whole, stopped);
 }
 

@@ -6,7 +6,6 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,22 +34,6 @@ static double final_scale(const char *run) {
   return sigma;
 }
 
-/* The number behind a key of the last line of metrics.jsonl; NaN for null. */
-static double last_metric(const char *run, const char *key) {
-  FILE *file = fopen(cli_metrics(run), "r");
-  json_t *line, *last = NULL;
-  while ((line = json_loadf(file, JSON_DISABLE_EOF_CHECK, NULL)) != NULL) {
-    json_decref(last);
-    last = line;
-  }
-  fclose(file);
-  json_t *value = json_object_get(last, key);
-  cr_assert(ne(ptr, value, NULL), "no %s", key);
-  double number = json_is_number(value) ? json_number_value(value) : NAN;
-  json_decref(last);
-  return number;
-}
-
 Test(cli_losses, the_noise_scale_is_shown_and_kept) {
   static const char *const losses[] = {"--loss bmc", "--loss gai --gmm 3",
                                        "--loss bni --weight-bins -10,0.25,80 --lds gaussian"};
@@ -60,7 +43,7 @@ Test(cli_losses, the_noise_scale_is_shown_and_kept) {
     cr_assert(eq(int, result.exit_status, 0), "%s", result.output);
     double sigma = final_scale(run);
     cr_expect(sigma != 0.5 && sigma > 0.3 && sigma < 0.7, "%s: %g", losses[i], sigma);
-    cr_expect(eq(dbl, last_metric(run, "noise_scale"), sigma), "%s", losses[i]);
+    cr_expect(eq(dbl, cli_last_metric(run, "noise_scale"), sigma), "%s", losses[i]);
     cr_expect(eq(int, cli_count(result.output, cli_text("; noise scale %.6g; run folder ", sigma)), 1), "%s",
               result.output);
     cr_expect(eq(int, cli_count(result.output, "mixture of 3 components fitted to the training labels"), i == 1));
@@ -82,7 +65,7 @@ Test(cli_losses, other_losses_have_no_noise_scale) {
     struct run_result result = cli_run(1, train(run, cli_text("--loss %s --epochs 2", losses[i])));
     cr_assert(eq(int, result.exit_status, 0), "%s", result.output);
     cr_expect(eq(int, cli_count(result.output, "noise scale"), 0), "%s", result.output);
-    cr_expect(isnan(last_metric(run, "noise_scale")));
+    cr_expect(isnan(cli_last_metric(run, "noise_scale")));
     run_result_free(&result);
   }
 }

@@ -3,6 +3,7 @@
 
 #include "dist/memory.h"
 #include "model/schedule.h"
+#include "tests/buffers.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -52,21 +53,10 @@ static double reference(const struct optim_spec *spec, int64_t i, int steps) {
   return p;
 }
 
-static double get(enum dtype dtype, const void *data, int64_t i) {
-  return dtype == F32 ? ((const float *)data)[i] : ((const double *)data)[i];
-}
-
-static void set(enum dtype dtype, void *data, int64_t i, double value) {
-  if (dtype == F32)
-    ((float *)data)[i] = (float)value;
-  else
-    ((double *)data)[i] = value;
-}
-
 static void *start(enum dtype dtype) {
   void *p = malloc(COUNT * dtype_size(dtype));
   for (int64_t i = 0; i < COUNT; i++)
-    set(dtype, p, i, start_at(i));
+    buffer_set(dtype, p, i, start_at(i));
   return p;
 }
 
@@ -74,11 +64,11 @@ static void run_steps(struct optim *optim, enum dtype dtype, void *p, int first,
   void *g = malloc(COUNT * dtype_size(dtype));
   for (int s = first; s < end; s++) {
     for (int64_t i = 0; i < COUNT; i++)
-      set(dtype, g, i, gradient_at(s, i));
+      buffer_set(dtype, g, i, gradient_at(s, i));
     double scale = scale_at(s);
     OK(optim_step(optim, p, g, lr_at(s), &scale));
     for (int64_t i = 0; i < COUNT; i++)
-      cr_assert(eq(dbl, get(dtype, g, i), gradient_at(s, i)), "the gradients were changed");
+      cr_assert(eq(dbl, buffer_get(dtype, g, i), gradient_at(s, i)), "the gradients were changed");
   }
   free(g);
 }
@@ -103,9 +93,9 @@ Test(optim, twelve_steps_follow_the_formulas) {
       /* Parameters and updates are near 1: a few roundings per step. */
       double tolerance = STEPS * 8 * (dtype == F32 ? 0x1p-24 : 0x1p-53);
       for (int64_t i = 0; i < COUNT; i++)
-        cr_assert(epsilon_eq(dbl, get(dtype, p, i), reference(&specs[k], i, STEPS), tolerance),
+        cr_assert(epsilon_eq(dbl, buffer_get(dtype, p, i), reference(&specs[k], i, STEPS), tolerance),
                   "optimiser %zu, %s, element %lld: got %.17g, expected %.17g", k, dtype_name(dtype), (long long)i,
-                  get(dtype, p, i), reference(&specs[k], i, STEPS));
+                  buffer_get(dtype, p, i), reference(&specs[k], i, STEPS));
       optim_destroy(&optim);
       free(p);
     }

@@ -4,6 +4,7 @@
 #include "dist/memory.h"
 #include "dist/random.h"
 #include "io/safetensors.h"
+#include "tests/buffers.h"
 #include "tests/io_files.h"
 
 #include <criterion/criterion.h>
@@ -19,17 +20,6 @@ TestSuite(resnet_torch, .init = io_files_begin, .fini = io_files_end, .timeout =
 enum { ROWS = 4, SIDE = 64, OUTPUTS = 2, MOST_TENSORS = 400 };
 
 /* ---- what both are given -------------------------------------------------------------------- */
-
-static void set(void *data, enum dtype dtype, int64_t i, double value) {
-  if (dtype == F32)
-    ((float *)data)[i] = (float)value;
-  else
-    ((double *)data)[i] = value;
-}
-
-static double get(const void *data, enum dtype dtype, int64_t i) {
-  return dtype == F32 ? (double)((const float *)data)[i] : ((const double *)data)[i];
-}
 
 static double drawn(int stream, int64_t i) {
   return 2 * random_uniform(random_key(3, RANDOM_TEST, (uint64_t)stream), (uint64_t)i, 0) - 1;
@@ -47,11 +37,11 @@ static struct net *make_net(enum dtype dtype, int depth, double lift) {
     const struct parameter *one = &own.list[k];
     bool bias = strcmp(one->name + strlen(one->name) - 5, ".bias") == 0;
     for (size_t i = one->offset; one->rank == 1 && i < one->offset + one->count; i++)
-      set(own.data, dtype, (int64_t)i,
-          get(own.data, dtype, (int64_t)i) + 0.2 * drawn(0, (int64_t)i) + (bias ? lift : 0));
+      buffer_set(dtype, own.data, (int64_t)i,
+                 buffer_get(dtype, own.data, (int64_t)i) + 0.2 * drawn(0, (int64_t)i) + (bias ? lift : 0));
   }
   for (size_t i = 0; i < buffers.elements; i++)
-    set(buffers.data, dtype, (int64_t)i, 1 + 0.5 * drawn(1, (int64_t)i));
+    buffer_set(dtype, buffers.data, (int64_t)i, 1 + 0.5 * drawn(1, (int64_t)i));
   return net;
 }
 
@@ -77,9 +67,9 @@ static void write_input(enum dtype dtype, struct array *input, struct array *tar
   OK(array_create("input", array_type_of(dtype), 4, (int64_t[]){ROWS, SIDE, SIDE, 3}, input));
   OK(array_create("target", array_type_of(dtype), 2, (int64_t[]){ROWS, OUTPUTS}, target));
   for (int64_t i = 0; i < array_count(input); i++)
-    set(input->data, dtype, i, drawn(2, i));
+    buffer_set(dtype, input->data, i, drawn(2, i));
   for (int64_t i = 0; i < array_count(target); i++)
-    set(target->data, dtype, i, 20 * drawn(3, i));
+    buffer_set(dtype, target->data, i, 20 * drawn(3, i));
   struct array both[] = {*input, *target};
   OK(safetensors_write(io_file("input.safetensors"), both, 2, NULL, 0));
 }
@@ -90,8 +80,8 @@ static void write_input(enum dtype dtype, struct array *input, struct array *tar
 static void l1_gradient(const void *predictions, const struct array *target, enum dtype dtype, void *gradient) {
   int64_t count = array_count(target);
   for (int64_t i = 0; i < count; i++) {
-    double error = get(predictions, dtype, i) - get(target->data, dtype, i);
-    set(gradient, dtype, i, (error > 0 ? 1.0 : -1.0) / (double)count);
+    double error = buffer_get(dtype, predictions, i) - buffer_get(dtype, target->data, i);
+    buffer_set(dtype, gradient, i, (error > 0 ? 1.0 : -1.0) / (double)count);
   }
 }
 
@@ -110,7 +100,7 @@ static void compare(const struct safetensors *torch, const char *prefix, const c
   OK(safetensors_read(torch, tensor, &theirs));
   cr_assert(eq(i64, array_count(&theirs), count), "%s", full);
   for (int64_t i = 0; i < count; i++) {
-    double wanted = get(theirs.data, dtype, i), difference = fabs(get(ours, dtype, i) - wanted);
+    double wanted = buffer_get(dtype, theirs.data, i), difference = fabs(buffer_get(dtype, ours, i) - wanted);
     largest = fmax(largest, fabs(wanted));
     if (!(difference <= worst)) { /* a NaN is the worst of all */
       worst = difference;
@@ -118,7 +108,8 @@ static void compare(const struct safetensors *torch, const char *prefix, const c
     }
   }
   cr_expect(worst <= tolerance * largest, "%s [%lld] is %.9g, not %.9g; the largest is %.3g, %.2g of it is allowed",
-            full, (long long)place, get(ours, dtype, place), get(theirs.data, dtype, place), largest, tolerance);
+            full, (long long)place, buffer_get(dtype, ours, place), buffer_get(dtype, theirs.data, place), largest,
+            tolerance);
   array_destroy(&theirs);
 }
 
@@ -134,7 +125,7 @@ static void compare_all(const struct safetensors *torch, const char *prefix, str
 static double largest_of(const void *data, size_t count, enum dtype dtype) {
   double largest = 0;
   for (size_t i = 0; i < count; i++)
-    largest = fmax(largest, fabs(get(data, dtype, (int64_t)i)));
+    largest = fmax(largest, fabs(buffer_get(dtype, data, (int64_t)i)));
   return largest;
 }
 

@@ -2,70 +2,18 @@
  *
  *   rank_bucket [case]   all cases, or one; ends non-zero and says what was wrong
  *
- * A communicator with counters in its table of functions stands between the buckets and MPI: it sees which ranges are
- * started, and whether a sum ended by progress or had to be waited for.  A case goes on after a fault, so that no rank
- * waits for another that has left. */
+ * What is started and how it ends is seen by counting_comm.h.  A case goes on after a fault, so that no rank waits
+ * for another that has left. */
 #include "dist/bucket.h"
-#include "dist/comm_ops.h"
 #include "dist/log.h"
 #include "dist/memory.h"
+#include "tests/buffers.h"
+#include "tests/counting_comm.h"
 #include "tests/rank_record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---------------------------------------------------------------- a transport that counts */
-
-enum { MOST_STARTS = 100 };
-
-static struct {
-  const struct comm_ops *mpi;
-  struct comm_ops ops;
-  int starts;
-  const char *data[MOST_STARTS]; /* of each start: where and how many elements */
-  size_t count[MOST_STARTS];
-  int ended_by_progress, waits;
-} seen;
-
-static enum status counting_start(struct comm *comm, enum dtype dtype, void *data, size_t count,
-                                  struct comm_request *request) {
-  if (seen.starts < MOST_STARTS) {
-    seen.data[seen.starts] = data;
-    seen.count[seen.starts] = count;
-  }
-  seen.starts++;
-  return seen.mpi->sum_start(comm, dtype, data, count, request);
-}
-
-static enum status counting_progress(struct comm *comm, struct comm_request *request, bool *done) {
-  TRY(seen.mpi->progress(comm, request, done));
-  seen.ended_by_progress += *done;
-  return STATUS_OK;
-}
-
-static enum status counting_wait(struct comm *comm, struct comm_request *request) {
-  seen.waits++;
-  return seen.mpi->wait(comm, request);
-}
-
-static void start_counting(struct comm *comm) {
-  memset(&seen, 0, sizeof seen);
-  seen.mpi = comm->ops;
-  seen.ops = *comm->ops;
-  seen.ops.sum_start = counting_start;
-  seen.ops.progress = counting_progress;
-  seen.ops.wait = counting_wait;
-  comm->ops = &seen.ops;
-}
-
-static void stop_counting(struct comm *comm) {
-  comm->ops = seen.mpi;
-}
-
-static void forget_counts(void) {
-  seen.starts = seen.ended_by_progress = seen.waits = 0;
-}
 
 /* ---------------------------------------------------------------- gradients */
 
@@ -125,17 +73,6 @@ static double number(int rank, int step, size_t i) {
   return (double)((i * 7 + (size_t)step * 13) % 1009) * (rank + 1) - step;
 }
 
-static void put(enum dtype dtype, void *data, size_t i, double value) {
-  if (dtype == F32)
-    ((float *)data)[i] = (float)value;
-  else
-    ((double *)data)[i] = value;
-}
-
-static double get(enum dtype dtype, const void *data, size_t i) {
-  return dtype == F32 ? ((const float *)data)[i] : ((const double *)data)[i];
-}
-
 static void *room_for(const struct layout *layout, enum dtype dtype) {
   void *gradients;
   MUST(memory_alloc(layout->elements * dtype_size(dtype), &gradients));
@@ -146,7 +83,7 @@ static void *room_for(const struct layout *layout, enum dtype dtype) {
 static void compute_slice(const struct layout *layout, enum dtype dtype, void *gradients, int step, size_t slice) {
   size_t end = slice + 1 < layout->slices ? layout->offsets[slice + 1] : layout->elements;
   for (size_t i = layout->offsets[slice]; i < end; i++)
-    put(dtype, gradients, i, number(record.rank, step, i));
+    buffer_set(dtype, gradients, (int64_t)i, number(record.rank, step, i));
 }
 
 static void expect_summed(const struct layout *layout, enum dtype dtype, const void *gradients, int step,
@@ -155,9 +92,9 @@ static void expect_summed(const struct layout *layout, enum dtype dtype, const v
     double expected = 0;
     for (int rank = 0; rank < record.size; rank++)
       expected += number(rank, step, i);
-    if (get(dtype, gradients, i) != expected) {
+    if (buffer_get(dtype, gradients, (int64_t)i) != expected) {
       EXPECT(false, "%s, buckets of %zu bytes, %s, step %d: element %zu is %.17g, not %.17g", layout->name, bytes,
-             dtype_name(dtype), step, i, get(dtype, gradients, i), expected);
+             dtype_name(dtype), step, i, buffer_get(dtype, gradients, (int64_t)i), expected);
       return;
     }
   }
@@ -226,12 +163,12 @@ static bool is_offset(const struct layout *layout, size_t element) {
 static void check_ranges(const struct layout *layout, const struct buckets *buckets, const char *gradients,
                          size_t bytes) {
   size_t end = layout->elements;
-  EXPECT(seen.starts == (int)buckets_count(buckets), "%s: %d sums for %zu buckets", layout->name, seen.starts,
+  EXPECT(counted.sums == (int)buckets_count(buckets), "%s: %d sums for %zu buckets", layout->name, counted.sums,
          buckets_count(buckets));
-  for (int i = 0; i < seen.starts && i < MOST_STARTS; i++) {
-    size_t begin = (size_t)(seen.data[i] - gradients) / sizeof(float), held = seen.count[i] * sizeof(float);
-    EXPECT(begin + seen.count[i] == end, "%s: bucket %d is [%zu, %zu), not up to %zu", layout->name, i, begin,
-           begin + seen.count[i], end);
+  for (int i = 0; i < counted.sums && i < MOST_COUNTED_SUMS; i++) {
+    size_t begin = (size_t)(counted.data[i] - gradients) / sizeof(float), held = counted.count[i] * sizeof(float);
+    EXPECT(begin + counted.count[i] == end, "%s: bucket %d is [%zu, %zu), not up to %zu", layout->name, i, begin,
+           begin + counted.count[i], end);
     EXPECT(is_offset(layout, begin), "%s: bucket %d begins inside a slice, at %zu", layout->name, i, begin);
     EXPECT(begin == 0 || held >= bytes, "%s: bucket %d has %zu bytes, not %zu", layout->name, i, held, bytes);
     size_t without = 0;
@@ -310,13 +247,13 @@ static void each_bucket_arrives_before_the_next_is_started(struct comm *comm) {
     int full = (int)(slice == 0 ? buckets_count(buckets) : ready / 3);
     compute_slice(&layout, F32, gradients, STEP, slice);
     EXPECT_OK(buckets_ready(buckets, slice));
-    EXPECT(seen.starts == full, "%zu slices are ready, %d buckets were started, not %d", ready, seen.starts, full);
-    while (seen.ended_by_progress < seen.starts && log_seconds() < begin + PATIENCE_SECONDS)
+    EXPECT(counted.sums == full, "%zu slices are ready, %d buckets were started, not %d", ready, counted.sums, full);
+    while (counted.ended_by_progress < counted.sums && log_seconds() < begin + PATIENCE_SECONDS)
       EXPECT_OK(buckets_progress(buckets));
-    EXPECT(seen.ended_by_progress == full, "%d of %d sums ended by progress", seen.ended_by_progress, full);
+    EXPECT(counted.ended_by_progress == full, "%d of %d sums ended by progress", counted.ended_by_progress, full);
   }
   EXPECT_OK(buckets_wait(buckets));
-  EXPECT(seen.waits == 0, "%d sums were still in flight at the wait", seen.waits);
+  EXPECT(counted.waits == 0, "%d sums were still in flight at the wait", counted.waits);
   expect_summed(&layout, F32, gradients, STEP, 1200);
   buckets_destroy(&buckets);
   stop_counting(comm);
@@ -342,13 +279,13 @@ static void what_the_other_ranks_have_not_sent_is_in_flight_at_the_wait(struct c
   for (int i = 0; i < 100; i++)
     EXPECT_OK(buckets_progress(buckets));
   if (record.rank == 0) {
-    EXPECT(seen.ended_by_progress == 0, "%d sums ended without rank %d", seen.ended_by_progress, last);
+    EXPECT(counted.ended_by_progress == 0, "%d sums ended without rank %d", counted.ended_by_progress, last);
     MPI_Send(&go, 1, MPI_INT, last, 6, MPI_COMM_WORLD);
   }
   EXPECT_OK(buckets_wait(buckets));
-  int in_flight = seen.starts - seen.ended_by_progress;
-  EXPECT(seen.waits == in_flight, "%d waits for %d sums in flight", seen.waits, in_flight);
-  EXPECT(record.rank != 0 || seen.waits == (int)buckets_count(buckets), "%d waits", seen.waits);
+  int in_flight = counted.sums - counted.ended_by_progress;
+  EXPECT(counted.waits == in_flight, "%d waits for %d sums in flight", counted.waits, in_flight);
+  EXPECT(record.rank != 0 || counted.waits == (int)buckets_count(buckets), "%d waits", counted.waits);
   expect_summed(&layout, F32, gradients, 3, 1200);
   buckets_destroy(&buckets);
   stop_counting(comm);

@@ -2,12 +2,12 @@
  *
  *   rank_conr_parts [case]   all cases, or one; ends non-zero and says what was wrong
  *
- * What travels when is seen by a communicator with counters in its table of functions, as in rank_bucket.c. */
-#include "dist/comm_ops.h"
+ * What travels when is seen by counting_comm.h. */
 #include "dist/log.h"
 #include "dist/memory.h"
 #include "loss/conr_internal.h"
 #include "tests/conr_cases.h"
+#include "tests/counting_comm.h"
 #include "tests/rank_record.h"
 
 #include <math.h>
@@ -188,39 +188,6 @@ static void batches_after_the_first_take_no_memory(void) {
 
 /* ---------------------------------------------------------------- overlap: counted, not timed */
 
-static struct {
-  const struct comm_ops *mpi;
-  struct comm_ops ops;
-  int starts, ended_by_progress, waits;
-} seen;
-
-static enum status counting_start(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
-                                  size_t row_bytes, void *all, struct comm_request *request) {
-  seen.starts++;
-  return seen.mpi->gather_start(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
-}
-
-static enum status counting_progress(struct comm *comm, struct comm_request *request, bool *done) {
-  TRY(seen.mpi->progress(comm, request, done));
-  seen.ended_by_progress += *done;
-  return STATUS_OK;
-}
-
-static enum status counting_wait(struct comm *comm, struct comm_request *request) {
-  seen.waits++;
-  return seen.mpi->wait(comm, request);
-}
-
-static void start_counting(struct comm *comm) {
-  memset(&seen, 0, sizeof seen);
-  seen.mpi = comm->ops;
-  seen.ops = *comm->ops;
-  seen.ops.gather_start = counting_start;
-  seen.ops.progress = counting_progress;
-  seen.ops.wait = counting_wait;
-  comm->ops = &seen.ops;
-}
-
 enum { PIECES = 5, PATIENCE_SECONDS = 30 };
 
 /* A piece is added, then pushed until it is there: before the rows of the next exist. */
@@ -235,15 +202,15 @@ static void each_piece_arrives_before_the_next_is_added(void) {
   double begin = log_seconds();
   EXPECT_OK(conr_begin(conr, &batch, PIECES));
   for (int piece = 0; piece < PIECES; piece++) {
-    EXPECT(seen.ended_by_progress == piece, "%d of %d pieces have arrived", seen.ended_by_progress, piece);
+    EXPECT(counted.ended_by_progress == piece, "%d of %d pieces have arrived", counted.ended_by_progress, piece);
     add_piece(conr, &share, piece, PIECES);
-    EXPECT(seen.starts == piece + 1, "%d gathers for %d pieces", seen.starts, piece + 1);
-    while (seen.ended_by_progress <= piece && log_seconds() < begin + PATIENCE_SECONDS)
+    EXPECT(counted.gathers == piece + 1, "%d gathers for %d pieces", counted.gathers, piece + 1);
+    while (counted.ended_by_progress <= piece && log_seconds() < begin + PATIENCE_SECONDS)
       EXPECT_OK(conr_progress(conr));
   }
   EXPECT_OK(conr_finish(conr, share.feature, grad, &result));
-  EXPECT(seen.waits == 0, "%d gathers were still in flight at the end", seen.waits);
-  conr->comm->ops = seen.mpi;
+  EXPECT(counted.waits == 0, "%d gathers were still in flight at the end", counted.waits);
+  stop_counting(conr->comm);
   free(grad);
   free_share(&share);
   conr_destroy(&conr);
@@ -272,14 +239,14 @@ static void what_the_other_ranks_have_not_sent_is_waited_for(void) {
   for (int i = 0; i < 100; i++)
     EXPECT_OK(conr_progress(conr));
   if (record.rank == 0) {
-    EXPECT(seen.ended_by_progress == 0, "%d pieces arrived without rank %d", seen.ended_by_progress, last);
+    EXPECT(counted.ended_by_progress == 0, "%d pieces arrived without rank %d", counted.ended_by_progress, last);
     MPI_Send(&go, 1, MPI_INT, last, 6, MPI_COMM_WORLD);
   }
   EXPECT_OK(conr_finish(conr, share.feature, grad, &result));
-  EXPECT(seen.waits == PIECES - seen.ended_by_progress, "%d waits, %d pieces ended by progress", seen.waits,
-         seen.ended_by_progress);
+  EXPECT(counted.waits == PIECES - counted.ended_by_progress, "%d waits, %d pieces ended by progress", counted.waits,
+         counted.ended_by_progress);
   EXPECT(record.rank != 0 || result.gather_seconds > 0, "the wait took %g s", result.gather_seconds);
-  conr->comm->ops = seen.mpi;
+  stop_counting(conr->comm);
   free(grad);
   free_share(&share);
   conr_destroy(&conr);

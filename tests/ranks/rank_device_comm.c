@@ -20,6 +20,7 @@
 #include "dist/log.h"
 #include "dist/memory.h"
 #include "dist/random.h"
+#include "tests/buffers.h"
 #include "tests/rank_record.h"
 
 #include <arpa/inet.h>
@@ -72,22 +73,10 @@ static double number(int rank, uint64_t salt, size_t i) {
   return (uniform - 0.5) * exp2(20 * random_uniform(key, i, 1));
 }
 
-static void put(enum dtype dtype, void *data, size_t i, double value) {
-  float narrow = (float)value;
-  uint32_t bits;
-  memcpy(&bits, &narrow, sizeof bits);
-  if (dtype == F32)
-    ((float *)data)[i] = narrow;
-  else if (dtype == F64)
-    ((double *)data)[i] = value;
-  else
-    ((uint16_t *)data)[i] = (uint16_t)(bits >> 16);
-}
-
 static void *own_numbers(enum dtype dtype, uint64_t salt, size_t count) {
   void *data = rank_room(count * dtype_size(dtype));
   for (size_t i = 0; i < count; i++)
-    put(dtype, data, i, number(record.rank, salt, i));
+    buffer_set(dtype, data, (int64_t)i, number(record.rank, salt, i));
   return data;
 }
 
