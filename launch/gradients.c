@@ -314,6 +314,16 @@ static enum status regression(struct gradients *own, const struct batch *batch, 
   return objective_regression(own->parts.objective, &rows, own->grad_predictions, &own->numbers[NUMBER_REGRESSION]);
 }
 
+/* Sides of a group whose regularisers see what the head reads where that is smoothed, and those that see the features
+ * themselves: ConR's rows, where it is on. */
+static int sides_of_smoothed(const struct gradients *own, const struct group *group) {
+  return own->grad_smoothed != NULL ? group->sides & SIDE_REGRESSION : 0;
+}
+
+static int sides_of_features(const struct gradients *own, const struct group *group) {
+  return group->sides & ~sides_of_smoothed(own, group);
+}
+
 /* ConR of the whole group, where it is on, whose rows come in pieces. */
 static enum status begin_conr(struct gradients *own, const struct batch *batch, const struct group *group,
                               int64_t pieces) {
@@ -327,7 +337,7 @@ static enum status begin_conr(struct gradients *own, const struct batch *batch, 
   if (!group->conr)
     return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
-  return objective_conr_begin(own->parts.objective, &rows, pieces);
+  return objective_conr_begin(own->parts.objective, &rows, pieces, sides_of_features(own, group) != 0);
 }
 
 /* The rows that have just gone forward leave for the other ranks. */
@@ -351,7 +361,6 @@ static enum status regularise(struct gradients *own, const struct batch *batch, 
                               const void *features, const void *smoothed) {
   int64_t first = group->first_view * batch->rows;
   size_t bytes = (size_t)(group->views * batch->rows * own->feature_bytes);
-  int of_smoothed = own->grad_smoothed != NULL ? group->sides & SIDE_REGRESSION : 0;
   struct regulariser_share share = {.samples_of_rank = own->samples_of_rank,
                                     .views = group->views,
                                     .features = features,
@@ -361,12 +370,15 @@ static enum status regularise(struct gradients *own, const struct batch *batch, 
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
   if (!group->conr)
     TRY(device_zero(own->device, own->grad_features, bytes));
-  TRY(objective_regularise(own->parts.objective, group->sides & ~of_smoothed, &share, own->grad_features));
-  if (of_smoothed == 0)
+  if (group->conr)
+    share.lent = objective_conr_lent(own->parts.objective);
+  TRY(objective_regularise(own->parts.objective, sides_of_features(own, group), &share, own->grad_features));
+  if (sides_of_smoothed(own, group) == 0)
     return STATUS_OK;
+  share.lent = (struct lent_rows){0}; /* these are other rows */
   share.features = smoothed;
   TRY(device_zero(own->device, own->grad_smoothed, bytes));
-  return objective_regularise(own->parts.objective, of_smoothed, &share, own->grad_smoothed);
+  return objective_regularise(own->parts.objective, sides_of_smoothed(own, group), &share, own->grad_smoothed);
 }
 
 static bool has_terms_on_features(const struct group *group) {

@@ -23,7 +23,7 @@
  * Smoothed features (smoother.h) are what the head reads in the pass that the regression loss is of.  ConR sees the
  * features themselves, and the predictions of its pass: with three views un-smoothed ones, as published.  Regularisers
  * beside ConR see what their side says (loss/regularisers.h): contrastive ones as ConR does, the others what the head
- * reads, where smoothing is in place.
+ * reads, where smoothing is in place.  As long as they see the rows that ConR sees, ConR's gather is the only one.
  *
  * Micro-batches.  A rank's samples of a step may be more than its memory holds.  Then a pass goes through the network
  * in pieces.  Without terms on features each piece is run forward and backward at once.  With ConR or other

@@ -6,10 +6,11 @@
  *     each step:
  *       TRY(objective_begin(objective, step, samples_of_rank, labels, views));            collective
  *     then, on what the network computed for this rank's rows:
- *       TRY(objective_conr_begin(objective, &batch, 1));                                  collective
+ *       TRY(objective_conr_begin(objective, &batch, 1, true));                            collective
  *       TRY(objective_conr_add(objective, 0, features, predictions));                     collective: the rows leave
  *       TRY(objective_regression(objective, &batch, grad_predictions, sum));              local
  *       TRY(objective_conr_finish(objective, features, grad_features));                   collective
+ *       share.lent = objective_conr_lent(objective);                                     or they gather by themselves
  *       TRY(objective_regularise(objective, SIDE_BOTH, &share, grad_features));           collective
  *       TRY(objective_conr_value(objective, &conr, &gather_seconds));                     the host waits
  *       objective_update(objective, gradient summed over ranks);                          local
@@ -117,8 +118,10 @@ static inline int64_t objective_piece_first(int64_t samples, int64_t index, int6
  *
  * batch   its samples, labels and weights, which are borrowed until all pieces are added
  * pieces  piece `index` are samples objective_piece_first(samples, index, pieces) .. of each rank, in all views
+ * lend    regularisers will look at the same rows (conr_parts.h): objective_conr_lent()
  * Collective; failures are agreed.  ERR_BUG when there is no ConR. */
-enum status objective_conr_begin(struct objective *objective, const struct objective_batch *batch, int64_t pieces);
+enum status objective_conr_begin(struct objective *objective, const struct objective_batch *batch, int64_t pieces,
+                                 bool lend);
 
 /* features     [views * samples of the piece, features], read (on a device by work that is queued) before this returns
  * predictions  [views * samples of the piece, targets], likewise
@@ -135,6 +138,9 @@ enum status objective_conr_progress(struct objective *objective);
  * Collective.  ERR_NUMERIC on all ranks alike when it meets a value that is not finite, here or in the next
  * function. */
 enum status objective_conr_finish(struct objective *objective, const void *features, void *grad_features);
+
+/* The rows of that batch on every rank, for objective_regularise() before the next one begins.  Local. */
+struct lent_rows objective_conr_lent(const struct objective *objective);
 
 /* Are there regularisers beside ConR on one of these sides (regularisers.h)? */
 bool objective_has_regularisers(const struct objective *objective, int sides);

@@ -12,7 +12,8 @@
  * loss.
  *
  * They are computed on the host.  On a device the rows are fetched, in float32, and their gradient is sent back: the host
- * waits once a call, and regularisers_seconds() says how long that took. */
+ * waits once a call, and regularisers_seconds() says how long that took.  Fetched are this rank's own, which then are
+ * gathered, or, where ConR has gathered them on the device, those of all ranks. */
 #ifndef CONR_LOSS_REGULARISERS_H
 #define CONR_LOSS_REGULARISERS_H
 
@@ -47,6 +48,7 @@ struct regulariser_share {
   int views;                      /* rows of each sample                                                */
   const void *features;           /* [rows, features] of the values' type                               */
   const void *labels;             /* [rows, targets] of the parameters' type                            */
+  struct lent_rows lent;          /* these rows of all ranks, likewise: then the two above are not read */
 };
 
 struct regularisers;

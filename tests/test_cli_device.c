@@ -115,13 +115,15 @@ Test(cli_device, sixteen_bit_training_is_evaluated_and_exported_on_the_host) {
 Test(cli_device, sixteen_bit_features_have_the_regularisers_of_float32) {
   static const char *const terms[] = {"loss_conr", "loss_ranksim", "loss_rnc", "loss_accon", "loss_srl"};
   const char *data = image_data(16), *exact = io_file("exact"), *short_run = io_file("short");
-  const char *options = "--epochs 1 --batch 12 --size 16 --model cnn --conr --ranksim --rnc --accon --srl --device cuda "
-                        "--log-steps 1 --quiet";
+  const char *options =
+      "--epochs 1 --batch 12 --size 16 --model cnn --conr --ranksim --rnc --accon --srl --device cuda "
+      "--log-steps 1 --quiet";
   cli_accepted(0, cli_text("train %s -o %s --precision f32 %s", data, exact, options));
   cli_accepted(0, cli_text("train %s -o %s --precision bf16 %s", data, short_run, options));
   for (size_t i = 0; i < sizeof terms / sizeof *terms; i++) {
     double wanted = cli_last_metric(exact, terms[i]), got = cli_last_metric(short_run, terms[i]);
-    cr_expect(fabs(got - wanted) <= 0.02 * fabs(wanted) && wanted != 0, "%s is %g, in float32 %g", terms[i], got, wanted);
+    cr_expect(fabs(got - wanted) <= 0.02 * fabs(wanted) && wanted != 0, "%s is %g, in float32 %g", terms[i], got,
+              wanted);
   }
 }
 

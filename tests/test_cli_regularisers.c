@@ -53,12 +53,13 @@ Test(cli_regularisers, a_run_goes_on_with_the_same_bits) {
 /* By way of the host: float32 throughout, sums of products in another order. */
 Test(cli_regularisers, a_gpu_gives_what_the_host_gives) {
   static const char *const options[] = {"--rnc --accon --conr --micro-batch 3",
+                                        "--conr --rnc --srl --ranksim --ranksim-gamma 1",
                                         "--srl --ranksim-gamma 1 --ranksim --graphs on",
                                         "--ranksim --fds --fds-size 3 --fds-buckets -3,3 --micro-batch 4"};
   if (!emulated_use())
     cr_skip("there is no emulated CUDA library");
   setenv("EMULATED_NCCL_FOLDER", io_file(""), 1);
-  for (int i = 0; i < 3; i++)
+  for (size_t i = 0; i < sizeof options / sizeof *options; i++)
     for (int ranks = 0; ranks <= 2; ranks += 2) {
       const char *host = io_file("host"), *device = io_file("device"),
                  *common = "--epochs 3 --force --optimiser sgd --lr 1e-4 --precision f32";
