@@ -25,17 +25,17 @@ struct gradients {
   int64_t input_bytes, feature_bytes, element_bytes; /* of a row's input and features, of a parameter        */
   struct upload *upload;
   struct step_clock *clock;
-  double gather_seconds;        /* since they were asked for last                                          */
-  double *numbers;              /* [NUMBERS] in the memory of the net                                      */
-  double *numbers_here;         /* the same, pinned, once the host has waited                              */
-  struct gradients_value value; /* of the step at hand, so far                                             */
-  struct batch batch;           /* the one at hand, where the net reads it                                 */
-  int64_t *epoch;               /* of the batch at hand, in the memory of the net                          */
-  const int64_t *samples;       /* borrowed: of the batch at hand, in host memory                          */
-  int64_t *samples_of_rank;     /* [ranks] of the step at hand                                             */
-  void *grad_predictions;       /* [capacity, targets]                                          */
-  void *grad_features;          /* [group rows, features]; NULL without regularisers            */
-  void *grad_smoothed;          /* likewise of smoothed features that regularisers see; else NULL */
+  struct gradients_seconds seconds; /* since they were asked for last                                      */
+  double *numbers;                  /* [NUMBERS] in the memory of the net                                      */
+  double *numbers_here;             /* the same, pinned, once the host has waited                              */
+  struct gradients_value value;     /* of the step at hand, so far                                             */
+  struct batch batch;               /* the one at hand, where the net reads it                                 */
+  int64_t *epoch;                   /* of the batch at hand, in the memory of the net                          */
+  const int64_t *samples;           /* borrowed: of the batch at hand, in host memory                          */
+  int64_t *samples_of_rank;         /* [ranks] of the step at hand                                             */
+  void *grad_predictions;           /* [capacity, targets]                                          */
+  void *grad_features;              /* [group rows, features]; NULL without regularisers            */
+  void *grad_smoothed;              /* likewise of smoothed features that regularisers see; else NULL */
   /* Of micro-batches; NULL when every pass goes through whole. */
   void *all_features, *all_smoothed;                                  /* [group rows, ...]; NULL likewise */
   void *piece_smoothed;                                               /* [capacity, ...]; NULL likewise */
@@ -551,16 +551,19 @@ enum status gradients_finish(struct gradients *own, struct gradients_value *valu
     return STATUS_OK;
   double gather_seconds;
   TRY(objective_conr_value(own->parts.objective, &value->conr, &gather_seconds));
-  own->gather_seconds += gather_seconds;
+  own->seconds.gather += gather_seconds;
   return STATUS_OK;
 }
 
-void gradients_seconds(struct gradients *own, bool reset, double seconds[STEP_PHASES], double *gather) {
-  double regularising_gather, regularising;
-  objective_regulariser_seconds(own->parts.objective, &regularising_gather, &regularising);
-  own->gather_seconds += regularising_gather;
-  step_clock_seconds(own->clock, reset, seconds);
-  *gather = own->gather_seconds;
+struct gradients_seconds gradients_seconds(struct gradients *own, bool reset) {
+  struct gradients_seconds *seconds = &own->seconds;
+  double gather, regularisers;
+  objective_regulariser_seconds(own->parts.objective, &gather, &regularisers);
+  seconds->gather += gather;
+  seconds->regularisers += regularisers;
+  step_clock_seconds(own->clock, reset, seconds->phase);
+  struct gradients_seconds now = *seconds;
   if (reset)
-    own->gather_seconds = 0;
+    *seconds = (struct gradients_seconds){0};
+  return now;
 }

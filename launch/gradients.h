@@ -121,8 +121,13 @@ struct device_images_counts gradients_images(const struct gradients *gradients);
 /* Wait for the step.  Local; ERR_NUMERIC as above, with *value filled; ERR_COMM when another rank is lost. */
 enum status gradients_finish(struct gradients *gradients, struct gradients_value *value);
 
-/* Where the time of the steps went on this rank, since the last call with `reset`; gather: waiting for ConR's exchanges
- * of rows, which lies in PHASE_LOSS.  Local. */
-void gradients_seconds(struct gradients *gradients, bool reset, double seconds[STEP_PHASES], double *gather);
+/* Where the time of the steps went on this rank, since the last call with `reset`.  Local. */
+struct gradients_seconds {
+  double phase[STEP_PHASES];
+  /* Parts of PHASE_LOSS, which may overlap: waiting for exchanges of rows, and regularisers beside ConR, which are computed
+   * on the host (regularisers_seconds()). */
+  double gather, regularisers;
+};
+struct gradients_seconds gradients_seconds(struct gradients *gradients, bool reset);
 
 #endif

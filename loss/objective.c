@@ -115,6 +115,12 @@ void objective_destroy(struct objective **objective) {
   memory_free((void **)objective);
 }
 
+void objective_left_to_host(const struct objective *objective, char *text, size_t room) {
+  text[0] = 0;
+  if (objective->losses != NULL)
+    regularisers_names(objective->regularisers, text, room);
+}
+
 bool objective_has_conr(const struct objective *objective) {
   return objective->conr != NULL || objective->conr_device != NULL;
 }

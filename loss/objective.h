@@ -67,6 +67,10 @@ enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *
                              struct objective **out);
 void objective_destroy(struct objective **objective);
 
+/* What a device leaves to the host, and waits for once a pass: terms by their options' names, "ranksim, rnc"; "" where
+ * nothing is, and on the host.  Local. */
+void objective_left_to_host(const struct objective *objective, char *text, size_t room);
+
 /* Is ConR on? */
 bool objective_has_conr(const struct objective *objective);
 
@@ -154,7 +158,7 @@ enum status objective_regularise(struct objective *objective, int sides, const s
 /* Of the last step: values without coefficients, and their sum with them; 0 for those that are off.  Local. */
 void objective_regulariser_values(const struct objective *objective, double values[REGULARISERS], double *total);
 
-/* Seconds of this rank in them since the last call; gather: exchanging rows.  Local. */
+/* regularisers_seconds().  Local. */
 void objective_regulariser_seconds(struct objective *objective, double *gather, double *all);
 
 /* To be called behind the last step of an epoch.  Same value. */

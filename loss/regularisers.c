@@ -6,6 +6,7 @@
 #include "dist/memory.h"
 #include "dist/replay.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Rows on their way from and to a device, in pinned memory; grown with the largest batch. */
@@ -33,7 +34,7 @@ struct regularisers {
   struct srl *srl;
   int64_t step;
   double value[REGULARISERS];
-  double seconds;
+  double began, seconds; /* of the call at hand; of all since they were asked for */
 };
 
 static const struct {
@@ -120,6 +121,15 @@ bool regularisers_any(const struct regularisers *own, int sides) {
   for (int i = 0; i < REGULARISERS && own != NULL; i++)
     any = any || (own->options.on[i] && (kinds[i].side & sides));
   return any;
+}
+
+void regularisers_names(const struct regularisers *own, char *text, size_t room) {
+  text[0] = 0;
+  for (int i = 0; i < REGULARISERS && own != NULL; i++)
+    if (own->options.on[i]) {
+      size_t used = strlen(text);
+      snprintf(text + used, room - used, "%s%s", used > 0 ? ", " : "", regulariser_name((enum regulariser)i));
+    }
 }
 
 void regularisers_set_step(struct regularisers *own, int64_t step) {
@@ -248,6 +258,7 @@ static enum status by_way_of_host(const struct add_call *call) {
   }
   TRY(comm_agree(own->comm, grow(own, rows, &from, own_rows)));
   TRY(fetch(own, rows, &from)); /* fails where a rank is lost: nothing is to be agreed then */
+  own->began = log_seconds();   /* the device has done what came before, and waits */
   here.features = here.lent.z = staged->features;
   here.labels = here.lent.labels = staged->labels;
   if (own_rows > 0)
@@ -261,12 +272,12 @@ static enum status by_way_of_host(const struct add_call *call) {
 static enum status add(const void *arguments) {
   const struct add_call *call = arguments;
   struct regularisers *own = call->regularisers;
-  double began = log_seconds();
+  own->began = log_seconds();
   for (int rank = 0; rank < comm_size(own->comm); rank++)
     own->rows_of_rank[rank] = call->share.views * call->share.samples_of_rank[rank];
   enum status status = own->ops->device == NULL ? add_on_host(own, call->sides, &call->share, call->grad_features)
                                                 : by_way_of_host(call);
-  own->seconds += log_seconds() - began;
+  own->seconds += log_seconds() - own->began;
   return status;
 }
 
