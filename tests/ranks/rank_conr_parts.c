@@ -155,10 +155,11 @@ static void check_cut(struct conr *conr, const struct own_rows *share, int64_t p
   free(got);
 }
 
+/* Every third batch is not lent: four numbers of pieces come in turn, so each of them comes with both. */
 static void check_pieces(struct conr *conr, const struct own_rows *share, int64_t pieces, bool pushed,
                          const char *what) {
-  check_cut(conr, share, pieces, pushed, pieces % 2 == 0, what);
-  check_cut(conr, share, pieces, pushed, pieces % 2 == 1, what);
+  static int batches;
+  check_cut(conr, share, pieces, pushed, batches++ % 3 != 0, what);
 }
 
 static void pieces_have_the_bits_of_the_whole(void) {
