@@ -18,7 +18,7 @@ JOBS    ?= $(or $(shell nproc 2>/dev/null),2)
 # Tests: Criterion jobs, seconds for one test binary, and binaries whose tests must not run side by side.
 TEST_JOBS    ?= 2
 TEST_TIMEOUT ?= 900
-SERIAL_TESTS ?= test_device_comm
+SERIAL_TESTS ?= test_device_comm test_cluster
 GOLDEN_DIR   ?= tests/golden
 BENCH        ?= loss
 
