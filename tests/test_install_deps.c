@@ -47,6 +47,18 @@ static void machine(const char *user_id, const char *sudo_status, const char *sy
   snprintf(path, sizeof path, "%s:%s", folder, getenv("PATH"));
   setenv("PATH", path, 1);
   setenv("CONR_OS_RELEASE", in_folder("os-release"), 1);
+  write_script("slurmctld", "");
+  setenv("CONR_SLURMCTLD", in_folder("slurmctld"), 1);
+  setenv("CONR_SERVICES", in_folder("services"), 1);
+}
+
+/* A machine without Slurm, where it comes with the others or not. */
+static void lose_slurm(bool can_be_had) {
+  char text[256];
+  cr_assert(eq(int, remove(in_folder("slurmctld")), 0));
+  snprintf(text, sizeof text, "echo \"$*\" >>%s/called\ncase \"$*\" in *slurmctld*) %s ;; esac", folder,
+           can_be_had ? "cp \"$0\" \"$CONR_SLURMCTLD\"" : "exit 100");
+  write_script("apt-get", text);
 }
 
 /* Make jansson a library that does not link; the flags of the others come from the Makefile, as always. */
@@ -155,6 +167,52 @@ Test(install_deps, update_first_when_the_lists_are_empty_and_use_sudo, .timeout 
   cr_expect(eq(int, install_deps(NULL, &run), 0), "%s", run.output);
   const char *calls = apt_calls(), *update = strstr(calls, " update\n"), *install = strstr(calls, " install ");
   cr_expect(eq(int, update != NULL && install != NULL && update < install, 1), "%s", calls);
+  run_result_free(&run);
+}
+
+static const char slurm_packages[] = "install --no-install-recommends munge slurmctld slurmd slurm-client ";
+
+Test(install_deps, install_slurm_for_the_tests_alone, .timeout = 60) {
+  struct run_result run;
+  machine("0", "1", "debian", true);
+  lose_slurm(true);
+  cr_expect(eq(int, install_deps(NULL, &run), 0), "%s", run.output);
+  cr_expect(ne(int, access(in_folder("called"), F_OK), 0));
+  run_result_free(&run);
+  cr_expect(eq(int, install_deps("--tests", &run), 0), "%s", run.output);
+  const char *calls = apt_calls();
+  cr_expect(eq(int, contains(calls, slurm_packages), 1), "%s", calls);
+  cr_expect(zero(int, contains(run.output, "skipped")), "%s", run.output);
+  run_result_free(&run);
+}
+
+Test(install_deps, do_without_slurm_where_it_cannot_be_installed, .timeout = 60) {
+  struct run_result run;
+  machine("0", "1", "debian", true);
+  lose_slurm(false);
+  cr_expect(eq(int, install_deps("--tests", &run), 0), "%s", run.output);
+  cr_expect(eq(int, contains(run.output, "the tests that take it will be skipped"), 1), "%s", run.output);
+  cr_expect(eq(int, contains(apt_calls(), slurm_packages), 1));
+  run_result_free(&run);
+}
+
+Test(install_deps, leave_slurm_to_those_who_are_not_root, .timeout = 60) {
+  struct run_result run;
+  machine("1000", "0", "debian", true);
+  lose_slurm(true);
+  cr_expect(eq(int, install_deps("--tests", &run), 0), "%s", run.output);
+  cr_expect(eq(str, run.output, ""));
+  cr_expect(eq(str, (char *)apt_calls(), ""));
+  run_result_free(&run);
+}
+
+Test(install_deps, start_no_services_of_slurm, .timeout = 60) {
+  struct run_result run;
+  machine("0", "1", "debian", true);
+  lose_slurm(true);
+  cr_assert(eq(int, mkdir(in_folder("services"), 0755), 0));
+  cr_expect(eq(int, install_deps("--tests", &run), 0), "%s", run.output);
+  cr_expect(eq(str, (char *)apt_calls(), ""));
   run_result_free(&run);
 }
 
