@@ -35,7 +35,7 @@ struct train_result {
   double best_value;
 };
 
-/* SIGINT and SIGTERM are blocked and asked for once a step (signals.h).
+/* SIGINT, SIGTERM and SIGUSR1 are blocked and asked for once a step (signals.h).
  *
  * Collective; equal config on all ranks.  Failures that all ranks see alike are agreed (status_agreed);
  * others are this rank's own, and the job must be aborted (session_fail does). */
