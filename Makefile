@@ -10,8 +10,9 @@ BINDIR  ?= $(PREFIX)/bin
 LIBDIR  ?= $(PREFIX)/lib
 INCDIR  ?= $(PREFIX)/include
 MANDIR  ?= $(PREFIX)/share/man
-# The program looks for it at ../share/conr/recipes of its own folder.
+# The program looks for them at ../share/conr of its own folder.
 RECIPEDIR = $(PREFIX)/share/conr/recipes
+SLURMDIR  = $(PREFIX)/share/conr/slurm
 DESTDIR ?=
 JOBS    ?= $(or $(shell nproc 2>/dev/null),2)
 
@@ -306,6 +307,8 @@ install: all ## install program, library, header and man page under PREFIX (DEST
 	install -m 644 launch/conr.1 $(DESTDIR)$(MANDIR)/man1/conr.1
 	install -d $(DESTDIR)$(RECIPEDIR)
 	install -m 644 launch/recipes/*.conf $(DESTDIR)$(RECIPEDIR)
+	install -d $(DESTDIR)$(SLURMDIR)
+	install -m 755 launch/slurm/job $(DESTDIR)$(SLURMDIR)/job
 ifneq ($(CUDA_LIBRARY),)
 	install -d $(DESTDIR)$(LIBDIR)
 	install -m 755 $(CUDA_LIBRARY) $(DESTDIR)$(LIBDIR)/libconr-cuda.so
@@ -325,8 +328,8 @@ endif
 uninstall: ## remove what `make install` put there (same PREFIX and DESTDIR)
 	rm -f $(addprefix $(DESTDIR),$(BINDIR)/conr $(MANDIR)/man1/conr.1 $(LIBDIR)/$(SHARED) $(LIBDIR)/$(SONAME) \
 	  $(LIBDIR)/libconr-cuda.so $(LIBDIR)/libconr.so $(LIBDIR)/libconr.a $(INCDIR)/conr.h $(LIBDIR)/pkgconfig/conr.pc \
-	  $(patsubst launch/recipes/%,$(RECIPEDIR)/%,$(wildcard launch/recipes/*.conf)))
-	@rmdir $(DESTDIR)$(RECIPEDIR) $(dir $(DESTDIR)$(RECIPEDIR)) 2>/dev/null || true
+	  $(patsubst launch/recipes/%,$(RECIPEDIR)/%,$(wildcard launch/recipes/*.conf)) $(SLURMDIR)/job)
+	@rmdir $(DESTDIR)$(RECIPEDIR) $(DESTDIR)$(SLURMDIR) $(dir $(DESTDIR)$(RECIPEDIR)) 2>/dev/null || true
 
 .PHONY: clean
 clean: ## remove $(BUILD)

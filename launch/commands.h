@@ -12,6 +12,7 @@ enum status command_import(const struct config *config);
 bool import_is_of_images(const struct config *config);
 enum status command_import_images(struct session *session, const struct config *config, bool *stopped);
 enum status command_export(const struct config *config);
+enum status command_slurm(const struct config *config);
 enum status command_info(const struct config *config);
 enum status command_eval(struct session *session, const struct config *config);
 enum status command_predict(struct session *session, const struct config *config);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -199,6 +200,18 @@ static const struct option_row table[] = {
   FLAG("regularisers", regularisers, BENCH, "loss: beside ConR also RankSim, RnC, ACCon, SRL and plain L1, on the same rows"),
   INTEGER("repeat", repeat, BENCH, "3", 1, 1000, "measurements of each; the best counts"),
 
+  INTEGER("nodes", nodes, COMMAND_SLURM, "1", 1, 1000000, "of the job"),
+  INTEGER("ranks-per-node", ranks_per_node, COMMAND_SLURM, "0", 0, 100000, "0: one for each GPU, or 1"),
+  INTEGER("cores-per-rank", cores_per_rank, COMMAND_SLURM, "0", 0, 100000, "0: as many as the cluster gives"),
+  INTEGER("gpus-per-node", gpus_per_node, COMMAND_SLURM, "0", 0, 100000, "each rank takes one"),
+  TEXT("time", time, COMMAND_SLURM, NULL, "LIMIT", "of one start, as Slurm writes it: minutes, H:M:S, D-H, D-H:M:S (default the partition's); the job requeues until it is done"),
+  INTEGER("ahead", ahead, COMMAND_SLURM, "120", 1, 65535, "seconds before the limit at which it is told to stop; Slurm may be a minute early. As long as a step and a checkpoint take"),
+  TEXT("account", account, COMMAND_SLURM, NULL, "NAME", "to be charged"),
+  TEXT("partition", partition, COMMAND_SLURM, NULL, "NAME", "to run in"),
+  TEXT("job-name", job_name, COMMAND_SLURM, "conr", "NAME", "of the job"),
+  INTEGER("jobs", jobs, COMMAND_SLURM, "1", 1, 1000, "compare: as an array of so many jobs, which share its runs"),
+  CHOICE("launcher", launcher, COMMAND_SLURM, "srun", "srun|mpirun", "what starts the ranks; mpirun, Open MPI's, where it shares no PMI with Slurm"),
+
   INTEGER("seed", seed, IMPORT | TRAIN | BENCH, "0", 0, 9007199254740991.0, "of everything random"),
   INTEGER("threads", threads, IMPORT | TRAIN | EVAL | BENCH, "0", 0, 1024, "threads of a rank; 0: OMP_NUM_THREADS, or this host's cores shared by its ranks"),
   CHOICE("device", device, TRAIN | EVAL | BENCH, "auto", "auto|cpu|cuda", "where networks are computed; auto: one GPU a rank if every rank has one"),
@@ -230,6 +243,9 @@ static const struct command_row commands[] = {
     {COMMAND_COMPARE, "compare", "DATA.h5", 1, 1,
      "train several methods with several seeds, and compare their errors by groups of labels"},
     {COMMAND_RECIPES, "recipes", "[NAME]", 0, 1, "published settings for --recipe: all, or those of one benchmark"},
+    {COMMAND_SLURM, "slurm", "COMMAND ...", 1, INT_MAX,
+     "print a job script for sbatch; COMMAND is what conr is to do there, with its options, as in conr slurm --nodes 4 "
+     "--time 8:00:00 train data.h5 -o run"},
     {COMMAND_INFO, "info", "", 0, 0, "what was built, and what was found on this machine"},
     {COMMAND_BENCH, "bench", "loss|step|loader|comm [DATA.h5]", 1, 2, "figures with their ceiling beside them"},
 };
@@ -388,12 +404,15 @@ static int long_options(enum command command, struct option *out) {
   return count;
 }
 
+/* argv[0] is the command. */
 static enum status parse_options(int argc, char **argv, struct config *config) {
   struct option options[ROWS + 2];
   long_options(config->command, options);
   opterr = 0;
-  optind = 2; /* argv[1] is the command */
-  for (int code; (code = getopt_long(argc, argv, ":ho:", options, NULL)) != -1;) {
+  optind = 0; /* from argv[1] on, and forget the order of an earlier parsing */
+  /* What a job is to do has options of its own, behind the first word. */
+  const char *letters = config->command == COMMAND_SLURM ? "+:ho:" : ":ho:";
+  for (int code; (code = getopt_long(argc, argv, letters, options, NULL)) != -1;) {
     const char *word = argv[optind - 1];
     if (code == 'h') {
       config->help = true;
@@ -429,7 +448,8 @@ static enum status take_words(int argc, char **argv, struct config *config) {
   REQUIRE(words <= row->most_words, ERR_ARGUMENT, "conr %s does not know what to do with \"%s\"; see conr %s --help",
           row->name, argv[optind + row->most_words], row->name);
   config->words = words;
-  for (int i = 0; i < words; i++)
+  config->rest = argv + optind;
+  for (int i = 0; i < words && i < CONFIG_MOST_WORDS; i++)
     config->word[i] = argv[optind + i];
   return STATUS_OK;
 }
@@ -442,10 +462,10 @@ enum status config_parse(int argc, char **argv, struct config *config) {
   }
   TRY(find_command(argv[1], &config->command));
   TRY(set_defaults(config));
-  TRY(parse_options(argc, argv, config));
+  TRY(parse_options(argc - 1, argv + 1, config)); /* getopt skips the command as it does a program's name */
   if (config->help)
     return STATUS_OK;
-  TRY(take_words(argc, argv, config));
+  TRY(take_words(argc - 1, argv + 1, config));
   /* Of a comparison each run reads its recipe for itself, with the methods that it is about. */
   return config->command == COMMAND_COMPARE ? config_read_file(config) : config_read_files(config);
 }

@@ -26,7 +26,8 @@ enum command {
   COMMAND_BENCH = 32,
   COMMAND_EXPORT = 64,
   COMMAND_RECIPES = 128,
-  COMMAND_COMPARE = 256
+  COMMAND_COMPARE = 256,
+  COMMAND_SLURM = 512
 };
 
 #define CONFIG_MOST_WORDS 4
@@ -38,6 +39,7 @@ struct config {
   bool help;
   int words; /* positional arguments: files, or what to bench */
   const char *word[CONFIG_MOST_WORDS];
+  char **rest; /* slurm: the words from the first on, another command with its options; borrowed */
 
   const char *config, *recipe, *output;
   bool force, json, quiet;
@@ -110,6 +112,10 @@ struct config {
   const char *rows, *dim;
   bool regularisers;
   int64_t repeat;
+
+  /* slurm */
+  const char *job_name, *time, *account, *partition, *launcher;
+  int64_t nodes, ranks_per_node, cores_per_rank, gpus_per_node, jobs, ahead;
 
   bool one_of_many; /* a run of a comparison: options are for all of them, and some have no use for some */
 

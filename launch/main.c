@@ -10,7 +10,7 @@
 
 static bool is_alone(const struct config *config) {
   return config->command == COMMAND_EXPORT || config->command == COMMAND_INFO || config->command == COMMAND_RECIPES ||
-         (config->command == COMMAND_IMPORT && !import_is_of_images(config));
+         config->command == COMMAND_SLURM || (config->command == COMMAND_IMPORT && !import_is_of_images(config));
 }
 
 /* Commands of one process; of several that a launcher started, the first does it. */
@@ -19,6 +19,7 @@ static int run_alone(const struct config *config) {
     return EXIT_DONE;
   enum status status = config->command == COMMAND_IMPORT   ? command_import(config)
                        : config->command == COMMAND_EXPORT ? command_export(config)
+                       : config->command == COMMAND_SLURM  ? command_slurm(config)
                        : config->command == COMMAND_RECIPES
                            ? recipes_list(config->words ? config->word[0] : NULL, stdout)
                            : command_info(config);

@@ -1,13 +1,13 @@
 /* Finding and listing recipes. */
 #include "launch/recipes.h"
 
+#include "launch/shared_folder.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <ini.h>
-#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define FOLDER_VARIABLE "CONR_RECIPES"
 #define ENDING ".conf"
@@ -17,27 +17,6 @@ bool recipes_is_text(const char *name) {
   return strcmp(name, "about") == 0 || strcmp(name, "source") == 0;
 }
 
-static enum status find_folder(char folder[PATH_MAX]) {
-  static const char *const places[] = {"/../share/conr/recipes", "/../launch/recipes"};
-  const char *wanted = getenv(FOLDER_VARIABLE);
-  char program[PATH_MAX];
-  if (wanted != NULL) {
-    snprintf(folder, PATH_MAX, "%s", wanted);
-    return STATUS_OK;
-  }
-  ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-  program[length > 0 ? length : 0] = '\0';
-  const char *beside = dirname(program);
-  for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-    int written = snprintf(folder, PATH_MAX, "%s%s", beside, places[i]);
-    if (written < PATH_MAX && access(folder, R_OK | X_OK) == 0)
-      return STATUS_OK;
-  }
-  return fail(
-      ERR_FILE,
-      "there are no recipes beside the program; name their folder in the environment variable " FOLDER_VARIABLE);
-}
-
 static int is_recipe(const struct dirent *entry) {
   size_t length = strlen(entry->d_name), ending = strlen(ENDING);
   return length > ending && strcmp(entry->d_name + length - ending, ENDING) == 0;
@@ -45,7 +24,7 @@ static int is_recipe(const struct dirent *entry) {
 
 /* The benchmarks' files in order; *names is free()d entry by entry. */
 static enum status scan(char folder[PATH_MAX], struct dirent ***names, int *count) {
-  TRY(find_folder(folder));
+  TRY(shared_folder("recipes", FOLDER_VARIABLE, folder));
   *count = scandir(folder, names, is_recipe, alphasort);
   REQUIRE(*count >= 0, ERR_FILE, "cannot read the folder of recipes %s: %s", folder, strerror(errno));
   return STATUS_OK;

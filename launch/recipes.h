@@ -4,8 +4,8 @@
  * [a] and [b], the later ones winning.  In a section stand options as in a config file, and two texts for people:
  * "about", what it is, and "source", where its numbers come from.
  *
- * The files are looked for in the folder that the environment variable CONR_RECIPES names, or beside the program:
- * ../share/conr/recipes where it is installed, ../launch/recipes where it is built.  All functions are local. */
+ * The files are looked for in the folder that the environment variable CONR_RECIPES names, or beside the program
+ * (shared_folder.h).  All functions are local. */
 #ifndef CONR_LAUNCH_RECIPES_H
 #define CONR_LAUNCH_RECIPES_H
 

@@ -65,10 +65,11 @@ static char *written(const struct config *config) {
 static const struct {
   enum command command;
   const char *name, *words;
-} commands[] = {
-    {COMMAND_IMPORT, "import", "t.csv"},      {COMMAND_TRAIN, "train", "t.h5"},  {COMMAND_EVAL, "eval", "run t.h5"},
-    {COMMAND_PREDICT, "predict", "run t.h5"}, {COMMAND_EXPORT, "export", "run"}, {COMMAND_INFO, "info", ""},
-    {COMMAND_COMPARE, "compare", "t.h5"},     {COMMAND_RECIPES, "recipes", ""},  {COMMAND_BENCH, "bench", "loss"}};
+} commands[] = {{COMMAND_IMPORT, "import", "t.csv"},  {COMMAND_TRAIN, "train", "t.h5"},
+                {COMMAND_EVAL, "eval", "run t.h5"},   {COMMAND_PREDICT, "predict", "run t.h5"},
+                {COMMAND_EXPORT, "export", "run"},    {COMMAND_INFO, "info", ""},
+                {COMMAND_COMPARE, "compare", "t.h5"}, {COMMAND_RECIPES, "recipes", ""},
+                {COMMAND_BENCH, "bench", "loss"},     {COMMAND_SLURM, "slurm", "train t.h5"}};
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 /* ---- one table, many faces ------------------------------------------------------------------ */
@@ -83,6 +84,7 @@ Test(config, every_option_stands_in_the_help_of_its_command_and_is_understood) {
         config.drop = "x";
     config.images = config.path_column = config.with = config.share = config.fds_buckets = config.fds_clip = "x";
     config.rows = config.dim = "2";
+    config.time = config.account = config.partition = "x";
     char *help = help_of(commands[c].command), *text = written(&config), *rest = NULL;
     int options = 0;
     for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest), options++) {

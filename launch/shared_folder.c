@@ -1,0 +1,33 @@
+#include "launch/shared_folder.h"
+
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const char *shared_program(char path[PATH_MAX]) {
+  ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 1);
+  path[length > 0 ? length : 0] = '\0';
+  return length > 0 ? path : strcpy(path, "conr");
+}
+
+enum status shared_folder(const char *name, const char *variable, char folder[PATH_MAX]) {
+  static const char *const places[] = {"../share/conr", "../launch"};
+  const char *wanted = getenv(variable);
+  char program[PATH_MAX];
+  if (wanted != NULL) {
+    int written = snprintf(folder, PATH_MAX, "%s", wanted);
+    REQUIRE(written < PATH_MAX, ERR_FILE, "the path in %s is too long", variable);
+    return STATUS_OK;
+  }
+  shared_program(program);
+  const char *beside = dirname(program);
+  for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+    int written = snprintf(folder, PATH_MAX, "%s/%s/%s", beside, places[i], name);
+    if (written < PATH_MAX && access(folder, R_OK | X_OK) == 0)
+      return STATUS_OK;
+  }
+  return fail(ERR_FILE, "there is no folder \"%s\" beside the program; name it in the environment variable %s", name,
+              variable);
+}
