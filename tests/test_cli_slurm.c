@@ -28,9 +28,9 @@ static void begin(void) {
                                      io_file("scontrol.words")));
   setenv("PATH", cli_text("%s:%s", io_file(""), getenv("PATH")), 1);
   setenv("SLURM_JOB_ID", "7", 1);
-  for (const char *const *name =
-           (const char *const[]){"SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT",
-                                 "SLURM_CPUS_PER_TASK", "CONR", "CONR_LAUNCHER", NULL};
+  for (const char *const *name = (const char *const[]){"SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID",
+                                                       "SLURM_RESTART_COUNT", "SLURM_CPUS_PER_TASK", "SLURM_NTASKS",
+                                                       "SLURM_JOB_NUM_NODES", "CONR", "CONR_LAUNCHER", NULL};
        *name != NULL; name++)
     unsetenv(*name);
 }
@@ -217,7 +217,7 @@ static void stopped_job_goes_on(const char *signal_name, const char *launcher) {
   enum { STEPS = 8, LONG = 100000 };
   const char *data = cli_data("t.h5", 120), *run = io_file("run"), *whole = io_file("whole");
   setenv("CONR_LAUNCHER", launcher, 1);
-  setenv("SLURM_NTASKS", "2", 1);
+  setenv("SLURM_NTASKS_PER_NODE", "2", 1);
   const char *path = script_of(cli_text("train %s -o %s --epochs %d %s", data, run, LONG, options));
   struct run_result result;
   char *const command[] = {

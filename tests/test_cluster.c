@@ -1,4 +1,4 @@
-/* Several hosts: those that tests/cluster/hosts makes of one machine. */
+/* Several hosts, and a Slurm on them: those that tests/cluster makes of one machine. */
 #include "io_files.h"
 #include "support_cli.h"
 
@@ -18,7 +18,7 @@ TestSuite(cluster, .init = cli_begin, .fini = cli_end, .timeout = 150);
 static struct run_result shell(const char *line) {
   struct run_result run;
   char *const command[] = {"sh", "-c", (char *)line, NULL};
-  run_command(command, 120, &run);
+  run_command(command, 210, &run);
   return run;
 }
 
@@ -50,7 +50,7 @@ Test(cluster, shellcheck_finds_nothing) {
   if (run.exit_status != 0)
     cr_skip("shellcheck is not installed");
   run_result_free(&run);
-  free(output_of(0, "shellcheck tests/cluster/*"));
+  free(output_of(0, "shellcheck tests/cluster/* launch/slurm/job launch/install-deps tests/run"));
 }
 
 /* ---- hosts ----------------------------------------------------------------------------------- */
@@ -148,4 +148,135 @@ Test(cluster, a_training_on_three_hosts_equals_that_on_one) {
     cli_same_arrays(cli_last(one), cli_last(run), 1e-5);
     cr_assert(eq(int, cli_lines(cli_metrics(one)), cli_lines(cli_metrics(run))));
   }
+}
+
+/* ---- Slurm ----------------------------------------------------------------------------------- */
+
+/* What is done in a Slurm of two nodes: lines of bash, which have
+ *
+ *     submit OPTION OF SBATCH...     sets $job, and $log to the file that the job writes
+ *     await_steps                    until the run in $run has made some
+ *     await_end                      until Slurm has no more to do for the job; shows it, and its log
+ *
+ * A line that fails ends them; the output is free()d. */
+static char *in_slurm(const char *run, const char *lines) {
+  static const char functions[] =
+      "set -eu\n"
+      "submit() {\n"
+      "  log=$run.log\n"
+      "  job=$(sbatch --parsable --output=\"$log\" \"$@\")\n"
+      "}\n"
+      "await_steps() {\n"
+      "  until [ -e \"$run/metrics.jsonl\" ] && [ \"$(wc -l <\"$run/metrics.jsonl\")\" -ge 12 ]; do sleep 0.05; done\n"
+      "}\n"
+      "await_end() {\n"
+      "  until [ -z \"$(squeue --noheader --jobs=\"$job\" 2>/dev/null)\" ]; do sleep 0.3; done\n"
+      "  cat \"$log\"\n"
+      "  scontrol show job \"$job\"\n"
+      "}\n";
+  const char *path = io_file("lines");
+  io_write_text(path, cli_text("%srun=%s\n%s", functions, run, lines));
+  return output_of(0, cli_text("timeout -k 3 200 tests/cluster/slurm 2 bash %s", path));
+}
+
+/* All of these stand in the output, in this order. */
+static void expect_in_order(const char *output, const char *const *events) {
+  const char *at = output;
+  for (; *events != NULL; events++) {
+    const char *found = strstr(at, *events);
+    cr_assert(found != NULL, "no \"%s\", or not in its place:\n%s", *events, output);
+    at = found + strlen(*events);
+  }
+}
+
+/* A training on two nodes is stopped by something, requeues and ends with the bits of one that was left alone.  Of two
+ * addends the sum has the same bits, whoever adds. */
+static void job_requeues_and_goes_on(const char *slurm_options, const char *stop, const char *word) {
+  enum { EPOCHS = 250 };
+  const char *data = cli_data("t.h5", 120), *run = io_file("run"), *whole = io_file("whole");
+  const char *line =
+      cli_text("--batch 9 --epochs %d --hidden 16,16 --conr --dropout 0.2 --lr 0.01 --clip 5 --log-steps 1", EPOCHS);
+  char *script = cli_output(0, cli_text("slurm --nodes 2 %s train %s -o %s %s", slurm_options, data, run, line));
+  io_write_text(io_file("job.sh"), script);
+  free(script);
+  char *output = in_slurm(run, cli_text("submit %s\nawait_steps\n%s\nawait_end\n", io_file("job.sh"), stop));
+  expect_in_order(output, (const char *[]){"job: start 1 on host[1-2]: ", word, "stopped by a signal after step ",
+                                           "job: stopped with a checkpoint: requeueing", "job: start 2 on host[1-2]: ",
+                                           "resuming at epoch ", cli_text("done after %d epochs", EPOCHS), "job: done",
+                                           "JobState=COMPLETED", "Restarts=1", NULL});
+  free(output);
+  cli_accepted(2, cli_text("train %s -o %s %s --quiet", data, whole, line));
+  cli_same_runs(whole, run);
+}
+
+/* The ranks are held until Slurm says so, in place of a training of a minute. */
+Test(cluster, a_job_signalled_ahead_of_its_limit_requeues_and_ends_with_the_same_bits, .timeout = 300) {
+  wants("slurm");
+  job_requeues_and_goes_on("--time 1 --ahead 30",
+                           "kill -STOP $(pidof conr)\n"
+                           "until grep -q 'asking conr to stop' \"$log\"; do sleep 0.2; done\n"
+                           "kill -CONT $(pidof conr)",
+                           "the time limit is near");
+}
+
+Test(cluster, a_job_below_mpirun_requeues_and_ends_with_the_same_bits, .timeout = 300) {
+  wants("slurm");
+  job_requeues_and_goes_on("--time 30 --launcher mpirun", "scancel --batch --signal=USR1 \"$job\"",
+                           "asking conr to stop");
+}
+
+/* Slurm asks the ranks themselves, the script hears nothing of it. */
+Test(cluster, a_job_that_makes_way_for_another_requeues_and_ends_with_the_same_bits, .timeout = 300) {
+  wants("slurm");
+  job_requeues_and_goes_on("--time 30",
+                           "sbatch --partition=urgent --nodes=2 --exclusive --output=/dev/null --wrap='sleep 1'", "");
+}
+
+Test(cluster, a_cancelled_job_is_not_brought_back, .timeout = 300) {
+  wants("slurm");
+  const char *data = cli_data("t.h5", 120), *run = io_file("run");
+  char *output =
+      in_slurm(run, cli_text("export CONR=%s\n"
+                             "submit --nodes=2 launch/slurm/job train %s -o %s --epochs 100000 --log-steps 1\n"
+                             "await_steps\nscancel \"$job\"\nawait_end\n",
+                             conr(), data, run));
+  expect_in_order(output, (const char *[]){"job: start 1 on host[1-2]: ", "JobState=CANCELLED", "Restarts=0", NULL});
+  cr_assert(strstr(output, "requeueing") == NULL, "%s", output);
+  free(output);
+}
+
+Test(cluster, a_wrong_option_does_not_requeue, .timeout = 300) {
+  wants("slurm");
+  const char *data = cli_data("t.h5", 120), *run = io_file("run");
+  char *output =
+      in_slurm(run, cli_text("export CONR=%s\n"
+                             "submit --nodes=2 launch/slurm/job train %s -o %s --learning-rate 1\nawait_end\n",
+                             conr(), data, run));
+  expect_in_order(output,
+                  (const char *[]){"conr: conr train has no option --learning-rate", "job: wrong usage: not requeued",
+                                   "JobState=FAILED", "Restarts=0", "ExitCode=2:0", NULL});
+  cr_assert(not(io_exists(run)));
+  free(output);
+}
+
+/* Each job of the array does its own runs and no other, with the bits of a comparison in one go. */
+Test(cluster, an_array_shares_the_runs_of_a_comparison, .timeout = 300) {
+  static const char *const methods[] = {"l1", "huber"};
+  wants("slurm");
+  const char *data = cli_data("t.h5", 120), *study = io_file("study"), *whole = io_file("whole");
+  const char *line = "--methods l1,huber --seeds 2 --epochs 2 --hidden 8";
+  char *script = cli_output(0, cli_text("slurm --jobs 3 compare %s -o %s %s", data, study, line));
+  io_write_text(io_file("job.sh"), script);
+  free(script);
+  char *output = in_slurm(study, cli_text("submit %s\nawait_end\n", io_file("job.sh")));
+  for (int k = 1; k <= 3; k++)
+    cr_expect(eq(int, cli_count(output, cli_text("--share %d/3", k)), 1), "%s", output);
+  for (int k = 1; k <= 4; k++)
+    cr_expect(eq(int, cli_count(output, cli_text("run %d of 4: ", k)), 1), "%s", output);
+  free(output);
+  cli_accepted(0, cli_text("compare %s -o %s %s --quiet", data, whole, line));
+  for (int m = 0; m < 2; m++)
+    for (int seed = 0; seed < 2; seed++)
+      cli_same_runs(cli_text("%s/%s/seed%d", whole, methods[m], seed),
+                    cli_text("%s/%s/seed%d", study, methods[m], seed));
 }
