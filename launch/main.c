@@ -34,6 +34,11 @@ static bool computes_networks(const struct config *config) {
   return config->command != COMMAND_IMPORT && config->command != COMMAND_BENCH;
 }
 
+/* Others end when they are told to. */
+static bool stops_with_a_checkpoint(const struct config *config) {
+  return config->command == COMMAND_TRAIN || config->command == COMMAND_IMPORT || config->command == COMMAND_COMPARE;
+}
+
 static enum status run_command(struct session *session, const struct config *config, bool *stopped) {
   struct train_result result = {0};
   enum status status = STATUS_OK;
@@ -67,8 +72,6 @@ static int run_ranks(int *argc, char ***argv, const struct config *config, enum 
   struct session session;
   int provided, code = EXIT_FAILED;
   bool stopped = false;
-  if (config->command == COMMAND_TRAIN || config->command == COMMAND_IMPORT || config->command == COMMAND_COMPARE)
-    signals_block();
   /* The loader's thread makes no MPI call. */
   if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     fprintf(stderr, "conr: MPI does not start\n");
@@ -101,8 +104,12 @@ static int close_output(int code) {
 
 int main(int argc, char **argv) {
   struct config config;
-  enum status status = config_parse(argc, argv, &config);
   int code = EXIT_DONE;
+  /* First of all: a scheduler may tell a rank to stop as soon as it has started. */
+  signals_block();
+  enum status status = config_parse(argc, argv, &config);
+  if (!stops_with_a_checkpoint(&config) || is_alone(&config))
+    signals_unblock();
   if (status != STATUS_OK && launcher_rank() < 0) {
     fprintf(stderr, "conr: %s\n", status_message());
     code = status == ERR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;

@@ -18,6 +18,11 @@ void signals_block(void) {
   pthread_sigmask(SIG_BLOCK, &signals, NULL);
 }
 
+void signals_unblock(void) {
+  sigset_t signals = stop_signals();
+  pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+}
+
 bool signals_stop_asked(void) {
   sigset_t signals = stop_signals();
   const struct timespec now = {0};

@@ -8,8 +8,11 @@
 
 #include <stdbool.h>
 
-/* Before MPI and OpenMP start threads, which inherit it.  It stays so. */
+/* Before MPI and OpenMP start threads, which inherit it. */
 void signals_block(void);
+
+/* Back to what signals do by themselves; one that waits does it now. */
+void signals_unblock(void);
 
 /* Has a stop been asked for?  A signal that waits is taken. */
 bool signals_stop_asked(void);

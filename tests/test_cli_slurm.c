@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,9 @@ static void begin(void) {
   write_program("srun",
                 cli_text("echo \"$*\" >%s\nwhile case $1 in -*) ;; *) false ;; esac; do shift; done\nexec \"$@\"",
                          io_file("srun.words")));
-  write_program("scontrol", cli_text("case $1 in show) echo \"JobId=7 JobState=${TEST_STATE:-RUNNING} Reason=None\" ;; "
+  write_program("scontrol", cli_text("case $1 in show) echo \"JobId=7 JobState=${TEST_STATE:-RUNNING} Reason=None\"; "
+                                     "echo \"   PreemptEligibleTime=2026-01-01T00:00:00 "
+                                     "PreemptTime=${TEST_PREEMPTED:-None}\" ;; "
                                      "*) echo \"$*\" >>%s ;; esac",
                                      io_file("scontrol.words")));
   setenv("PATH", cli_text("%s:%s", io_file(""), getenv("PATH")), 1);
@@ -186,7 +189,16 @@ Test(cli_slurm, what_becomes_of_a_job_follows_from_its_exit_status) {
   setenv("SLURM_RESTART_COUNT", "100", 1);
   expect_end(io_file("job.sh"), 75, "not requeued: this was start 101", "");
   setenv("SLURM_RESTART_COUNT", "99", 1);
-  expect_end(io_file("job.sh"), 75, "stopped with a checkpoint: requeueing", "requeue 7\n");
+  expect_end(io_file("job.sh"), 75, "job: stopped: requeueing", "requeue 7\n");
+}
+
+/* Slurm told the ranks, who did not listen yet, or mpirun's daemons, and not the script. */
+Test(cli_slurm, a_job_that_makes_way_requeues_whatever_it_ended_with) {
+  setenv("TEST_PREEMPTED", "2026-01-02T03:04:05", 1);
+  use_program(205);
+  expect_end(script_of("eval run d.h5"), 75, "job: stopped: requeueing", "requeue 7\n");
+  use_program(2);
+  expect_end(io_file("job.sh"), 2, "wrong usage: not requeued", "requeue 7\n");
 }
 
 Test(cli_slurm, jobs_of_an_array_share_a_comparison) {
@@ -229,7 +241,7 @@ static void stopped_job_goes_on(const char *signal_name, const char *launcher) {
   cr_expect(eq(int, run_command(command, 60, &result), 75), "%s", result.output);
   /* In this order. */
   const char *const events[] = {"job: start 1 on", "asking conr to stop", "stopped by a signal after step ",
-                                "stopped with a checkpoint: requeueing"};
+                                "job: stopped: requeueing"};
   const char *at = result.output;
   for (size_t i = 0; i < sizeof events / sizeof *events; i++) {
     at = strstr(at, events[i]);
@@ -264,5 +276,12 @@ Test(cli_slurm, mpirun_hands_on_what_it_is_told) {
 Test(cli_slurm, a_job_that_is_told_before_conr_listens_requeues) {
   write_program("words", "kill -USR1 $PPID; sleep 10");
   setenv("CONR", io_file("words"), 1);
-  expect_end(script_of("train d.h5 -o run"), 75, "stopped with a checkpoint: requeueing", "requeue 7\n");
+  expect_end(script_of("train d.h5 -o run"), 75, "job: stopped: requeueing", "requeue 7\n");
+}
+
+/* It would begin again, and reach the limit again. */
+Test(cli_slurm, a_command_that_saves_nothing_does_not_requeue_at_its_limit) {
+  write_program("words", "kill -USR1 $PPID; sleep 10");
+  setenv("CONR", io_file("words"), 1);
+  expect_end(script_of("eval run d.h5"), 128 + SIGUSR1, "failed with status", "");
 }

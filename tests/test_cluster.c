@@ -155,8 +155,9 @@ Test(cluster, a_training_on_three_hosts_equals_that_on_one) {
 /* What is done in a Slurm of two nodes: lines of bash, which have
  *
  *     submit OPTION OF SBATCH...     sets $job, and $log to the file that the job writes
- *     await_steps                    until the run in $run has made some
- *     await_end                      until Slurm has no more to do for the job; shows it, and its log
+ *     await_steps                    until the run in $run has made some; tells what there is when none come
+ *     await_all                      until Slurm has no more to do
+ *     await_end                      the same; shows $job and its log
  *
  * A line that fails ends them; the output is free()d. */
 static char *in_slurm(const char *run, const char *lines) {
@@ -167,10 +168,20 @@ static char *in_slurm(const char *run, const char *lines) {
       "  job=$(sbatch --parsable --output=\"$log\" \"$@\")\n"
       "}\n"
       "await_steps() {\n"
-      "  until [ -e \"$run/metrics.jsonl\" ] && [ \"$(wc -l <\"$run/metrics.jsonl\")\" -ge 12 ]; do sleep 0.05; done\n"
+      "  local tries=0\n"
+      "  until [ -e \"$run/metrics.jsonl\" ] && [ \"$(wc -l <\"$run/metrics.jsonl\")\" -ge 12 ]; do\n"
+      "    if ! (((tries += 1) < 600)); then\n"
+      "      scontrol show job \"$job\"; sinfo; cat \"$log\" /run/cluster/slurm/log/*; exit 1\n"
+      "    fi\n"
+      "    sleep 0.05\n"
+      "  done\n"
+      "}\n"
+      "await_all() {\n"
+      "  local left\n"
+      "  until left=$(squeue --noheader) && [ -z \"$left\" ]; do sleep 0.3; done\n"
       "}\n"
       "await_end() {\n"
-      "  until [ -z \"$(squeue --noheader --jobs=\"$job\" 2>/dev/null)\" ]; do sleep 0.3; done\n"
+      "  await_all\n"
       "  cat \"$log\"\n"
       "  scontrol show job \"$job\"\n"
       "}\n";
@@ -191,7 +202,7 @@ static void expect_in_order(const char *output, const char *const *events) {
 
 /* A training on two nodes is stopped by something, requeues and ends with the bits of one that was left alone.  Of two
  * addends the sum has the same bits, whoever adds. */
-static void job_requeues_and_goes_on(const char *slurm_options, const char *stop, const char *word) {
+static void job_requeues_and_goes_on(const char *slurm_options, const char *stop, const char *word, const char *who) {
   enum { EPOCHS = 250 };
   const char *data = cli_data("t.h5", 120), *run = io_file("run"), *whole = io_file("whole");
   const char *line =
@@ -200,10 +211,10 @@ static void job_requeues_and_goes_on(const char *slurm_options, const char *stop
   io_write_text(io_file("job.sh"), script);
   free(script);
   char *output = in_slurm(run, cli_text("submit %s\nawait_steps\n%s\nawait_end\n", io_file("job.sh"), stop));
-  expect_in_order(output, (const char *[]){"job: start 1 on host[1-2]: ", word, "stopped by a signal after step ",
-                                           "job: stopped with a checkpoint: requeueing", "job: start 2 on host[1-2]: ",
-                                           "resuming at epoch ", cli_text("done after %d epochs", EPOCHS), "job: done",
-                                           "JobState=COMPLETED", "Restarts=1", NULL});
+  expect_in_order(output, (const char *[]){"job: start 1 on host[1-2]: ", word, "stopped by a signal after step ", who,
+                                           "job: start 2 on host[1-2]: ", "resuming at epoch ",
+                                           cli_text("done after %d epochs", EPOCHS), "job: done", "JobState=COMPLETED",
+                                           "Restarts=1", NULL});
   free(output);
   cli_accepted(2, cli_text("train %s -o %s %s --quiet", data, whole, line));
   cli_same_runs(whole, run);
@@ -216,20 +227,59 @@ Test(cluster, a_job_signalled_ahead_of_its_limit_requeues_and_ends_with_the_same
                            "kill -STOP $(pidof conr)\n"
                            "until grep -q 'asking conr to stop' \"$log\"; do sleep 0.2; done\n"
                            "kill -CONT $(pidof conr)",
-                           "the time limit is near");
+                           "the time limit is near", "job: stopped: requeueing");
 }
 
 Test(cluster, a_job_below_mpirun_requeues_and_ends_with_the_same_bits, .timeout = 300) {
   wants("slurm");
   job_requeues_and_goes_on("--time 30 --launcher mpirun", "scancel --batch --signal=USR1 \"$job\"",
-                           "asking conr to stop");
+                           "asking conr to stop", "job: stopped: requeueing");
 }
+
+static const char urgent[] = "sbatch --partition=urgent --nodes=2 --exclusive --output=/dev/null --wrap='sleep 1'\n";
 
 /* Slurm asks the ranks themselves, the script hears nothing of it. */
 Test(cluster, a_job_that_makes_way_for_another_requeues_and_ends_with_the_same_bits, .timeout = 300) {
   wants("slurm");
-  job_requeues_and_goes_on("--time 30",
-                           "sbatch --partition=urgent --nodes=2 --exclusive --output=/dev/null --wrap='sleep 1'", "");
+  job_requeues_and_goes_on("--time 30", urgent, "", "job: stopped: requeueing");
+}
+
+/* Slurm tells everybody, srun too, and requeues the job itself. */
+Test(cluster, a_job_that_is_moved_aside_at_once_saves_what_it_has_and_ends_with_the_same_bits, .timeout = 300) {
+  wants("slurm");
+  setenv("CLUSTER_GRACE", "0", 1);
+  job_requeues_and_goes_on("--time 30", urgent, "", "Slurm ends this job itself");
+}
+
+/* The first start is gone with the signal, as conr is before its main, and as mpirun's daemons always are. */
+Test(cluster, jobs_that_make_way_before_conr_listens_requeue, .timeout = 300) {
+  wants("slurm");
+  const char *run = io_file("run");
+  char *output = in_slurm(
+      run, cli_text("cat >\"$run.conr\" <<'END'\n"
+                    "#!/bin/sh\n"
+                    "[ -z \"${SLURM_RESTART_COUNT-}\" ] || exit 0\n"
+                    "echo rank >>\"$0.ranks\"\n"
+                    "exec sleep 300\n"
+                    "END\n"
+                    "chmod +x \"$run.conr\"\n"
+                    "export CONR=$run.conr CONR_LAUNCHER\n"
+                    "for CONR_LAUNCHER in srun mpirun; do\n"
+                    "  sbatch --nodes=2 --ntasks-per-node=1 --output=\"$run.$CONR_LAUNCHER\" launch/slurm/job train\n"
+                    "done\n"
+                    "until [ \"$(cat \"$CONR.ranks\" | wc -l)\" = 4 ]; do sleep 0.1; done\n"
+                    "%s"
+                    "await_all\n"
+                    "cat \"$run.srun\" \"$run.mpirun\"\n"
+                    "scontrol show jobs\n",
+                    urgent));
+  static const char *const events[] = {
+      "job: start 1 on",          "job: stopped: requeueing", "job: start 2 on", "job: done", "job: start 1 on",
+      "job: stopped: requeueing", "job: start 2 on",          "job: done",       NULL};
+  expect_in_order(output, events);
+  cr_expect(eq(int, cli_count(output, "Restarts=1 "), 2), "%s", output);
+  cr_expect(eq(int, cli_count(output, "JobState=COMPLETED "), 3), "%s", output);
+  free(output);
 }
 
 Test(cluster, a_cancelled_job_is_not_brought_back, .timeout = 300) {

@@ -4,10 +4,12 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -173,6 +175,40 @@ Test(resume, sigterm_without_a_launcher) {
 
 Test(resume, sigint_without_a_launcher) {
   stopped_run_goes_on(0, SIGINT, false);
+}
+
+/* Told to stop as soon as it has started, while it waits for what it is to read from a pipe.  text: that, or NULL, where
+ * it is to end without. */
+static void stopped_at_once(const char *command, const char *pipe, const char *text, int expected) {
+  struct cli_job job;
+  int end, exit_status;
+  cr_assert(eq(int, mkfifo(pipe, 0600), 0));
+  cli_start(&job, 0, command);
+  cr_assert(ge(int, end = open(pipe, O_WRONLY | O_CLOEXEC), 0));
+  kill(cli_rank_pid(&job, 0), SIGTERM);
+  if (text != NULL) {
+    sleep_seconds(0.1);
+    cr_expect(eq(int, (int)write(end, text, strlen(text)), (int)strlen(text)));
+    close(end);
+    exit_status = cli_wait(&job);
+  } else {
+    exit_status = cli_wait(&job);
+    close(end);
+  }
+  cr_expect(eq(int, exit_status, expected), "%s", job.result.output);
+  cli_job_free(&job);
+}
+
+Test(resume, sigterm_before_all_else_stops_with_75) {
+  const char *options_file = io_file("options");
+  cli_data("t.h5", ROWS);
+  stopped_at_once(cli_text("%s --config %s", command_for(io_file("run"), 2), options_file), options_file,
+                  "patience = 0\n", 75);
+}
+
+Test(resume, a_command_that_saves_nothing_ends_at_once) {
+  const char *table = io_file("table.csv");
+  stopped_at_once(cli_text("import %s --target y -o %s", table, io_file("t.h5")), table, NULL, 128 + SIGTERM);
 }
 
 /* ---- what may change, and what may not ------------------------------------------------------ */
