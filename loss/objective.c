@@ -1,18 +1,10 @@
 /* Composition of regression loss and regularisers. */
 #include "loss/objective.h"
 
-#include "dist/comm_device.h"
 #include "dist/memory.h"
 #include "dist/replay.h"
 #include "loss/conr_parts.h"
 #include "loss/loss_ops.h"
-
-/* Rows of a batch in pinned memory: predictions, labels and gradient one after the other, and the sum of the losses. */
-struct staged {
-  int64_t capacity; /* elements of each */
-  float *rows;      /* [3, capacity]    */
-  double *sum;
-};
 
 struct objective {
   const struct ops *ops;         /* borrowed: lives as long as its device      */
@@ -25,10 +17,9 @@ struct objective {
   /* Balanced MSE */
   struct comm *comm; /* of the host */
   struct noise_scale noise_scale;
-  double noise_gradient;             /* of this rank's rows so far in this step         */
-  struct staged staged;              /* on a device                                     */
-  struct comm *data;                 /* borrowed; of the device; NULL on the host       */
-  struct regularisers *regularisers; /* NULL = none */
+  struct balanced_device *balanced_device; /* on a device; NULL when off */
+  struct comm *data;                       /* borrowed; of the device; NULL on the host       */
+  struct regularisers *regularisers;       /* NULL = none */
   /* Of the batch that ConR has begun. */
   struct objective_batch batch;
   int64_t pieces;
@@ -39,6 +30,9 @@ static enum status create_balanced(struct objective *objective, MPI_Comm mpi) {
   if (objective->options.balanced == NULL)
     return STATUS_OK;
   TRY(noise_scale_begin(&objective->options.noise_scale, &objective->noise_scale));
+  if (objective->losses != NULL)
+    return objective->losses->balanced_create(objective->ops->device, objective->data, objective->options.balanced,
+                                              &objective->balanced_device);
   return comm_create(mpi, &objective->comm);
 }
 
@@ -88,12 +82,12 @@ enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *
   /* One rank alone may lack memory, or have another library. */
   enum status status = create_own(mpi, ops, options, features, targets, out);
   status = data != NULL ? comm_agree(data, status) : status;
-  if (status == STATUS_OK)
-    status = create_balanced(*out, mpi);
   if (status == STATUS_OK) {
     (*out)->data = ops->device != NULL ? data : NULL;
-    status = create_regularisers(*out, mpi);
+    status = create_balanced(*out, mpi);
   }
+  if (status == STATUS_OK)
+    status = create_regularisers(*out, mpi);
   if (status == STATUS_OK)
     status = create_conr(*out, mpi, data);
   if (status != STATUS_OK)
@@ -108,8 +102,8 @@ void objective_destroy(struct objective **objective) {
     (*objective)->losses->conr_destroy(&(*objective)->conr_device);
   conr_destroy(&(*objective)->conr);
   regularisers_destroy(&(*objective)->regularisers);
-  device_free_pinned((*objective)->ops->device, (void **)&(*objective)->staged.rows);
-  device_free_pinned((*objective)->ops->device, (void **)&(*objective)->staged.sum);
+  if ((*objective)->balanced_device != NULL)
+    (*objective)->losses->balanced_destroy(&(*objective)->balanced_device);
   comm_destroy(&(*objective)->comm);
   memory_free((void **)&(*objective)->rows_of_rank);
   memory_free((void **)objective);
@@ -125,93 +119,51 @@ bool objective_has_conr(const struct objective *objective) {
   return objective->conr != NULL || objective->conr_device != NULL;
 }
 
-enum status objective_begin(struct objective *objective, int64_t step, const int64_t *samples_of_rank,
-                            const void *labels, int views) {
-  objective->noise_gradient = 0;
+enum status objective_begin(struct objective *objective, int64_t step) {
   regularisers_set_step(objective->regularisers, step);
+  if (objective->balanced_device == NULL)
+    return STATUS_OK;
+  return objective->losses->balanced_set_sigma(objective->balanced_device, objective->noise_scale.now.sigma);
+}
+
+enum status objective_take_labels(struct objective *objective, const int64_t *samples_of_rank, const void *labels,
+                                  int views) {
   if (objective->options.balanced == NULL)
     return STATUS_OK;
+  if (objective->losses != NULL)
+    return objective->losses->balanced_begin(objective->balanced_device, samples_of_rank, labels, views);
   return balanced_begin(objective->options.balanced, objective->comm, samples_of_rank, labels, views);
 }
 
-/* Balanced MSE on rows in host memory. */
-static double balanced_host(struct objective *objective, const struct objective_batch *batch, const void *predictions,
-                            const void *labels, void *grad_predictions) {
+static enum status balanced(struct objective *objective, const struct objective_batch *batch, void *grad_predictions,
+                            double sums[OBJECTIVE_SUMS]) {
+  int64_t rows = batch->views * batch->samples, rows_global = batch->views * batch->samples_global;
   double part, noise_gradient;
-  balanced_loss(objective->options.balanced, objective->noise_scale.now.sigma, batch->views * batch->samples,
-                predictions, labels, batch->views * batch->samples_global, grad_predictions, &part, &noise_gradient);
-  objective->noise_gradient += noise_gradient;
-  return part;
-}
-
-static enum status staged_grow(struct device *device, int64_t elements, struct staged *staged) {
-  if (elements <= staged->capacity)
-    return STATUS_OK;
-  TRY(device_wait(device)); /* it may still be read from */
-  device_free_pinned(device, (void **)&staged->rows);
-  staged->capacity = 0;
-  if (staged->sum == NULL)
-    TRY(device_alloc_pinned(device, sizeof *staged->sum, (void **)&staged->sum));
-  TRY(device_alloc_pinned(device, (size_t)elements * 3 * sizeof *staged->rows, (void **)&staged->rows));
-  staged->capacity = elements;
+  if (objective->losses != NULL)
+    return objective->losses->balanced_loss(objective->balanced_device, rows, batch->predictions, batch->labels,
+                                            rows_global, grad_predictions, sums);
+  balanced_loss(objective->options.balanced, objective->noise_scale.now.sigma, rows, batch->predictions, batch->labels,
+                rows_global, grad_predictions, &part, &noise_gradient);
+  sums[OBJECTIVE_LOSS] += part;
+  sums[OBJECTIVE_NOISE] += noise_gradient;
   return STATUS_OK;
 }
 
-struct balanced_call {
-  struct objective *objective;
-  struct objective_batch batch;
-  float *grad_predictions;
-  double *sum;
-};
-
-/* The same on a device's rows.  The host waits for them; what it sends back is read in its turn, before the next rows
- * come. */
-static enum status balanced_device(const void *arguments) {
-  const struct balanced_call *call = arguments;
-  struct objective *objective = call->objective;
-  const struct objective_batch *batch = &call->batch;
-  struct device *device = objective->ops->device;
-  struct staged *staged = &objective->staged;
-  int64_t elements = batch->views * batch->samples * objective->targets;
-  size_t bytes = (size_t)elements * sizeof(float);
-  if (elements == 0)
-    return STATUS_OK;
-  TRY(staged_grow(device, elements, staged));
-  float *predictions = staged->rows, *labels = predictions + elements, *grad = labels + elements;
-  TRY(device_copy(device, predictions, batch->predictions, bytes));
-  TRY(device_copy(device, labels, batch->labels, bytes));
-  TRY(device_copy(device, staged->sum, call->sum, sizeof *call->sum));
-  TRY(comm_device_wait(objective->data));
-  *staged->sum += balanced_host(objective, batch, predictions, labels, grad);
-  TRY(device_copy(device, call->grad_predictions, grad, bytes));
-  return device_copy(device, call->sum, staged->sum, sizeof *call->sum);
-}
-
 enum status objective_regression(struct objective *objective, const struct objective_batch *batch,
-                                 void *grad_predictions, double *sum) {
+                                 void *grad_predictions, double sums[OBJECTIVE_SUMS]) {
   const struct regression *loss = &objective->options.regression;
   int64_t rows = batch->views * batch->samples, rows_global = batch->views * batch->samples_global;
   const void *weights = objective->options.weights ? batch->weights : NULL;
   double part;
-  if (objective->options.balanced != NULL && objective->losses != NULL) {
-    struct balanced_call call = {objective, *batch, grad_predictions, sum};
-    return replay_call(objective->ops->device, balanced_device, &call, sizeof call); /* no graph waits for the host */
-  }
-  if (objective->options.balanced != NULL) {
-    *sum += balanced_host(objective, batch, batch->predictions, batch->labels, grad_predictions);
-    return STATUS_OK;
-  }
+  if (objective->options.balanced != NULL)
+    return balanced(objective, batch, grad_predictions, sums);
   if (objective->losses != NULL)
     return objective->losses->regression(loss, rows, objective->targets, batch->predictions, batch->labels, weights,
-                                         rows_global, grad_predictions, sum);
+                                         rows_global, grad_predictions, &sums[OBJECTIVE_LOSS]);
   regression_loss(loss, objective->ops->dtype, rows, objective->targets, batch->predictions, batch->labels, weights,
                   rows_global, grad_predictions, &part);
-  *sum += part;
+  sums[OBJECTIVE_LOSS] += part;
   return STATUS_OK;
-}
-
-double objective_noise_gradient(const struct objective *objective) {
-  return objective->noise_gradient;
 }
 
 void objective_update(struct objective *objective, double noise_gradient) {
