@@ -16,7 +16,9 @@ struct group {
 };
 
 /* What a step finds out, in double, where the net is. */
-enum number { NUMBER_REGRESSION, NUMBER_BAD, NUMBER_SQUARES, NUMBER_FACTOR, NUMBERS };
+enum number { NUMBER_REGRESSION, NUMBER_NOISE, NUMBER_BAD, NUMBER_SQUARES, NUMBER_FACTOR, NUMBERS };
+_Static_assert((int)NUMBER_REGRESSION == (int)OBJECTIVE_LOSS && (int)NUMBER_NOISE == (int)OBJECTIVE_NOISE,
+               "the first numbers are the sums of objective_regression()");
 
 struct gradients {
   struct gradients_parts parts;
@@ -477,8 +479,7 @@ enum status gradients_begin(struct gradients *own, const struct batch *batch) {
     own->samples_of_rank[rank] = sampler_shard_of(own->parts.sampler, batch->step, rank).rows;
   TRY(device_copy(own->device, own->epoch, &batch->epoch, sizeof batch->epoch)); /* read before the call returns */
   TRY(objective_begin(own->parts.objective, batch->epoch,
-                      batch->epoch * sampler_steps(own->parts.sampler) + batch->step, own->samples_of_rank,
-                      batch->targets, own->parts.views == 3 ? 1 : own->parts.views));
+                      batch->epoch * sampler_steps(own->parts.sampler) + batch->step));
   if (own->parts.smoother != NULL)
     TRY(smoother_begin(own->parts.smoother, batch->epoch, batch));
   return upload_take(own->upload, batch, &own->batch);
@@ -510,6 +511,8 @@ enum status gradients_compute(struct gradients *own) {
   step_clock_begin(own->clock);
   TRY(buckets_begin(own->parts.buckets));
   TRY(device_zero(own->device, own->numbers, NUMBERS * sizeof *own->numbers));
+  TRY(objective_take_labels(own->parts.objective, own->samples_of_rank, own->batch.targets,
+                            apart ? 1 : own->parts.views));
   for (int i = 0; i < count; i++) {
     if (pieces == 1)
       TRY(compute_whole(own, &own->batch, &groups[i]));
@@ -555,7 +558,7 @@ enum status gradients_finish(struct gradients *own, struct gradients_value *valu
   TRY(comm_device_wait(own->parts.data));
   TRY(step_clock_read(own->clock));
   own->value.regression_local = own->numbers_here[NUMBER_REGRESSION];
-  own->value.noise_gradient = objective_noise_gradient(own->parts.objective);
+  own->value.noise_gradient = own->numbers_here[NUMBER_NOISE];
   own->value.squares = own->numbers_here[NUMBER_SQUARES];
   own->value.bad = own->numbers_here[NUMBER_BAD] > 0;
   objective_regulariser_values(own->parts.objective, own->value.regularisers, &own->value.regularisers_total);

@@ -86,7 +86,7 @@ enum status gradients_create(const struct gradients_parts *parts, struct gradien
 void gradients_destroy(struct gradients **gradients);
 
 /* batch: the loader's, in host memory; it must stay as it is until gradients_release().
- * Collective: Balanced MSE gathers the labels. */
+ * Local. */
 enum status gradients_begin(struct gradients *gradients, const struct batch *batch);
 
 /* What the work of a step depends on, beside the numbers in its memory: equal keys, equal work.  All ranks see the same

@@ -1,4 +1,5 @@
 /* The losses of the CUDA backend: the table, and the pointwise ones. */
+#include "loss/balanced_cuda.h"
 #include "loss/conr_cuda.h"
 #include "loss/metrics_cuda.h"
 #include "loss/pointwise.h"
@@ -55,6 +56,11 @@ static const struct loss_ops table = {.regression = regression,
                                       .evidential = evidential,
                                       .evidential_answer = evidential_predict,
                                       .count_nonfinite = count_nonfinite,
+                                      .balanced_create = balanced_device_create,
+                                      .balanced_destroy = balanced_device_destroy,
+                                      .balanced_set_sigma = balanced_device_set_sigma,
+                                      .balanced_begin = balanced_device_begin,
+                                      .balanced_loss = balanced_device_loss,
                                       .conr_create = conr_device_create,
                                       .conr_destroy = conr_device_destroy,
                                       .conr_loss = conr_device_loss,

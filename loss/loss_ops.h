@@ -18,6 +18,7 @@
 
 #include "dist/comm.h"
 #include "dist/device.h"
+#include "loss/balanced.h"
 #include "loss/conr.h"
 #include "loss/evidential.h"
 #include "loss/gathered.h"
@@ -26,6 +27,7 @@
 #include "loss/uvote.h"
 #include "model/ops.h"
 
+struct balanced_device;
 struct conr_device;
 struct metrics_device;
 
@@ -49,6 +51,27 @@ struct loss_ops {
 
   /* *found += how many of x [count] are NaN or infinite.  dtype F32 or BF16.  Local.  Exact. */
   enum status (*count_nonfinite)(enum dtype dtype, int64_t count, const void *x, double *found);
+
+  /* Balanced MSE (balanced.h has the definitions) on float32; BMC gathers the labels where they are.
+   * comm      of device memory (comm_device.h); borrowed: must outlive this
+   * balanced  borrowed: likewise; labels that are set in it are not read
+   * Collective. */
+  enum status (*balanced_create)(struct device *device, struct comm *comm, const struct balanced *balanced,
+                                 struct balanced_device **out);
+  void (*balanced_destroy)(struct balanced_device **balanced);
+
+  /* Of the losses that are queued from now on, also of those that were kept as graphs.  Local. */
+  enum status (*balanced_set_sigma)(struct balanced_device *balanced, double sigma);
+
+  /* As balanced_begin(); the labels travel while what is queued next is computed.  labels [samples of this rank,
+   * targets].  Collective. */
+  enum status (*balanced_begin)(struct balanced_device *balanced, const int64_t *samples_of_rank, const float *labels,
+                                int views);
+
+  /* As balanced_loss(), by the same arithmetic in double: sums += the part of these rows, and its derivative by sigma.
+   * Behind balanced_begin() there is at least one on all ranks, also with no rows.  Repeated. */
+  enum status (*balanced_loss)(struct balanced_device *balanced, int64_t rows, const float *pred, const float *target,
+                               int64_t rows_global, float *grad, double sums[2]);
 
   /* ConR (conr.h has the definitions) over the rows of all ranks.
    * comm       of device memory (comm_device.h), borrowed: must outlive this

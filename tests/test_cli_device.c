@@ -59,6 +59,17 @@ Test(cli_device, a_table_trains_as_on_the_host) {
   expect_same(data, "--epochs 2 --batch 16 --hidden 12 --activation gelu --dropout 0.3 --loss huber", 0, TOLERANCE);
 }
 
+Test(cli_device, balanced_mse_is_that_of_the_host) {
+  const char *data = cli_data("t.h5", 60), *options = "--epochs 2 --batch 16 --hidden 8 --optimiser sgd --lr 1e-3";
+  const char *bmc = cli_text("%s --loss bmc --noise-scale 0.5 --conr --micro-batch 5", options);
+  expect_same(data, bmc, 0, TOLERANCE);
+  expect_same(data, bmc, 3, TOLERANCE); /* MPI through host memory */
+  expect_same(data, cli_text("%s --loss gai --gmm 3 --views 3 --conr", options), 2, TOLERANCE);
+  expect_same(data, cli_text("%s --loss bni --weight-bins -10,0.25,80", options), 2, TOLERANCE);
+  setenv("EMULATED_CUDA_DEVICES", "2", 1);
+  expect_same(data, bmc, 2, TOLERANCE); /* NCCL */
+}
+
 Test(cli_device, micro_batches_and_three_views_are_those_of_the_host) {
   const char *data = cli_data("t.h5", 60);
   expect_same(data, "--epochs 1 --batch 16 --hidden 8 --conr --views 3 --micro-batch 5 --optimiser sgd", 0, TOLERANCE);
