@@ -35,9 +35,22 @@ enum status move_rows_launch(struct stream *stream, enum dtype dtype, int64_t ro
 /* --- kernels_dropout.cu ------------------------------------------------------------------------------------- */
 
 enum status dropout_mask_launch(struct stream *stream, int64_t rows, int64_t width, double share,
-                                const struct dropout_draw *draw, uint8_t *mask);
+                                const struct unit_draw *draw, uint8_t *mask);
 enum status dropout_apply_launch(struct stream *stream, enum dtype dtype, size_t count, double share,
                                  const uint8_t *mask, const void *x, void *y);
+
+/* --- kernels_distributions.cu -------------------------------------------------------------------------------- */
+
+enum status join_forward_launch(struct stream *stream, enum dtype dtype, int64_t rows, int64_t width, double scale,
+                                const void *a, const void *b, void *y);
+enum status join_backward_launch(struct stream *stream, enum dtype dtype, int64_t rows, int64_t width, double scale,
+                                 const void *grad_y, void *grad_a, void *grad_b);
+enum status noise_launch(struct stream *stream, int64_t rows, int64_t width, const struct unit_draw *draw,
+                         float *noise);
+enum status sample_forward_launch(struct stream *stream, enum dtype dtype, int64_t rows, int64_t width, const void *x,
+                                  const float *noise, void *z);
+enum status sample_backward_launch(struct stream *stream, enum dtype dtype, int64_t rows, int64_t width, const void *x,
+                                   const float *noise, const void *grad_z, void *grad_x);
 
 /* --- kernels_cast.cu ---------------------------------------------------------------------------------------- */
 
