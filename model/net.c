@@ -273,10 +273,19 @@ static enum status check_pass(const struct net *net, int64_t rows, const struct 
           (long long)views);
   REQUIRE(pass->smoothing == NULL || net->smoothed != NULL, ERR_BUG,
           "a pass of %lld rows is to smooth features, but the network has no room for smoothed ones", (long long)rows);
-  REQUIRE(!pass->training || net->dropout_count == 0 || rows == 0 || (pass->samples != NULL && pass->epoch != NULL),
-          ERR_ARGUMENT, "dropout is drawn by epoch and sample, but this training pass of %lld rows lacks %s",
+  REQUIRE(!pass->training || !net->draws || rows == 0 || (pass->samples != NULL && pass->epoch != NULL), ERR_ARGUMENT,
+          "dropout and noise are drawn by epoch and sample, but this training pass of %lld rows lacks %s",
           (long long)rows, pass->samples != NULL ? "the epoch" : "samples");
   return STATUS_OK;
+}
+
+struct unit_draw net_draw(const struct net *net, const struct pass *pass, int layer) {
+  return (struct unit_draw){.seed = pass->seed,
+                            .epoch = pass->epoch,
+                            .layer = layer,
+                            .samples = pass->samples,
+                            .samples_count = net->rows / (pass->views > 1 ? pass->views : 1),
+                            .first_view = pass->first_view};
 }
 
 static enum status call_progress(const struct net_hooks *hooks) {
@@ -494,6 +503,10 @@ int64_t net_input_width(const struct net *net) {
 
 int64_t net_feature_width(const struct net *net) {
   return value_width(&net->value[net->features]);
+}
+
+int64_t net_mean_width(const struct net *net) {
+  return net->means > 0 ? net->means : net_feature_width(net);
 }
 
 int64_t net_output_width(const struct net *net) {

@@ -22,6 +22,10 @@
  *     ... turn net_feature_gradient(), the gradient of `smoothed`, into that of the features, in place ...
  *     TRY(net_backward_encoder(net, grad_features, &hooks));
  *
+ * Features may be distributions (builders: `probabilistic`): the first half of them are means, the second variances,
+ * net_mean_width() of each.  The head begins with draws from them in training, mean + sqrt(variance) noise, and with
+ * the means in evaluation; net_features() and their gradients are the distributions, and a smoothing moves both.
+ *
  * A batch that does not fit goes through in pieces: a forward and a backward pass for each, all but the first with
  * pass.accumulate.
  *
@@ -92,9 +96,9 @@ struct smoothing {
 
 struct net_hooks;
 
-/* How a forward pass is meant.  Only training with dropout reads seed, epoch, samples and views. */
+/* How a forward pass is meant.  Only training with dropout or distributions reads seed, epoch, samples and views. */
 struct pass {
-  bool training;        /* false: dropout is the identity, batch norm uses its running statistics   */
+  bool training;        /* false: no dropout or noise, batch norm uses its running statistics       */
   bool accumulate;      /* its backward pass adds to the gradients                                  */
   bool keep_statistics; /* training: what batch norm sees is not kept for net_update_statistics()   */
   uint64_t seed;
@@ -160,7 +164,7 @@ enum status net_can_smooth(struct net *net);
 enum status net_update_statistics(struct net *net, struct comm *comm);
 
 /* inputs as net_input() says, 0 <= rows <= capacity; borrowed until the backward pass is over.
- * ERR_ARGUMENT when rows exceed the capacity, do not divide into views, or dropout lacks its samples. */
+ * ERR_ARGUMENT when rows exceed the capacity, do not divide into views, or dropout or noise lacks its samples. */
 enum status net_forward(struct net *net, const void *inputs, int64_t rows, const struct pass *pass);
 
 /* Gradients of all parameters, summed over the rows of the last forward pass.
@@ -206,6 +210,8 @@ const struct ops *net_ops(const struct net *net);
 struct net_input net_input(const struct net *net);
 int64_t net_input_width(const struct net *net); /* numbers or pixels' bytes of one row */
 int64_t net_feature_width(const struct net *net);
+int64_t net_mean_width(const struct net *net); /* the first so many features are means, the others variances of these;
+                                                  all of them where they are no distributions */
 int64_t net_output_width(const struct net *net);
 int64_t net_capacity(const struct net *net);
 
