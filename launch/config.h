@@ -54,6 +54,7 @@ struct config {
   /* train: model */
   const char *model, *hidden, *activation, *init, *stage2, *freeze, *precision, *size, *normalise, *batch_norm;
   double dropout;
+  bool probabilistic;
   /* train: objective */
   const char *loss, *weights;
   double huber_beta, focal_beta, focal_gamma;

@@ -21,7 +21,7 @@ enum number { NUMBER_REGRESSION, NUMBER_BAD, NUMBER_SQUARES, NUMBER_FACTOR, NUMB
 struct gradients {
   struct gradients_parts parts;
   struct device *device;                             /* of the net                                           */
-  int64_t targets, features;                         /* of a row                                             */
+  int64_t targets, features;                         /* of a row; features: that terms on them see           */
   int64_t input_bytes, feature_bytes, element_bytes; /* of a row's input and features, of a parameter        */
   struct upload *upload;
   struct step_clock *clock;
@@ -36,6 +36,9 @@ struct gradients {
   void *grad_predictions;       /* [capacity, targets]                                          */
   void *grad_features;          /* [group rows, features]; NULL without regularisers            */
   void *grad_smoothed;          /* likewise of smoothed features that regularisers see; else NULL */
+  /* Of features that are distributions, where terms see their means; else NULL. */
+  void *means, *smoothed_means; /* [capacity, features] of the last pass; the second where there is grad_smoothed */
+  void *wide_gradient, *wide_smoothed; /* [capacity, 2 features]: gradients of the distributions, likewise */
   /* Of micro-batches; NULL when every pass goes through whole. */
   void *all_features, *all_smoothed;                                  /* [group rows, ...]; NULL likewise */
   void *piece_smoothed;                                               /* [capacity, ...]; NULL likewise */
@@ -99,6 +102,17 @@ static enum status alloc_pieces(struct gradients *own, int64_t rows, int64_t cap
   return alloc_rows(own, rows, own->feature_bytes, &own->all_features);
 }
 
+static enum status alloc_means(struct gradients *own, int64_t capacity) {
+  if (own->grad_features == NULL || own->features == net_feature_width(own->parts.net))
+    return STATUS_OK;
+  TRY(alloc_rows(own, capacity, own->feature_bytes, &own->means));
+  TRY(alloc_rows(own, capacity, 2 * own->feature_bytes, &own->wide_gradient));
+  if (own->grad_smoothed == NULL)
+    return STATUS_OK;
+  TRY(alloc_rows(own, capacity, own->feature_bytes, &own->smoothed_means));
+  return alloc_rows(own, capacity, 2 * own->feature_bytes, &own->wide_smoothed);
+}
+
 static enum status alloc_all(struct gradients *own) {
   const struct gradients_parts *parts = &own->parts;
   int64_t most = sampler_most_rows(parts->sampler), rows = most_views(parts->views) * most;
@@ -120,6 +134,7 @@ static enum status alloc_all(struct gradients *own) {
     TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_features));
   if (own->grad_features != NULL && regularises_smoothed(own))
     TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_smoothed));
+  TRY(alloc_means(own, capacity));
   return alloc_pieces(own, rows, capacity);
 }
 
@@ -131,7 +146,7 @@ enum status gradients_create(const struct gradients_parts *parts, struct gradien
   own->parts = *parts;
   own->device = ops->device;
   own->targets = net_output_width(parts->net);
-  own->features = net_feature_width(parts->net);
+  own->features = net_mean_width(parts->net);
   own->element_bytes = (int64_t)dtype_size(ops->parameter_dtype);
   own->feature_bytes = own->features * (int64_t)dtype_size(ops->dtype);
   own->input_bytes = net_input_width(parts->net) * (net_input(parts->net).pixels ? 1 : (int64_t)dtype_size(ops->dtype));
@@ -146,7 +161,8 @@ void gradients_destroy(struct gradients **gradients) {
   struct gradients *own = *gradients;
   if (own == NULL)
     return;
-  void **const buffers[] = {&own->piece_smoothed,  &own->all_smoothed,  &own->grad_smoothed,    &own->piece_buckets,
+  void **const buffers[] = {&own->wide_smoothed,   &own->wide_gradient, &own->smoothed_means,   &own->means,
+                            &own->piece_smoothed,  &own->all_smoothed,  &own->grad_smoothed,    &own->piece_buckets,
                             &own->piece_gradient,  &own->piece_weights, &own->piece_labels,     &own->piece_inputs,
                             &own->all_features,    &own->grad_features, &own->grad_predictions, (void **)&own->epoch,
                             (void **)&own->numbers};
@@ -221,7 +237,7 @@ static void name_nonfinite(struct gradients *own, int64_t first, int64_t count, 
     const void *values;
     int64_t width;
   } arrays[] = {{"an input", inputs, own->parts.table ? net_input_width(own->parts.net) : 0},
-                {"a feature", net_features(own->parts.net), own->features},
+                {"a feature", net_features(own->parts.net), net_feature_width(own->parts.net)},
                 {"a prediction", net_predictions(own->parts.net), own->targets}};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays && own->value.nonfinite == NULL; i++) {
     if (arrays[i].width == 0) /* pixels are always finite */
@@ -244,8 +260,8 @@ static enum status look_for_nonfinite(struct gradients *own, const struct piece 
   TRY(objective_count_nonfinite(own->parts.objective, ops->parameter_dtype, rows * own->targets,
                                 net_predictions(own->parts.net), &own->numbers[NUMBER_BAD]));
   if (own->grad_features != NULL)
-    TRY(objective_count_nonfinite(own->parts.objective, ops->dtype, rows * own->features, net_features(own->parts.net),
-                                  &own->numbers[NUMBER_BAD]));
+    TRY(objective_count_nonfinite(own->parts.objective, ops->dtype, rows * net_feature_width(own->parts.net),
+                                  net_features(own->parts.net), &own->numbers[NUMBER_BAD]));
   if (own->device == NULL && own->numbers[NUMBER_BAD] > before)
     name_nonfinite(own, piece->first, piece->samples, rows, inputs);
   return STATUS_OK;
@@ -264,6 +280,39 @@ static enum status smoothing_of(const struct gradients *own, const struct batch 
   *room = *whole;
   room->bucket = bucket;
   *out = room;
+  return STATUS_OK;
+}
+
+static bool has_terms_on_features(const struct group *group) {
+  return group->conr || group->sides != 0;
+}
+
+/* What terms on features see of the pass at hand. */
+static const void *seen_features(const struct gradients *own) {
+  return own->means != NULL ? own->means : net_features(own->parts.net);
+}
+
+static const void *seen_smoothed(const struct gradients *own) {
+  return own->smoothed_means != NULL ? own->smoothed_means : net_smoothed_features(own->parts.net);
+}
+
+/* Means lie among variances, and terms take them packed. */
+static enum status pack_means(struct gradients *own, const struct group *group, int64_t rows) {
+  const struct ops *ops = net_ops(own->parts.net);
+  if (own->means == NULL || !has_terms_on_features(group))
+    return STATUS_OK;
+  TRY(ops->sample_forward(rows, own->features, net_features(own->parts.net), NULL, own->means));
+  if (own->smoothed_means == NULL)
+    return STATUS_OK;
+  return ops->sample_forward(rows, own->features, net_smoothed_features(own->parts.net), NULL, own->smoothed_means);
+}
+
+/* And back: gradients of the distributions; *gradient is of their means, or NULL. */
+static enum status unpack_gradient(struct gradients *own, int64_t rows, void *wide, const void **gradient) {
+  if (*gradient == NULL || wide == NULL)
+    return STATUS_OK;
+  TRY(net_ops(own->parts.net)->sample_backward(rows, own->features, NULL, NULL, *gradient, wide));
+  *gradient = wide;
   return STATUS_OK;
 }
 
@@ -291,6 +340,7 @@ static enum status forward(struct gradients *own, const struct batch *batch, con
   struct smoothing smoothing;
   TRY(smoothing_of(own, batch, group, piece, &smoothing, &pass.smoothing));
   TRY(net_forward(own->parts.net, inputs, rows, &pass));
+  TRY(pack_means(own, group, rows));
   return look_for_nonfinite(own, piece, rows, inputs);
 }
 
@@ -335,7 +385,7 @@ static enum status add_to_conr(struct gradients *own, const struct group *group,
   if (!group->conr)
     return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
-  return objective_conr_add(own->parts.objective, piece, net_features(own->parts.net), net_predictions(own->parts.net));
+  return objective_conr_add(own->parts.objective, piece, seen_features(own), net_predictions(own->parts.net));
 }
 
 /* Fills grad_features. */
@@ -369,10 +419,6 @@ static enum status regularise(struct gradients *own, const struct batch *batch, 
   return objective_regularise(own->parts.objective, of_smoothed, &share, own->grad_smoothed);
 }
 
-static bool has_terms_on_features(const struct group *group) {
-  return group->conr || group->sides != 0;
-}
-
 /* --- backward ----------------------------------------------------------------------------------------------- */
 
 static enum status gradient_ready(void *context, size_t index) {
@@ -396,6 +442,8 @@ static enum status backward(struct gradients *own, const struct batch *batch, co
   if (own->grad_smoothed != NULL && (group->sides & SIDE_REGRESSION))
     TRY(rows_of(own, batch, group, piece, own->grad_smoothed, 0, own->feature_bytes, own->piece_smoothed,
                 &grad_smoothed));
+  TRY(unpack_gradient(own, group->views * piece->samples, own->wide_gradient, &grad_features));
+  TRY(unpack_gradient(own, group->views * piece->samples, own->wide_smoothed, &grad_smoothed));
   return net_backward_smoothed(own->parts.net, own->grad_predictions, grad_features, grad_smoothed,
                                last ? &hooks : NULL);
 }
@@ -408,8 +456,8 @@ static enum status compute_whole(struct gradients *own, const struct batch *batc
   TRY(forward(own, batch, group, &piece, false, group->first_view > 0));
   TRY(add_to_conr(own, group, 0));
   TRY(regression(own, batch, group, &piece)); /* while the rows travel */
-  TRY(finish_conr(own, group, net_features(own->parts.net)));
-  TRY(regularise(own, batch, group, net_features(own->parts.net), net_smoothed_features(own->parts.net)));
+  TRY(finish_conr(own, group, seen_features(own)));
+  TRY(regularise(own, batch, group, seen_features(own), seen_smoothed(own)));
   return backward(own, batch, group, &piece, group->last);
 }
 
@@ -422,10 +470,9 @@ static enum status collect(struct gradients *own, const struct batch *batch, con
     struct piece piece = piece_of(batch, i, pieces);
     TRY(forward(own, batch, group, &piece, false, false));
     TRY(add_to_conr(own, group, i));
-    TRY(store_rows(own, batch, group, &piece, net_features(own->parts.net), own->feature_bytes, own->all_features));
+    TRY(store_rows(own, batch, group, &piece, seen_features(own), own->feature_bytes, own->all_features));
     if (own->grad_smoothed != NULL)
-      TRY(store_rows(own, batch, group, &piece, net_smoothed_features(own->parts.net), own->feature_bytes,
-                     own->all_smoothed));
+      TRY(store_rows(own, batch, group, &piece, seen_smoothed(own), own->feature_bytes, own->all_smoothed));
   }
   TRY(finish_conr(own, group, own->all_features));
   return regularise(own, batch, group, own->all_features, own->all_smoothed);

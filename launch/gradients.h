@@ -25,6 +25,8 @@
  * beside ConR see what their side says (loss/regularisers.h): contrastive ones as ConR does, the others what the head
  * reads, where smoothing is in place.
  *
+ * Of features that are distributions (net.h) all these terms see the means, and the smoothed means.
+ *
  * Micro-batches.  A rank's samples of a step may be more than its memory holds.  Then a pass goes through the network
  * in pieces.  Without terms on features each piece is run forward and backward at once.  With ConR or other
  * regularisers, which are between all rows of all ranks, there are two rounds: forward for all pieces, keeping features

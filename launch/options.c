@@ -54,6 +54,10 @@ static enum status check_fds(const struct config *config) {
     TRY(refuse_unread(config, config->fds, names[i], "--fds"));
   TRY(refuse_unread(config, strcmp(config->fds_kernel, "triang") != 0, "fds-sigma",
                     "--fds-kernel gaussian or laplace"));
+  REQUIRE(!config->fds || !config->probabilistic || strcmp(config->fds_task, "ages") == 0, ERR_ARGUMENT,
+          "--fds-task %s has no rules for features that are distributions, as those of --probabilistic are; give "
+          "--fds-task ages or drop --probabilistic",
+          config->fds_task);
   REQUIRE(!config->fds || config->fds_start_smooth >= config->fds_start_update, ERR_ARGUMENT,
           "--fds-start-smooth %lld lies before --fds-start-update %lld, when there is nothing to smooth by; give the "
           "same epoch or a later one",
@@ -139,6 +143,8 @@ enum status options_check_kind(const struct config *config, bool images) {
           "--cache on keeps images that the host has decoded, and with --decode %s it decodes none; drop one",
           config->decode);
   if (!images && config->hidden[0] == '\0') {
+    REQUIRE(!config->probabilistic, ERR_ARGUMENT,
+            "--probabilistic gives features variances: give --hidden at least one layer");
     TRY(refuse_unread(config, false, "dropout", "a hidden layer"));
     TRY(refuse_unread(config, false, "activation", "a hidden layer"));
   }

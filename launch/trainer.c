@@ -65,7 +65,8 @@ static enum status describe_model(struct trainer *trainer) {
                                               .hidden = trainer->hidden,
                                               .activation = config->activation,
                                               .precision = config->precision,
-                                              .normalise = config->normalise};
+                                              .normalise = config->normalise,
+                                              .probabilistic = config->probabilistic};
   return images ? config_size(config->size, &trainer->model.height, &trainer->model.width) : STATUS_OK;
 }
 
@@ -161,7 +162,7 @@ static enum status build_objective(struct trainer *trainer) {
     TRY(regression_of(config, &options.regression));
   TRY(regularising_options(config, &options.regularisers));
   TRY(objective_create(trainer->session->mpi, trainer->session->data, trainer->ops, &options,
-                       (int)net_feature_width(trainer->net), dataset_targets(trainer->dataset), &trainer->objective));
+                       (int)net_mean_width(trainer->net), dataset_targets(trainer->dataset), &trainer->objective));
   trainer->regularisers = options.regularisers;
   trainer->state_count += objective_states(trainer->objective, trainer->states + trainer->state_count);
   if (objective_has_regularisers(trainer->objective, SIDE_BOTH))

@@ -18,7 +18,7 @@
 #include "model/optim.h"
 #include "model/state.h"
 
-#define CHECKPOINT_VERSION 2 /* version 1, without buffers and image sizes, is read too */
+#define CHECKPOINT_VERSION 3 /* 1, without buffers and image sizes, and 2, without distributions, are read too */
 #define CHECKPOINT_BUFFERS "buffers/"
 #define CHECKPOINT_STATES "state/"
 
@@ -45,6 +45,7 @@ struct model_description {
   const char *precision;   /* "f32", "f64", "tf32" or "bf16"                               */
   int64_t height, width;   /* of the images the model sees; 0 for tables                   */
   const char *normalise;   /* images: "half", "imagenet" or "none"                         */
+  int64_t probabilistic;   /* 1: features are distributions (net.h)                        */
 };
 
 struct checkpoint {

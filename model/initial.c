@@ -174,11 +174,13 @@ static enum status check_no_others(const struct source *source, const struct par
       first = name;
   }
   REQUIRE(others < 2, ERR_FORMAT,
-          "%s has \"%.100s\" and %d more that the model does not have; give the same --model and --hidden as then",
+          "%s has \"%.100s\" and %d more that the model does not have; give the same --model, --hidden and "
+          "--probabilistic as then",
           source->path, first, others - 1);
-  REQUIRE(others == 0, ERR_FORMAT,
-          "%s has \"%.100s\", which the model does not have; give the same --model and --hidden as then", source->path,
-          first);
+  REQUIRE(
+      others == 0, ERR_FORMAT,
+      "%s has \"%.100s\", which the model does not have; give the same --model, --hidden and --probabilistic as then",
+      source->path, first);
   return STATUS_OK;
 }
 

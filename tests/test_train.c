@@ -48,6 +48,13 @@ static const struct variant variants[] = {
     {"float64, SRL and RankSim on smoothed features, in micro-batches",
      {"--precision", "f64", "--srl", "--ranksim", "--ranksim-gamma", "1", "--fds", "--batch", "130", "--micro-batch",
       "11"}},
+    {"float64, distributions with dropout, batches of 7: empty and uneven shards",
+     {"--precision", "f64", "--probabilistic", "--dropout", "0.2", "--noise", "0.1", "--batch", "7"}},
+    {"float64, distributions, whose means ConR and RnC see, two views in micro-batches",
+     {"--precision", "f64", "--probabilistic", "--conr", "--rnc", "--batch", "150", "--micro-batch", "20"}},
+    {"float64, distributions with ConR and RankSim, three views",
+     {"--precision", "f64", "--probabilistic", "--conr", "--ranksim", "--ranksim-gamma", "1", "--views", "3", "--batch",
+      "150"}},
     {"float64, focal L1", {"--precision", "f64", "--loss", "focal_l1", "--focal-gamma", "1.5", "--batch", "130"}},
 };
 
