@@ -78,6 +78,10 @@ static void slot_free(struct device *device, struct slot *slot) {
   device_free_pinned(device, &batch->inputs);
 }
 
+static int weights_of_row(const struct loader *loader) {
+  return loader->options.weights_of_row > 1 ? loader->options.weights_of_row : 1;
+}
+
 static enum status slot_alloc(const struct loader *loader, struct slot *slot) {
   struct device *device = loader->options.device;
   struct batch *batch = &slot->batch;
@@ -85,7 +89,7 @@ static enum status slot_alloc(const struct loader *loader, struct slot *slot) {
   size_t bytes = dtype_size(dataset_dtype(loader->dataset));
   TRY(device_alloc_pinned(device, rows * loader->input_bytes, &batch->inputs));
   TRY(device_alloc_pinned(device, rows * (size_t)dataset_targets(loader->dataset) * bytes, &batch->targets));
-  TRY(device_alloc_pinned(device, rows * bytes, &batch->weights));
+  TRY(device_alloc_pinned(device, rows * (size_t)weights_of_row(loader) * bytes, &batch->weights));
   TRY(device_alloc_pinned(device, rows * sizeof *batch->samples, (void **)&batch->samples));
   if (loader->record_bytes == 0)
     return STATUS_OK;
@@ -225,25 +229,25 @@ static int64_t sample_of(const struct loader *loader, const struct batch *batch,
   return dataset_split_ids(loader->dataset, loader->split)[index_of(loader, batch, row)];
 }
 
-/* The weight of a sample, which is number `index` of its split. */
-static double weight_of(const struct loader *loader, int64_t index, int64_t sample) {
+/* Weight number `which` of a sample, which is number `index` of its split. */
+static double weight_of(const struct loader *loader, int64_t index, int64_t sample, int which) {
   const double *own = loader->options.weights, *of_file = dataset_weight(loader->dataset);
-  return own != NULL ? own[index] : of_file != NULL ? of_file[sample] : 1;
+  return own != NULL ? own[index * weights_of_row(loader) + which] : of_file != NULL ? of_file[sample] : 1;
 }
 
 /* Sample ids, targets and weights of a row of the batch, in all views. */
 static void fill_labels(const struct loader *loader, struct batch *batch, int64_t row) {
   enum dtype dtype = dataset_dtype(loader->dataset);
-  int targets = dataset_targets(loader->dataset);
+  int targets = dataset_targets(loader->dataset), weights = weights_of_row(loader);
   const double *target = dataset_target(loader->dataset);
   int64_t index = index_of(loader, batch, row);
   int64_t sample = dataset_split_ids(loader->dataset, loader->split)[index];
-  double weight = weight_of(loader, index, sample);
   for (int64_t i = row; i < batch->views * batch->rows; i += batch->rows) {
     batch->samples[i] = sample;
     for (int k = 0; k < targets; k++)
       put(dtype, batch->targets, i * targets + k, target[sample * targets + k]);
-    put(dtype, batch->weights, i, weight);
+    for (int w = 0; w < weights; w++)
+      put(dtype, batch->weights, i * weights + w, weight_of(loader, index, sample, w));
   }
 }
 

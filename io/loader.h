@@ -38,8 +38,9 @@ struct loader_options {
   int workers;                /* threads for images; 0 counts as 1; a table has one                    */
   struct device *device;  /* borrowed: what the batches go to: they lie in memory that it can read by itself (pinned) */
   bool no_decode_scaling; /* decode JPEGs at full size always, as the published Python loaders do   */
-  const double *weights;  /* [rows of the split], in the order of its ids: instead of the file's; borrowed: must outlive
-                             the loader; NULL = the file's */
+  const double *weights;  /* [rows of the split, weights_of_row], in the order of its ids: instead of the file's;
+                             borrowed: must outlive the loader; NULL = the file's */
+  int weights_of_row;     /* 0 counts as 1; without `weights` they are all the same                    */
   bool records;           /* of images: JPEGs are left to where the batches go, and decoded whole: struct batch */
 };
 
@@ -52,7 +53,7 @@ struct batch {
   void *inputs;     /* a table: [views * rows, features], dtype of the dataset;
                        images: [views * rows, height, width, 3] uint8, of the transform's size */
   void *targets;    /* [views * rows, K], dtype                         */
-  void *weights;    /* [views * rows], dtype; 1 when there are none      */
+  void *weights;    /* [views * rows, weights_of_row], dtype; 1 when there are none */
   int64_t *samples; /* [views * rows] row ids in the file               */
   /* With loader_options.records, where images are encoded, else NULL: records[i] of sample i and its views' plans, for
    * who decodes them (device_images.h); inputs has the pixels of those that are decoded already, and of no others. */

@@ -40,12 +40,25 @@ static void print_number(FILE *stream, double value) {
   fputs(text, stream);
 }
 
-static void print_header(FILE *stream, const struct predictions *predictions) {
+/* What stands in a row, in this order; values NULL = it does not. */
+#define COLUMNS 3
+struct columns {
+  const char *csv, *h5;
+  const double *values;
+};
+
+static void list_columns(const struct predictions *predictions, struct columns columns[COLUMNS]) {
+  columns[0] = (struct columns){"label", "labels", predictions->labels};
+  columns[1] = (struct columns){"prediction", "predictions", predictions->values};
+  columns[2] = (struct columns){"deviation", "deviations", predictions->deviations};
+}
+
+static void print_header(FILE *stream, const struct predictions *predictions, const struct columns *columns) {
   fputs("row", stream);
-  for (int part = predictions->labels != NULL ? 0 : 1; part < 2; part++) {
-    for (int k = 0; k < predictions->targets; k++) {
+  for (int part = 0; part < COLUMNS; part++) {
+    for (int k = 0; k < predictions->targets && columns[part].values != NULL; k++) {
       char name[512];
-      snprintf(name, sizeof name, "%s_%s", part == 0 ? "label" : "prediction", predictions->target_names[k]);
+      snprintf(name, sizeof name, "%s_%s", columns[part].csv, predictions->target_names[k]);
       fputc(',', stream);
       if (strpbrk(name, ",\"\r\n") != NULL)
         csv_fwrite(stream, name, strlen(name));
@@ -66,12 +79,14 @@ static void print_numbers(FILE *stream, const double *values, int count) {
 static enum status write_csv(const struct durable *durable, const struct predictions *predictions) {
   FILE *stream = fopen(durable->temporary, "we");
   REQUIRE(stream != NULL, ERR_FILE, "cannot write %s: %s", durable->path, strerror(errno));
-  print_header(stream, predictions);
+  struct columns columns[COLUMNS];
+  list_columns(predictions, columns);
+  print_header(stream, predictions, columns);
   for (int64_t row = 0; row < predictions->rows && !ferror(stream); row++) {
     fprintf(stream, "%lld", (long long)predictions->ids[row]);
-    if (predictions->labels != NULL)
-      print_numbers(stream, predictions->labels + row * predictions->targets, predictions->targets);
-    print_numbers(stream, predictions->values + row * predictions->targets, predictions->targets);
+    for (int part = 0; part < COLUMNS; part++)
+      if (columns[part].values != NULL)
+        print_numbers(stream, columns[part].values + row * predictions->targets, predictions->targets);
     fputc('\n', stream);
   }
   /* errno is that of the write that failed only while nothing else has run since: ask at once. */
@@ -96,13 +111,15 @@ static enum status write_csv_durably(const char *path, const struct predictions 
 }
 
 static enum status write_h5(const char *path, const struct predictions *predictions) {
-  struct array arrays[3];
+  struct array arrays[1 + COLUMNS];
+  struct columns columns[COLUMNS];
   int64_t shape[2] = {predictions->rows, predictions->targets};
   size_t count = 0, fixed = 2, targets = (size_t)predictions->targets;
   TRY(array_borrow("row", ARRAY_I64, 1, shape, (void *)predictions->ids, &arrays[count++]));
-  TRY(array_borrow("predictions", ARRAY_F64, 2, shape, (void *)predictions->values, &arrays[count++]));
-  if (predictions->labels != NULL)
-    TRY(array_borrow("labels", ARRAY_F64, 2, shape, (void *)predictions->labels, &arrays[count++]));
+  list_columns(predictions, columns);
+  for (int part = 0; part < COLUMNS; part++)
+    if (columns[part].values != NULL)
+      TRY(array_borrow(columns[part].h5, ARRAY_F64, 2, shape, (void *)columns[part].values, &arrays[count++]));
   /* One block: the attributes, then their names. */
   struct attribute *attributes = NULL;
   TRY(memory_alloc((fixed + targets) * (sizeof *attributes + 32), (void **)&attributes));

@@ -4,8 +4,8 @@
  *                                       .values = values, .target_names = (const char *[]){"age"}};
  *     TRY(predictions_write("test.csv", &predictions));
  *
- * CSV    header row,label_age,prediction_age; one line a sample; as many digits as bring the same double back
- * HDF5   row [rows] i64, labels and predictions [rows, targets] f64, attributes conr_format "predictions",
+ * CSV    header row,label_age,prediction_age, with deviations also deviation_age; one line a sample; as many digits as bring the same double back
+ * HDF5   row [rows] i64, labels, predictions and deviations [rows, targets] f64, attributes conr_format "predictions",
  *        conr_version 1, target_0 "age", ...
  * Rows stay in the order given.  Written aside, synced and renamed; an older file is replaced.  Local. */
 #ifndef CONR_IO_PREDICTIONS_H
@@ -21,6 +21,7 @@ struct predictions {
   const int64_t *ids;              /* [rows] row in the data file                          */
   const double *labels;            /* [rows, targets], or NULL when they are not known     */
   const double *values;            /* [rows, targets], in the labels' units                */
+  const double *deviations;        /* likewise: standard deviations that are predicted of the errors, or NULL */
   const char *const *target_names; /* [targets]                                            */
 };
 

@@ -238,7 +238,7 @@ static enum status run_term(struct bench *bench, const struct term *term, struct
   struct objective_batch batch = {.samples = bench->rows,
                                   .samples_global = bench->rows_global,
                                   .views = 1,
-                                  .predictions = here ? bench->predictions : bench->there[2],
+                                  .outputs = here ? bench->predictions : bench->there[2],
                                   .labels = here ? bench->labels : bench->there[1]};
   struct regulariser_share share = {.samples_of_rank = bench->rows_of_rank,
                                     .views = 1,

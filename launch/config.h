@@ -60,7 +60,10 @@ struct config {
   double huber_beta, focal_beta, focal_gamma;
   const char *focal_activation;
   double noise_scale, noise_lr;
-  int64_t gmm;
+  int64_t gmm, experts;
+  const char *expert_powers, *expert_density, *expert_schedule, *expert_bounds;
+  double expert_bandwidth, expert_lr, evidential_lambda, head_std;
+  bool expert_static;
   const char *weight_bins, *weight_clip, *lds, *lds_padding;
   int64_t lds_size;
   double lds_sigma, dense_alpha;
@@ -96,7 +99,7 @@ struct config {
   double bucket_mb;
 
   /* eval, predict; export: which checkpoint */
-  const char *part, *checkpoint;
+  const char *part, *checkpoint, *vote;
   int64_t many, few;
   double bin_width;
 

@@ -3,7 +3,9 @@
 #include "dist/memory.h"
 #include "io/predictions.h"
 #include "launch/commands.h"
+#include "launch/evaluate_spread.h"
 #include "launch/evaluate_table.h"
+#include "launch/heads.h"
 #include "launch/loading.h"
 #include "launch/run_folder.h"
 #include "launch/trainer.h"
@@ -20,12 +22,14 @@ struct evaluation {
   struct dataset *dataset;
   const struct ops *ops;
   struct net *net;
+  struct head head;     /* what its outputs mean   */
+  enum uvote_vote vote; /* by which experts answer */
   struct inference *inference;
   struct metrics *metrics; /* of conr eval */
   /* What every rank must know of the checkpoint, which rank 0 alone has read. */
   struct {
-    int64_t inputs, outputs, height, width, probabilistic, standardised, feature_bytes, target_bytes;
-    char name[32], hidden[512], activation[32], precision[8], normalise[32];
+    int64_t inputs, outputs, targets, height, width, probabilistic, standardised, feature_bytes, target_bytes;
+    char name[32], hidden[512], activation[32], precision[8], normalise[32], head[32];
   } header;
   double *standardise; /* [2, inputs]: mean, then std; NULL when inputs are used as they are */
   char *feature_names, *target_names;
@@ -59,6 +63,7 @@ static enum status open_checkpoint(struct evaluation *evaluation, const struct c
   TRY(check_sizes(opened));
   evaluation->header.inputs = opened->model.inputs;
   evaluation->header.outputs = opened->model.outputs;
+  evaluation->header.targets = opened->model.targets;
   evaluation->header.standardised = opened->mean != NULL && opened->std != NULL;
   evaluation->header.feature_bytes = (int64_t)strlen(opened->feature_names) + 1;
   evaluation->header.target_bytes = (int64_t)strlen(opened->target_names) + 1;
@@ -70,6 +75,7 @@ static enum status open_checkpoint(struct evaluation *evaluation, const struct c
   snprintf(evaluation->header.hidden, sizeof evaluation->header.hidden, "%s", opened->model.hidden);
   snprintf(evaluation->header.activation, sizeof evaluation->header.activation, "%s", opened->model.activation);
   snprintf(evaluation->header.precision, sizeof evaluation->header.precision, "%s", opened->model.precision);
+  snprintf(evaluation->header.head, sizeof evaluation->header.head, "%s", opened->model.head);
   return STATUS_OK;
 }
 
@@ -111,9 +117,9 @@ static enum status share_header(struct evaluation *evaluation, const struct open
 static enum status check_columns(struct evaluation *evaluation, const char *path) {
   char *features = NULL, *targets = NULL;
   enum status status;
-  REQUIRE(dataset_targets(evaluation->dataset) == evaluation->header.outputs, ERR_ARGUMENT,
+  REQUIRE(dataset_targets(evaluation->dataset) == evaluation->header.targets, ERR_ARGUMENT,
           "%s has labels of %d components, but the model predicts %lld", path, dataset_targets(evaluation->dataset),
-          (long long)evaluation->header.outputs);
+          (long long)evaluation->header.targets);
   TRY_GOTO(joined_names(evaluation->dataset, true, &features), out);
   TRY_GOTO(joined_names(evaluation->dataset, false, &targets), out);
   REQUIRE_GOTO(
@@ -138,9 +144,16 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
       .normalise = evaluation->header.normalise,
       .inputs = evaluation->header.inputs,
       .outputs = evaluation->header.outputs,
+      .targets = evaluation->header.targets,
+      .head = evaluation->header.head,
       .hidden = evaluation->header.hidden,
       .activation = evaluation->header.activation,
       .precision = model_precision(evaluation->session->device, evaluation->header.precision)};
+  TRY(heads_of_description(&description, &evaluation->head));
+  TRY(heads_vote(config, UVOTE_MINVAR, &evaluation->vote));
+  REQUIRE(evaluation->head.kind == HEAD_EXPERTS || !config_given(config, "vote"), ERR_ARGUMENT,
+          "--vote %s is for models of --loss uvote, and that of %s has no experts; drop it", config->vote,
+          config->word[0]);
   enum dtype dtype = strcmp(evaluation->header.precision, "f64") == 0 ? F64 : F32;
   struct standardisation as = {.features = (int)evaluation->header.inputs,
                                .mean = evaluation->standardise,
@@ -186,11 +199,17 @@ static enum status run_evaluation(struct session *session, const struct config *
   status = root ? checkpoint_restore(&opened, own, buffers, NULL, evaluation->ops->parameter_dtype) : STATUS_OK;
   TRY_GOTO(comm_agree(comm, status), out);
   TRY_GOTO(model_share(session->data, evaluation->net), out);
-  struct loader_options options =
-      loading_options(config, session->threads, evaluation->header.height, evaluation->header.width, false);
-  TRY_GOTO(inference_create(comm, session->data, evaluation->dataset, split_of(config->part), evaluation->net,
-                            config->batch, &options, &evaluation->inference),
-           out);
+  struct inference_parts parts = {
+      .comm = comm,
+      .data = session->data,
+      .dataset = evaluation->dataset,
+      .split = split_of(config->part),
+      .net = evaluation->net,
+      .head = evaluation->head,
+      .vote = evaluation->vote,
+      .batch = config->batch,
+      .options = loading_options(config, session->threads, evaluation->header.height, evaluation->header.width, false)};
+  TRY_GOTO(inference_create(&parts, &evaluation->inference), out);
   status = inference_run(evaluation->inference);
 out:
   checkpoint_close(&opened);
@@ -218,17 +237,23 @@ out:
   return status;
 }
 
-static enum status print_table(const struct metrics_table *table, bool json) {
+/* spread: NULL where the model says nothing of its errors. */
+static enum status print_tables(const struct metrics_table *table, const struct spread_table *spread, bool json) {
   if (!json) {
     evaluate_table_print(table, stdout);
+    if (spread != NULL)
+      spread_table_print(spread, stdout);
     return STATUS_OK;
   }
   json_t *object;
   TRY(evaluate_table_json(table, &object));
-  json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
-  putchar('\n');
+  enum status status = spread != NULL ? spread_table_json(spread, object) : STATUS_OK;
+  if (status == STATUS_OK) {
+    json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    putchar('\n');
+  }
   json_decref(object);
-  return STATUS_OK;
+  return status;
 }
 
 enum status evaluate_check(const struct config *config) {
@@ -237,21 +262,41 @@ enum status evaluate_check(const struct config *config) {
   return STATUS_OK;
 }
 
-enum status evaluate(struct session *session, const struct config *config, struct metrics_table *table) {
-  struct evaluation evaluation;
+/* Open, run, measure.  On failure nothing is left open. */
+static enum status measure(struct session *session, const struct config *config, struct evaluation *evaluation,
+                           struct metrics_table *table) {
   TRY(comm_agree(session->comm, evaluate_check(config)));
-  TRY(run_evaluation(session, config, &evaluation));
-  enum status status = comm_agree(session->comm, prepare_metrics(&evaluation, config));
+  TRY(run_evaluation(session, config, evaluation));
+  enum status status = comm_agree(session->comm, prepare_metrics(evaluation, config));
   if (status == STATUS_OK)
-    status = inference_table(evaluation.inference, table);
-  close_evaluation(&evaluation);
+    status = inference_table(evaluation->inference, table);
+  if (status != STATUS_OK)
+    close_evaluation(evaluation);
   return status;
 }
 
+enum status evaluate(struct session *session, const struct config *config, struct metrics_table *table) {
+  struct evaluation evaluation;
+  TRY(measure(session, config, &evaluation, table));
+  close_evaluation(&evaluation);
+  return STATUS_OK;
+}
+
 enum status command_eval(struct session *session, const struct config *config) {
+  struct evaluation evaluation;
   struct metrics_table table;
-  TRY(evaluate(session, config, &table));
-  return comm_agree(session->comm, comm_rank(session->comm) == 0 ? print_table(&table, config->json) : STATUS_OK);
+  struct spread_table spread;
+  enum status status = STATUS_OK;
+  TRY(measure(session, config, &evaluation, &table));
+  bool spreads = head_spreads(&evaluation.head);
+  if (spreads)
+    status = spread_table_fill(evaluation.inference, evaluation.metrics, &spread);
+  if (status == STATUS_OK)
+    status = comm_agree(session->comm, comm_rank(session->comm) == 0
+                                           ? print_tables(&table, spreads ? &spread : NULL, config->json)
+                                           : STATUS_OK);
+  close_evaluation(&evaluation);
+  return status;
 }
 
 /* ---- conr predict -------------------------------------------------------------------------- */
@@ -260,15 +305,19 @@ static enum status write_predictions(const struct evaluation *evaluation, const 
   const struct dataset *dataset = evaluation->dataset;
   int targets = dataset_targets(dataset);
   const char **names;
-  TRY(inference_fetch(evaluation->inference));
+  struct inference *inference = evaluation->inference;
+  TRY(inference_fetch(inference));
+  for (int64_t i = 0; i < inference->rows * targets && inference->spread != NULL; i++)
+    inference->spread[i] = head_deviation(&evaluation->head, inference->spread[i]);
   TRY(memory_alloc((size_t)targets * sizeof *names, (void **)&names));
   for (int k = 0; k < targets; k++)
     names[k] = dataset_target_name(dataset, k);
-  struct predictions predictions = {.rows = evaluation->inference->rows,
+  struct predictions predictions = {.rows = inference->rows,
                                     .targets = targets,
-                                    .ids = dataset_split_ids(dataset, evaluation->inference->split),
-                                    .labels = evaluation->inference->labels,
-                                    .values = evaluation->inference->predictions,
+                                    .ids = dataset_split_ids(dataset, inference->split),
+                                    .labels = inference->labels,
+                                    .values = inference->predictions,
+                                    .deviations = inference->spread,
                                     .target_names = names};
   enum status status = predictions_write(config->output, &predictions);
   memory_free((void **)&names);

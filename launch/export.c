@@ -103,6 +103,7 @@ static enum status describe(struct texts *texts, const struct opened_checkpoint 
   add_text(texts, "feature_names", checkpoint->feature_names);
   add_text(texts, "target_names", checkpoint->target_names);
   add_number(texts, 0, "outputs", model->outputs);
+  add_text(texts, "head", model->head);
   if (model->probabilistic)
     add_text(texts, "features", "distributions");
   if (strcmp(model->name, "mlp") == 0) {

@@ -20,9 +20,10 @@ enum number { NUMBER_REGRESSION, NUMBER_BAD, NUMBER_SQUARES, NUMBER_FACTOR, NUMB
 
 struct gradients {
   struct gradients_parts parts;
-  struct device *device;                             /* of the net                                           */
-  int64_t targets, features;                         /* of a row; features: that terms on them see           */
-  int64_t input_bytes, feature_bytes, element_bytes; /* of a row's input and features, of a parameter        */
+  struct device *device;                            /* of the net                                           */
+  int64_t targets, outputs, features;               /* of a row; features: that terms on them see           */
+  int64_t input_bytes, feature_bytes, weight_bytes; /* of a row                                             */
+  int64_t element_bytes;                            /* of a parameter                                       */
   struct upload *upload;
   struct step_clock *clock;
   double gather_seconds;        /* since they were asked for last                                          */
@@ -33,7 +34,8 @@ struct gradients {
   int64_t *epoch;               /* of the batch at hand, in the memory of the net                          */
   const int64_t *samples;       /* borrowed: of the batch at hand, in host memory                          */
   int64_t *samples_of_rank;     /* [ranks] of the step at hand                                             */
-  void *grad_predictions;       /* [capacity, targets]                                          */
+  void *grad_outputs;           /* [capacity, outputs]                                          */
+  void *predictions;            /* [capacity, targets] that ConR sees; NULL where they are the outputs, or without it */
   void *grad_features;          /* [group rows, features]; NULL without regularisers            */
   void *grad_smoothed;          /* likewise of smoothed features that regularisers see; else NULL */
   /* Of features that are distributions, where terms see their means; else NULL. */
@@ -89,7 +91,7 @@ static enum status alloc_pieces(struct gradients *own, int64_t rows, int64_t cap
     return STATUS_OK;
   TRY(alloc_rows(own, capacity, own->input_bytes, &own->piece_inputs));
   TRY(alloc_rows(own, capacity, own->targets * own->element_bytes, &own->piece_labels));
-  TRY(alloc_rows(own, capacity, own->element_bytes, &own->piece_weights));
+  TRY(alloc_rows(own, capacity, own->weight_bytes, &own->piece_weights));
   if (own->parts.smoother != NULL)
     TRY(alloc_rows(own, capacity, sizeof(int32_t), &own->piece_buckets));
   if (own->grad_features == NULL)
@@ -120,7 +122,7 @@ static enum status alloc_all(struct gradients *own) {
   struct upload_sizes sizes = {.rows = parts->views * most,
                                .input_bytes = (size_t)own->input_bytes,
                                .target_bytes = (size_t)(own->targets * own->element_bytes),
-                               .weight_bytes = (size_t)own->element_bytes,
+                               .weight_bytes = (size_t)own->weight_bytes,
                                .images = parts->images};
   TRY(upload_create(own->device, &sizes, &own->upload));
   TRY(step_clock_create(own->device, &own->clock));
@@ -129,7 +131,9 @@ static enum status alloc_all(struct gradients *own) {
   memset(own->numbers_here, 0, NUMBERS * sizeof *own->numbers); /* of a step that fails on the way */
   TRY(device_alloc(own->device, sizeof *own->epoch, (void **)&own->epoch));
   TRY(memory_alloc((size_t)comm_size(parts->comm) * sizeof(int64_t), (void **)&own->samples_of_rank));
-  TRY(alloc_rows(own, capacity, own->targets * own->element_bytes, &own->grad_predictions));
+  TRY(alloc_rows(own, capacity, own->outputs * own->element_bytes, &own->grad_outputs));
+  if (objective_has_conr(parts->objective) && objective_head(parts->objective)->kind != HEAD_VALUES)
+    TRY(alloc_rows(own, capacity, own->targets * own->element_bytes, &own->predictions));
   if (objective_has_conr(parts->objective) || objective_has_regularisers(parts->objective, SIDE_BOTH))
     TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_features));
   if (own->grad_features != NULL && regularises_smoothed(own))
@@ -145,9 +149,11 @@ enum status gradients_create(const struct gradients_parts *parts, struct gradien
   TRY(memory_alloc_zero(sizeof *own, (void **)&own));
   own->parts = *parts;
   own->device = ops->device;
-  own->targets = net_output_width(parts->net);
+  own->targets = objective_head(parts->objective)->targets;
+  own->outputs = net_output_width(parts->net);
   own->features = net_mean_width(parts->net);
   own->element_bytes = (int64_t)dtype_size(ops->parameter_dtype);
+  own->weight_bytes = head_weights(objective_head(parts->objective)) * own->element_bytes;
   own->feature_bytes = own->features * (int64_t)dtype_size(ops->dtype);
   own->input_bytes = net_input_width(parts->net) * (net_input(parts->net).pixels ? 1 : (int64_t)dtype_size(ops->dtype));
   enum status status = alloc_all(own);
@@ -161,11 +167,11 @@ void gradients_destroy(struct gradients **gradients) {
   struct gradients *own = *gradients;
   if (own == NULL)
     return;
-  void **const buffers[] = {&own->wide_smoothed,   &own->wide_gradient, &own->smoothed_means,   &own->means,
-                            &own->piece_smoothed,  &own->all_smoothed,  &own->grad_smoothed,    &own->piece_buckets,
-                            &own->piece_gradient,  &own->piece_weights, &own->piece_labels,     &own->piece_inputs,
-                            &own->all_features,    &own->grad_features, &own->grad_predictions, (void **)&own->epoch,
-                            (void **)&own->numbers};
+  void **const buffers[] = {&own->wide_smoothed,  &own->wide_gradient,   &own->smoothed_means, &own->means,
+                            &own->piece_smoothed, &own->all_smoothed,    &own->grad_smoothed,  &own->piece_buckets,
+                            &own->piece_gradient, &own->piece_weights,   &own->piece_labels,   &own->piece_inputs,
+                            &own->all_features,   &own->grad_features,   &own->grad_outputs,   &own->predictions,
+                            (void **)&own->epoch, (void **)&own->numbers};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
     device_free(own->device, buffers[i]);
   device_free_pinned(own->device, (void **)&own->numbers_here);
@@ -238,7 +244,7 @@ static void name_nonfinite(struct gradients *own, int64_t first, int64_t count, 
     int64_t width;
   } arrays[] = {{"an input", inputs, own->parts.table ? net_input_width(own->parts.net) : 0},
                 {"a feature", net_features(own->parts.net), net_feature_width(own->parts.net)},
-                {"a prediction", net_predictions(own->parts.net), own->targets}};
+                {"a prediction", net_predictions(own->parts.net), own->outputs}};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays && own->value.nonfinite == NULL; i++) {
     if (arrays[i].width == 0) /* pixels are always finite */
       continue;
@@ -257,7 +263,7 @@ static enum status look_for_nonfinite(struct gradients *own, const struct piece 
   double before = own->device == NULL ? own->numbers[NUMBER_BAD] : 0;
   if (rows == 0)
     return STATUS_OK;
-  TRY(objective_count_nonfinite(own->parts.objective, ops->parameter_dtype, rows * own->targets,
+  TRY(objective_count_nonfinite(own->parts.objective, ops->parameter_dtype, rows * own->outputs,
                                 net_predictions(own->parts.net), &own->numbers[NUMBER_BAD]));
   if (own->grad_features != NULL)
     TRY(objective_count_nonfinite(own->parts.objective, ops->dtype, rows * net_feature_width(own->parts.net),
@@ -346,22 +352,23 @@ static enum status forward(struct gradients *own, const struct batch *batch, con
 
 /* --- losses ------------------------------------------------------------------------------------------------- */
 
-/* Of the piece that has just gone forward: fills grad_predictions. */
+/* Of the piece that has just gone forward: fills grad_outputs. */
 static enum status regression(struct gradients *own, const struct batch *batch, const struct group *group,
                               const struct piece *piece) {
   int64_t label_bytes = own->targets * own->element_bytes;
   struct objective_batch rows = {.samples = piece->samples,
                                  .samples_global = batch->rows_global,
                                  .views = group->views,
-                                 .predictions = net_predictions(own->parts.net)};
+                                 .outputs = net_predictions(own->parts.net)};
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
   if (!group->regression)
-    return device_zero(own->device, own->grad_predictions, (size_t)(group->views * piece->samples * label_bytes));
+    return device_zero(own->device, own->grad_outputs,
+                       (size_t)(group->views * piece->samples * own->outputs * own->element_bytes));
   TRY(rows_of(own, batch, group, piece, batch->targets, group->first_view, label_bytes, own->piece_labels,
               &rows.labels));
-  TRY(rows_of(own, batch, group, piece, batch->weights, group->first_view, own->element_bytes, own->piece_weights,
+  TRY(rows_of(own, batch, group, piece, batch->weights, group->first_view, own->weight_bytes, own->piece_weights,
               &rows.weights));
-  return objective_regression(own->parts.objective, &rows, own->grad_predictions, &own->numbers[NUMBER_REGRESSION]);
+  return objective_regression(own->parts.objective, &rows, own->grad_outputs, &own->numbers[NUMBER_REGRESSION]);
 }
 
 /* ConR of the whole group, where it is on, whose rows come in pieces. */
@@ -373,19 +380,25 @@ static enum status begin_conr(struct gradients *own, const struct batch *batch, 
                                  .views = group->views,
                                  .samples_of_rank = own->samples_of_rank,
                                  .labels = row_at(batch->targets, first, own->targets * own->element_bytes),
-                                 .weights = row_at(batch->weights, first, own->element_bytes)};
+                                 .weights = row_at(batch->weights, first, own->weight_bytes)};
   if (!group->conr)
     return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
   return objective_conr_begin(own->parts.objective, &rows, pieces);
 }
 
-/* The rows that have just gone forward leave for the other ranks. */
-static enum status add_to_conr(struct gradients *own, const struct group *group, int64_t piece) {
+/* The rows of piece `index` that have just gone forward leave for the other ranks. */
+static enum status add_to_conr(struct gradients *own, const struct group *group, int64_t index,
+                               const struct piece *piece) {
+  const void *predictions = net_predictions(own->parts.net);
   if (!group->conr)
     return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
-  return objective_conr_add(own->parts.objective, piece, seen_features(own), net_predictions(own->parts.net));
+  if (own->predictions != NULL) {
+    TRY(objective_predictions(own->parts.objective, group->views * piece->samples, predictions, own->predictions));
+    predictions = own->predictions;
+  }
+  return objective_conr_add(own->parts.objective, index, seen_features(own), predictions);
 }
 
 /* Fills grad_features. */
@@ -444,8 +457,7 @@ static enum status backward(struct gradients *own, const struct batch *batch, co
                 &grad_smoothed));
   TRY(unpack_gradient(own, group->views * piece->samples, own->wide_gradient, &grad_features));
   TRY(unpack_gradient(own, group->views * piece->samples, own->wide_smoothed, &grad_smoothed));
-  return net_backward_smoothed(own->parts.net, own->grad_predictions, grad_features, grad_smoothed,
-                               last ? &hooks : NULL);
+  return net_backward_smoothed(own->parts.net, own->grad_outputs, grad_features, grad_smoothed, last ? &hooks : NULL);
 }
 
 /* --- a group of views --------------------------------------------------------------------------------------- */
@@ -454,7 +466,7 @@ static enum status compute_whole(struct gradients *own, const struct batch *batc
   struct piece piece = piece_of(batch, 0, 1);
   TRY(begin_conr(own, batch, group, 1));
   TRY(forward(own, batch, group, &piece, false, group->first_view > 0));
-  TRY(add_to_conr(own, group, 0));
+  TRY(add_to_conr(own, group, 0, &piece));
   TRY(regression(own, batch, group, &piece)); /* while the rows travel */
   TRY(finish_conr(own, group, seen_features(own)));
   TRY(regularise(own, batch, group, seen_features(own), seen_smoothed(own)));
@@ -469,7 +481,7 @@ static enum status collect(struct gradients *own, const struct batch *batch, con
   for (int64_t i = 0; i < pieces; i++) {
     struct piece piece = piece_of(batch, i, pieces);
     TRY(forward(own, batch, group, &piece, false, false));
-    TRY(add_to_conr(own, group, i));
+    TRY(add_to_conr(own, group, i, &piece));
     TRY(store_rows(own, batch, group, &piece, seen_features(own), own->feature_bytes, own->all_features));
     if (own->grad_smoothed != NULL)
       TRY(store_rows(own, batch, group, &piece, seen_smoothed(own), own->feature_bytes, own->all_smoothed));
@@ -499,8 +511,9 @@ enum status gradients_begin(struct gradients *own, const struct batch *batch) {
   for (int rank = 0; rank < comm_size(own->parts.comm); rank++)
     own->samples_of_rank[rank] = sampler_shard_of(own->parts.sampler, batch->step, rank).rows;
   TRY(device_copy(own->device, own->epoch, &batch->epoch, sizeof batch->epoch)); /* read before the call returns */
-  TRY(objective_begin(own->parts.objective, batch->epoch * sampler_steps(own->parts.sampler) + batch->step,
-                      own->samples_of_rank, batch->targets, own->parts.views == 3 ? 1 : own->parts.views));
+  TRY(objective_begin(own->parts.objective, batch->epoch,
+                      batch->epoch * sampler_steps(own->parts.sampler) + batch->step, own->samples_of_rank,
+                      batch->targets, own->parts.views == 3 ? 1 : own->parts.views));
   if (own->parts.smoother != NULL)
     TRY(smoother_begin(own->parts.smoother, batch->epoch, batch));
   return upload_take(own->upload, batch, &own->batch);

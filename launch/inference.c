@@ -15,19 +15,34 @@ static enum dtype dtype_of(const struct inference *inference) {
   return net_ops(inference->net)->parameter_dtype;
 }
 
-/* The bytes of a row of predictions. */
+static bool has_answers(const struct inference *inference) {
+  return inference->head.kind != HEAD_VALUES;
+}
+
+/* The bytes of a row of predictions, and of one of outputs. */
 static size_t row_bytes(const struct inference *inference) {
   return (size_t)inference->targets * dtype_size(dtype_of(inference));
 }
 
-/* Element i of predictions of the net's type, in memory of the host. */
-static double element(const struct inference *inference, const void *predictions, int64_t i) {
-  return dtype_of(inference) == F32 ? (double)((const float *)predictions)[i] : ((const double *)predictions)[i];
+static size_t output_bytes(const struct inference *inference) {
+  return (size_t)head_outputs(&inference->head) * dtype_size(dtype_of(inference));
 }
 
 static enum status allocate_predictions(struct inference *inference) {
-  return memory_alloc((size_t)(inference->rows * inference->targets) * sizeof(double),
-                      (void **)&inference->predictions);
+  size_t count = (size_t)(inference->rows * inference->targets);
+  TRY(memory_alloc(count * sizeof(double), (void **)&inference->predictions));
+  return head_spreads(&inference->head) ? memory_alloc(count * sizeof(double), (void **)&inference->spread) : STATUS_OK;
+}
+
+static enum status allocate_there(struct inference *inference) {
+  struct device *device = device_of(inference);
+  size_t rows = (size_t)inference->rows;
+  TRY(loss_ops_open(device, &inference->losses));
+  TRY(device_alloc(device, rows * row_bytes(inference) + 1, &inference->there));
+  if (!has_answers(inference))
+    return STATUS_OK;
+  TRY(device_alloc(device, rows * output_bytes(inference) + 1, &inference->outputs_there));
+  return device_alloc(device, rows * row_bytes(inference) + 1, &inference->spread_there);
 }
 
 /* What batches need to go through the network, and where the predictions are gathered. */
@@ -40,32 +55,37 @@ static enum status prepare_passes(struct inference *inference) {
                                .target_bytes = (size_t)inference->targets * size,
                                .weight_bytes = size};
   TRY(upload_create(ops->device, &sizes, &inference->upload));
-  if (ops->device == NULL)
-    return allocate_predictions(inference);
-  TRY(loss_ops_open(ops->device, &inference->losses));
-  return device_alloc(ops->device, (size_t)inference->rows * row_bytes(inference) + 1, &inference->there);
+  if (ops->device != NULL)
+    return allocate_there(inference);
+  if (has_answers(inference))
+    TRY(memory_alloc((size_t)inference->rows * (size_t)head_outputs(&inference->head) * sizeof(double),
+                     (void **)&inference->outputs));
+  return allocate_predictions(inference);
 }
 
-enum status inference_create(struct comm *comm, struct comm *data, struct dataset *dataset, enum split split,
-                             struct net *net, int64_t batch, const struct loader_options *options,
-                             struct inference **out) {
+enum status inference_create(const struct inference_parts *parts, struct inference **out) {
+  struct dataset *dataset = parts->dataset;
+  struct comm *comm = parts->comm;
+  enum split split = parts->split;
   *out = NULL;
   struct inference *inference = NULL;
   enum status status;
   TRY_GOTO(memory_alloc_zero(sizeof *inference, (void **)&inference), failed);
   inference->comm = comm;
-  inference->data = data;
+  inference->data = parts->data;
   inference->dataset = dataset;
-  inference->net = net;
+  inference->net = parts->net;
+  inference->head = parts->head;
+  inference->vote = parts->vote;
   inference->split = split;
   inference->rows = dataset_split_rows(dataset, split);
-  inference->targets = dataset_targets(dataset);
-  inference->sampler =
-      (struct sampler){.rows = inference->rows, .batch = batch, .rank = comm_rank(comm), .size = comm_size(comm)};
+  inference->targets = inference->head.targets = dataset_targets(dataset);
+  inference->sampler = (struct sampler){
+      .rows = inference->rows, .batch = parts->batch, .rank = comm_rank(comm), .size = comm_size(comm)};
   size_t values = (size_t)inference->rows * (size_t)inference->targets;
   TRY_GOTO(memory_alloc(values * sizeof(double), (void **)&inference->labels), failed);
   TRY_GOTO(memory_alloc((size_t)comm_size(comm) * sizeof(int64_t), (void **)&inference->rows_of_rank), failed);
-  TRY_GOTO(loader_create(dataset, split, &inference->sampler, options, &inference->loader), failed);
+  TRY_GOTO(loader_create(dataset, split, &inference->sampler, &parts->options, &inference->loader), failed);
   TRY_GOTO(prepare_passes(inference), failed);
   const int64_t *ids = dataset_split_ids(dataset, split);
   for (int64_t i = 0; i < inference->rows; i++)
@@ -85,11 +105,15 @@ void inference_destroy(struct inference **inference) {
     return;
   if (own->metrics_there != NULL)
     own->losses->metrics_destroy(&own->metrics_there);
-  device_free(device_of(own), &own->there);
+  void **const there[] = {&own->there, &own->spread_there, &own->outputs_there, &own->labels_there};
+  for (size_t i = 0; i < sizeof there / sizeof *there; i++)
+    device_free(device_of(own), there[i]);
   upload_destroy(&own->upload);
   loader_destroy(&own->loader);
   memory_free((void **)&own->rows_of_rank);
   memory_free((void **)&own->labels);
+  memory_free((void **)&own->outputs);
+  memory_free((void **)&own->spread);
   memory_free((void **)&own->predictions);
   memory_free((void **)inference);
 }
@@ -105,14 +129,24 @@ enum status inference_measure(struct inference *inference, const struct metrics 
 
 /* ---- passes -------------------------------------------------------------------------------- */
 
-/* This rank's predictions of a step go to their place among those of all rows. */
-static enum status place_predictions(struct inference *inference, int64_t first, int64_t rows) {
+/* Where the outputs of row `first` have their place: those of all rows, on the host in double. */
+static void *place_of(const struct inference *inference, int64_t first) {
+  if (inference->there != NULL) {
+    void *all = has_answers(inference) ? inference->outputs_there : inference->there;
+    return (char *)all + (size_t)first * output_bytes(inference);
+  }
+  double *all = has_answers(inference) ? inference->outputs : inference->predictions;
+  return all + first * head_outputs(&inference->head);
+}
+
+/* This rank's outputs of a step go there. */
+static enum status place_outputs(struct inference *inference, int64_t first, int64_t rows) {
   const void *from = net_predictions(inference->net);
+  double *to = place_of(inference, first);
   if (inference->there != NULL)
-    return device_copy(device_of(inference), (char *)inference->there + (size_t)first * row_bytes(inference), from,
-                       (size_t)rows * row_bytes(inference));
-  for (int64_t i = 0; i < rows * inference->targets; i++)
-    inference->predictions[first * inference->targets + i] = element(inference, from, i);
+    return device_copy(device_of(inference), to, from, (size_t)rows * output_bytes(inference));
+  for (int64_t i = 0; i < rows * head_outputs(&inference->head); i++)
+    to[i] = dtype_get(dtype_of(inference), from, i);
   return STATUS_OK;
 }
 
@@ -120,12 +154,11 @@ static enum status place_predictions(struct inference *inference, int64_t first,
 static enum status gather_step(struct inference *inference, int64_t step) {
   for (int rank = 0; rank < inference->sampler.size; rank++)
     inference->rows_of_rank[rank] = sampler_shard_of(&inference->sampler, step, rank).rows;
-  int64_t first = sampler_shard_of(&inference->sampler, step, 0).first;
+  void *to = place_of(inference, sampler_shard_of(&inference->sampler, step, 0).first);
   if (inference->there != NULL)
-    return comm_gather_rows(inference->data, NULL, inference->rows_of_rank, row_bytes(inference),
-                            (char *)inference->there + (size_t)first * row_bytes(inference));
-  return comm_gather_rows(inference->comm, NULL, inference->rows_of_rank, (size_t)inference->targets * sizeof(double),
-                          inference->predictions + first * inference->targets);
+    return comm_gather_rows(inference->data, NULL, inference->rows_of_rank, output_bytes(inference), to);
+  return comm_gather_rows(inference->comm, NULL, inference->rows_of_rank,
+                          (size_t)head_outputs(&inference->head) * sizeof(double), to);
 }
 
 /* One pass over this rank's part of a step: queued, on a GPU. */
@@ -134,7 +167,7 @@ static enum status infer_batch(struct inference *inference, const struct batch *
   struct batch there;
   TRY(upload_take(inference->upload, batch, &there));
   TRY(net_forward(inference->net, there.inputs, batch->rows, &pass));
-  TRY(place_predictions(inference, sampler_shard(&inference->sampler, batch->step).first, batch->rows));
+  TRY(place_outputs(inference, sampler_shard(&inference->sampler, batch->step).first, batch->rows));
   return gather_step(inference, batch->step);
 }
 
@@ -147,6 +180,40 @@ static enum status run_step(struct inference *inference, struct batch **batch) {
   return comm_device_wait(inference->data); /* then the batch after that one may be sent */
 }
 
+/* ---- answers ------------------------------------------------------------------------------- */
+
+static enum status send_labels(struct inference *inference) {
+  struct host_copy copy = {0};
+  size_t bytes = (size_t)inference->rows * row_bytes(inference);
+  enum status status;
+  TRY(device_alloc(device_of(inference), bytes + 1, &inference->labels_there));
+  TRY_GOTO(host_copy_create(device_of(inference), inference->labels_there, bytes, &copy), out);
+  for (int64_t i = 0; i < inference->rows * inference->targets; i++)
+    dtype_put(dtype_of(inference), copy.data, i, inference->labels[i]);
+  status = host_copy_store(&copy);
+out:
+  host_copy_destroy(&copy);
+  return status;
+}
+
+/* To the outputs of all rows, on every rank. */
+static enum status answer(struct inference *inference) {
+  if (!has_answers(inference))
+    return STATUS_OK;
+  if (inference->there == NULL)
+    return head_answer(&inference->head, NULL, inference->vote, F64, inference->rows, inference->outputs,
+                       inference->labels, inference->predictions, inference->spread);
+  if (inference->vote == UVOTE_ORACLE && inference->labels_there == NULL)
+    TRY(send_labels(inference));
+  return head_answer(&inference->head, inference->losses, inference->vote, dtype_of(inference), inference->rows,
+                     inference->outputs_there, inference->labels_there, inference->there, inference->spread_there);
+}
+
+enum status inference_vote(struct inference *inference, enum uvote_vote vote) {
+  inference->vote = vote;
+  return answer(inference);
+}
+
 enum status inference_run(struct inference *inference) {
   struct batch *batch;
   TRY(loader_start(inference->loader, 0, 0));
@@ -154,7 +221,7 @@ enum status inference_run(struct inference *inference) {
   while (batch != NULL)
     TRY(run_step(inference, &batch));
   loader_stop(inference->loader);
-  return STATUS_OK;
+  return answer(inference);
 }
 
 /* ---- figures ------------------------------------------------------------------------------- */
@@ -197,20 +264,24 @@ enum status inference_errors(struct inference *inference, double *mae, double *m
   return STATUS_OK;
 }
 
-enum status inference_fetch(struct inference *inference) {
+/* All rows of an array of the device, as doubles. */
+static enum status fetch_rows(struct inference *inference, void *there, double *values) {
   struct host_copy copy = {0};
   enum status status;
+  TRY_GOTO(host_copy_create(device_of(inference), there, (size_t)inference->rows * row_bytes(inference), &copy), out);
+  TRY_GOTO(host_copy_fetch(&copy), out);
+  for (int64_t i = 0; i < inference->rows * inference->targets; i++)
+    values[i] = dtype_get(dtype_of(inference), copy.data, i);
+out:
+  host_copy_destroy(&copy);
+  return status;
+}
+
+enum status inference_fetch(struct inference *inference) {
   if (inference->there == NULL)
     return STATUS_OK;
   if (inference->predictions == NULL)
     TRY(allocate_predictions(inference));
-  TRY_GOTO(
-      host_copy_create(device_of(inference), inference->there, (size_t)inference->rows * row_bytes(inference), &copy),
-      out);
-  TRY_GOTO(host_copy_fetch(&copy), out);
-  for (int64_t i = 0; i < inference->rows * inference->targets; i++)
-    inference->predictions[i] = element(inference, copy.data, i);
-out:
-  host_copy_destroy(&copy);
-  return status;
+  TRY(fetch_rows(inference, inference->there, inference->predictions));
+  return has_answers(inference) ? fetch_rows(inference, inference->spread_there, inference->spread) : STATUS_OK;
 }

@@ -1,6 +1,7 @@
 /* Options of conr train that only make sense together. */
 #include "launch/options.h"
 
+#include "launch/heads.h"
 #include "launch/loading.h"
 #include "launch/prior.h"
 #include "launch/regularising.h"
@@ -12,6 +13,24 @@ static enum status refuse_unread(const struct config *config, bool read, const c
   REQUIRE(read || config->one_of_many || !config_given(config, option), ERR_ARGUMENT,
           "--%s has no effect without %s; drop one or add the other", option, needs);
   return STATUS_OK;
+}
+
+static enum status check_heads(const struct config *config) {
+  static const char *const expert_options[] = {"experts",          "expert-powers",   "expert-density",
+                                               "expert-bandwidth", "expert-schedule", "expert-static",
+                                               "expert-bounds",    "expert-lr",       "vote"};
+  bool experts = heads_are_experts(config);
+  double powers[UVOTE_MOST_EXPERTS];
+  for (size_t i = 0; i < sizeof expert_options / sizeof *expert_options; i++)
+    TRY(refuse_unread(config, experts, expert_options[i], "--loss uvote"));
+  TRY(refuse_unread(config, strcmp(config->expert_density, "kernel") == 0, "expert-bandwidth",
+                    "--expert-density kernel"));
+  TRY(refuse_unread(config, heads_are_evidential(config), "evidential-lambda", "--loss evidential"));
+  REQUIRE(!experts || strcmp(config->weights, "auto") == 0 || strcmp(config->weights, "none") == 0, ERR_ARGUMENT,
+          "--loss uvote weights each expert's samples by itself (--expert-powers); drop --weights %s", config->weights);
+  REQUIRE(!experts || !config->conr_outer_weights, ERR_ARGUMENT,
+          "--conr-outer-weights has no effect with --loss uvote, whose weights are the experts'; drop one");
+  return experts ? heads_powers(config, powers) : STATUS_OK;
 }
 
 static enum status check_loss(const struct config *config) {
@@ -34,14 +53,17 @@ static enum status check_weighting(const struct config *config) {
   static const char *const kernel_options[] = {"lds-size", "lds-sigma", "lds-padding", "lds-truncate"};
   bool inverse = strcmp(config->weights, "inverse") == 0, by_bins = strstr(config->weights, "inverse") != NULL;
   bool lds = strcmp(config->lds, "none") != 0, bni = strcmp(config->loss, "bni") == 0;
-  REQUIRE(by_bins || bni || !lds, ERR_ARGUMENT,
-          "--lds %s smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni", config->lds);
+  bool experts = heads_are_experts(config) && strcmp(config->expert_density, "counts") == 0;
+  REQUIRE(by_bins || bni || experts || !lds, ERR_ARGUMENT,
+          "--lds %s smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni or uvote",
+          config->lds);
   for (size_t i = 0; i < sizeof kernel_options / sizeof *kernel_options; i++)
     TRY(refuse_unread(config, lds, kernel_options[i], "--lds"));
   TRY(refuse_unread(config, strcmp(config->lds, "triang") != 0, "lds-sigma", "--lds gaussian or laplace"));
   TRY(refuse_unread(config, inverse || bni, "lds-truncate", "--weights inverse or --loss bni"));
-  TRY(refuse_unread(config, inverse, "weight-clip", "--weights inverse"));
-  TRY(refuse_unread(config, by_bins || bni, "weight-bins", "--weights inverse or sqrt-inverse, or --loss bni"));
+  TRY(refuse_unread(config, inverse || experts, "weight-clip", "--weights inverse or --loss uvote"));
+  TRY(refuse_unread(config, by_bins || bni || experts, "weight-bins",
+                    "--weights inverse or sqrt-inverse, or --loss bni or uvote"));
   return refuse_unread(config, strcmp(config->weights, "dense") == 0, "dense-alpha", "--weights dense");
 }
 
@@ -75,6 +97,7 @@ enum status options_check(const struct config *config) {
   bool sgd = strcmp(config->optimiser, "sgd") == 0, constant = strcmp(config->schedule, "constant") == 0;
   bool step = strcmp(config->schedule, "step") == 0;
   bool adam = !sgd || (prior_is_wanted(config) && config->noise_lr > 0); /* the noise scale is moved by Adam */
+  TRY(check_heads(config));
   TRY(check_loss(config));
   TRY(check_weighting(config));
   TRY(refuse_unread(config, sgd, "momentum", "--optimiser sgd"));

@@ -3,6 +3,7 @@
 
 #include "dist/comm_device.h"
 #include "dist/memory.h"
+#include "launch/heads.h"
 #include "launch/run_folder.h"
 #include "launch/signals.h"
 #include "launch/start.h"
@@ -254,7 +255,7 @@ static enum status save(struct trainer *trainer, bool best) {
 }
 
 /* Options that may differ between a run and its continuation: they change where it ends or what is
- * shown, not what a step computes.  --epochs is one unless the schedule depends on it. */
+ * shown, not what a step computes.  --epochs is one unless the schedule, or the experts' coefficients, depend on it. */
 static bool may_change(const struct config *config, const char *name) {
   static const char *const names[] = {
       "output", "force",  "resume",    "quiet",   "threads", "patience", "log-steps", "checkpoint-steps",
@@ -262,7 +263,7 @@ static bool may_change(const struct config *config, const char *name) {
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(name, names[i]) == 0)
       return true;
-  return strcmp(name, "epochs") == 0 && strcmp(config->schedule, "cosine") != 0;
+  return strcmp(name, "epochs") == 0 && strcmp(config->schedule, "cosine") != 0 && !heads_are_experts(config);
 }
 
 static enum status check_same_option(const struct trainer *trainer, const char *name, const char *then) {
@@ -432,9 +433,11 @@ static enum status begin(struct loop *loop) {
              trainer->config.fds_buckets, trainer->config.fds_bucket_width);
   if (trainer->validation == NULL)
     log_line(log, "no validation samples: there will be no best checkpoint, only the last");
-  if (trainer->balanced != NULL && strcmp(trainer->config.weights, "auto") == 0 &&
-      dataset_has_weights(trainer->dataset))
-    log_line(log, "Balanced MSE takes no sample weights: those of %s are not used", trainer->config.word[0]);
+  bool without = trainer->balanced != NULL || trainer->head.kind == HEAD_EXPERTS;
+  if (without && strcmp(trainer->config.weights, "auto") == 0 && dataset_has_weights(trainer->dataset))
+    log_line(log, "%s no sample weights: those of %s are not used",
+             trainer->balanced != NULL ? "Balanced MSE takes" : "UVOTE has weights of its own and takes",
+             trainer->config.word[0]);
   if (resumed)
     log_line(log, "resuming at epoch %lld, step %lld", (long long)trainer->progress.epoch + 1,
              (long long)trainer->progress.step);

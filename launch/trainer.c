@@ -2,6 +2,7 @@
 #include "launch/trainer.h"
 
 #include "dist/memory.h"
+#include "launch/heads.h"
 #include "launch/loading.h"
 #include "launch/options.h"
 #include "launch/prior.h"
@@ -52,6 +53,7 @@ static struct loader_options loader_options_of(const struct trainer *trainer, bo
   options.cache = trainer->cache;
   options.device = trainer->session->device;
   options.weights = training ? trainer->weights : NULL;
+  options.weights_of_row = training ? head_weights(&trainer->head) : 1;
   return options;
 }
 
@@ -61,7 +63,9 @@ static enum status describe_model(struct trainer *trainer) {
   snprintf(trainer->hidden, sizeof trainer->hidden, "%s", config->hidden);
   trainer->model = (struct model_description){.name = config->model,
                                               .inputs = dataset_features(trainer->dataset),
-                                              .outputs = dataset_targets(trainer->dataset),
+                                              .outputs = head_outputs(&trainer->head),
+                                              .targets = trainer->head.targets,
+                                              .head = head_name(trainer->head.kind),
                                               .hidden = trainer->hidden,
                                               .activation = config->activation,
                                               .precision = config->precision,
@@ -89,6 +93,8 @@ static enum status open_data(struct trainer *trainer) {
   TRY(smoother_resolve(config, trainer->dataset, &trainer->fds_texts));
   if (strcmp(config->precision, "auto") == 0)
     config->precision = images && trainer->session->device != NULL ? "bf16" : "f32";
+  TRY(heads_of_options(config, dataset_targets(trainer->dataset), &trainer->head));
+  TRY(heads_vote(config, UVOTE_FIRST, &trainer->vote));
   TRY(describe_model(trainer));
   TRY(weighting_create(config, trainer->dataset, trainer->weight_bins, &trainer->weights));
   trainer->sampler = (struct sampler){.rows = dataset_split_rows(trainer->dataset, SPLIT_TRAIN),
@@ -134,6 +140,8 @@ static enum status build_model(struct trainer *trainer) {
     net_freeze_encoder(trainer->net, strcmp(config->freeze, "probe") == 0);
   if (strcmp(config->batch_norm, "sync") == 0 && comm_size(trainer->session->comm) > 1)
     net_synchronise(trainer->net, trainer->session->data);
+  if (config->head_std > 0)
+    net_start_head(trainer->net, config->head_std);
   return net_initialise(trainer->net, (uint64_t)config->seed);
 }
 
@@ -148,17 +156,20 @@ static enum status regression_of(const struct config *config, struct regression 
 
 static enum status build_objective(struct trainer *trainer) {
   const struct config *config = &trainer->config;
-  struct objective_options options = {.balanced = trainer->balanced,
+  struct objective_options options = {.head = trainer->head,
+                                      .epochs = config->epochs,
+                                      .balanced = trainer->balanced,
                                       .noise_scale = {.initial = config->noise_scale,
                                                       .lr = config->noise_lr,
                                                       .beta1 = config->beta1,
                                                       .beta2 = config->beta2,
                                                       .epsilon = config->epsilon},
-                                      .weights = strcmp(config->weights, "none") != 0 && trainer->balanced == NULL,
+                                      .weights = strcmp(config->weights, "none") != 0 && trainer->balanced == NULL &&
+                                                 trainer->head.kind != HEAD_EXPERTS,
                                       .conr = config->conr,
                                       .conr_beta = config->conr_beta,
                                       .conr_options = conr_options_of(config)};
-  if (trainer->balanced == NULL)
+  if (trainer->balanced == NULL && trainer->head.kind == HEAD_VALUES)
     TRY(regression_of(config, &options.regression));
   TRY(regularising_options(config, &options.regularisers));
   TRY(objective_create(trainer->session->mpi, trainer->session->data, trainer->ops, &options,
@@ -197,6 +208,7 @@ static enum status build_optimiser(struct trainer *trainer) {
   struct parameters own = net_learned(trainer->net);
   TRY(optim_parse(config->optimiser, &spec.kind));
   TRY(optim_create(trainer->ops, &spec, own.elements, &trainer->optim));
+  TRY(heads_set_rates(config, trainer->net, trainer->optim));
   return gradients_buckets(trainer->session->data, trainer->net, (size_t)(config->bucket_mb * 1048576),
                            &trainer->buckets);
 }
@@ -276,10 +288,16 @@ static enum status measure_validation(struct trainer *trainer) {
 /* As large passes as the training step's memory allows. */
 static enum status build_validation(struct trainer *trainer) {
   struct session *session = trainer->session;
-  struct loader_options options = loader_options_of(trainer, false);
-  int64_t rows = net_capacity(trainer->net) * comm_size(session->comm);
-  TRY(inference_create(session->comm, session->data, trainer->dataset, SPLIT_VAL, trainer->net, rows, &options,
-                       &trainer->validation));
+  struct inference_parts parts = {.comm = session->comm,
+                                  .data = session->data,
+                                  .dataset = trainer->dataset,
+                                  .split = SPLIT_VAL,
+                                  .net = trainer->net,
+                                  .head = trainer->head,
+                                  .vote = trainer->vote,
+                                  .batch = net_capacity(trainer->net) * comm_size(session->comm),
+                                  .options = loader_options_of(trainer, false)};
+  TRY(inference_create(&parts, &trainer->validation));
   return comm_agree(session->comm, measure_validation(trainer));
 }
 

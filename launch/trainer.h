@@ -35,10 +35,12 @@ struct trainer {
   struct regularising_texts regularising_texts;
   struct smoother_texts fds_texts;
   struct model_description model; /* texts are the config's, or `hidden`  */
+  struct head head;               /* what its outputs mean                */
+  enum uvote_vote vote;           /* of experts, in validation            */
 
   struct comm *shared; /* owned: what ranks of a host share of the data lives as long as it */
   struct dataset *dataset;
-  double *weights;                  /* [training rows]; NULL = the file's, or none */
+  double *weights;                  /* [training rows, head_weights()]; NULL = the file's, or none */
   char weight_bins[WEIGHTING_TEXT]; /* the config's, where it did not name them     */
   struct sampler sampler;
   struct image_cache *cache; /* NULL = none */

@@ -29,7 +29,8 @@ enum label_padding weighting_padding(const struct config *config);
 
 /* config  where labels are to be counted in bins found from the data, weight_bins becomes `bins`, the text of those
  * bins    memory for it, as long as the config lives
- * *out    [training rows], in the order of their ids, by memory_alloc; NULL = the file's weights, or none
+ * *out    [training rows, weights of a row], in the order of their ids, by memory_alloc; NULL = the file's weights, or
+ *         none.  A row has a weight for each expert of --loss uvote, else one.
  * ERR_ARGUMENT: options or labels that give no weights. */
 enum status weighting_create(struct config *config, const struct dataset *dataset, char bins[WEIGHTING_TEXT],
                              double **out);

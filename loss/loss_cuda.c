@@ -16,6 +16,29 @@ static enum status regression(const struct regression *loss, int64_t rows, int t
                            device_main(opened.device));
 }
 
+static enum status uvote(const struct uvote *uvote, int64_t rows, int targets, const float *output, const float *target,
+                         const float *weight, const double *coefficient, int64_t rows_global, float *grad,
+                         double *sum) {
+  return uvote_launch(uvote, rows, targets, output, target, weight, coefficient, rows_global, grad, opened.partial, sum,
+                      device_main(opened.device));
+}
+
+static enum status uvote_vote(const struct uvote *uvote, enum uvote_vote vote, int64_t rows, int targets,
+                              const float *output, const float *target, float *pred, float *log_scale) {
+  return uvote_answer_launch(uvote, vote, rows, targets, output, target, pred, log_scale, device_main(opened.device));
+}
+
+static enum status evidential(const struct evidential *evidential, int64_t rows, int targets, const float *output,
+                              const float *target, const float *weight, int64_t rows_global, float *grad, double *sum) {
+  return evidential_launch(evidential, rows, targets, output, target, weight, rows_global, grad, opened.partial, sum,
+                           device_main(opened.device));
+}
+
+static enum status evidential_predict(const struct evidential *evidential, int64_t rows, int targets,
+                                      const float *output, float *pred, float *variance) {
+  return evidential_answer_launch(evidential, rows, targets, output, pred, variance, device_main(opened.device));
+}
+
 static enum status count_nonfinite(enum dtype dtype, int64_t count, const void *x, double *found) {
   REQUIRE(dtype == F32 || dtype == BF16, ERR_BUG, "a GPU has no values of type %s", dtype_name(dtype));
   return count_nonfinite_launch(dtype, count, x, opened.partial, found, device_main(opened.device));
@@ -27,6 +50,10 @@ static void close_losses(void *device) {
 }
 
 static const struct loss_ops table = {.regression = regression,
+                                      .uvote = uvote,
+                                      .uvote_answer = uvote_vote,
+                                      .evidential = evidential,
+                                      .evidential_answer = evidential_predict,
                                       .count_nonfinite = count_nonfinite,
                                       .conr_create = conr_device_create,
                                       .conr_destroy = conr_device_destroy,

@@ -19,8 +19,10 @@
 #include "dist/comm.h"
 #include "dist/device.h"
 #include "loss/conr.h"
+#include "loss/evidential.h"
 #include "loss/metrics.h"
 #include "loss/regression.h"
+#include "loss/uvote.h"
 #include "model/ops.h"
 
 struct conr_device;
@@ -31,6 +33,18 @@ struct loss_ops {
    * pred, target, grad [rows, targets], weight [rows] or NULL.  Local.  Repeated. */
   enum status (*regression)(const struct regression *loss, int64_t rows, int targets, const float *pred,
                             const float *target, const float *weight, int64_t rows_global, float *grad, double *sum);
+
+  /* uvote_loss() and uvote_answer() of uvote.h, evidential_loss() and evidential_answer() of evidential.h on float32,
+   * likewise.  coefficient [experts]; target of an answer: read by UVOTE_ORACLE alone; log_scale, variance: NULL if not
+   * wanted. */
+  enum status (*uvote)(const struct uvote *uvote, int64_t rows, int targets, const float *output, const float *target,
+                       const float *weight, const double *coefficient, int64_t rows_global, float *grad, double *sum);
+  enum status (*uvote_answer)(const struct uvote *uvote, enum uvote_vote vote, int64_t rows, int targets,
+                              const float *output, const float *target, float *pred, float *log_scale);
+  enum status (*evidential)(const struct evidential *evidential, int64_t rows, int targets, const float *output,
+                            const float *target, const float *weight, int64_t rows_global, float *grad, double *sum);
+  enum status (*evidential_answer)(const struct evidential *evidential, int64_t rows, int targets, const float *output,
+                                   float *pred, float *variance);
 
   /* *found += how many of x [count] are NaN or infinite.  dtype F32 or BF16.  Local.  Exact. */
   enum status (*count_nonfinite)(enum dtype dtype, int64_t count, const void *x, double *found);

@@ -26,6 +26,7 @@ struct objective {
   struct comm *comm; /* of the host */
   struct noise_scale noise_scale;
   double noise_gradient;             /* of this rank's rows so far in this step         */
+  double *coefficient;               /* [experts] of the epoch, in the memory of the ops; NULL without experts */
   struct staged staged;              /* on a device                                     */
   struct comm *data;                 /* borrowed; of the device; NULL on the host       */
   struct regularisers *regularisers; /* NULL = none */
@@ -71,20 +72,32 @@ static enum status create_own(MPI_Comm mpi, const struct ops *ops, const struct 
   struct objective *objective = *out;
   objective->ops = ops;
   objective->options = *options;
+  objective->options.head.targets = targets;
   objective->features = features;
   objective->targets = targets;
   MPI_Comm_size(mpi, &objective->ranks);
   TRY(memory_alloc(3 * (size_t)objective->ranks * sizeof(int64_t), (void **)&objective->rows_of_rank));
   objective->block_of_rank = objective->rows_of_rank + objective->ranks;
   objective->first_of_rank = objective->block_of_rank + objective->ranks;
+  if (options->head.kind == HEAD_EXPERTS)
+    TRY(device_alloc(ops->device, (size_t)options->head.uvote.experts * sizeof(double),
+                     (void **)&objective->coefficient));
   return ops->device == NULL ? STATUS_OK : loss_ops_open(ops->device, &objective->losses);
+}
+
+static enum status check_loss(const struct objective_options *options) {
+  if (options->head.kind == HEAD_EXPERTS)
+    return uvote_check(&options->head.uvote);
+  if (options->head.kind == HEAD_EVIDENTIAL)
+    return evidential_check(&options->head.evidential);
+  return regression_check(&options->regression);
 }
 
 enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *ops,
                              const struct objective_options *options, int features, int targets,
                              struct objective **out) {
   *out = NULL;
-  TRY(regression_check(&options->regression));
+  TRY(check_loss(options));
   /* One rank alone may lack memory, or have another library. */
   enum status status = create_own(mpi, ops, options, features, targets, out);
   status = data != NULL ? comm_agree(data, status) : status;
@@ -108,6 +121,7 @@ void objective_destroy(struct objective **objective) {
     (*objective)->losses->conr_destroy(&(*objective)->conr_device);
   conr_destroy(&(*objective)->conr);
   regularisers_destroy(&(*objective)->regularisers);
+  device_free((*objective)->ops->device, (void **)&(*objective)->coefficient);
   device_free_pinned((*objective)->ops->device, (void **)&(*objective)->staged.rows);
   device_free_pinned((*objective)->ops->device, (void **)&(*objective)->staged.sum);
   comm_destroy(&(*objective)->comm);
@@ -115,14 +129,29 @@ void objective_destroy(struct objective **objective) {
   memory_free((void **)objective);
 }
 
+const struct head *objective_head(const struct objective *objective) {
+  return &objective->options.head;
+}
+
 bool objective_has_conr(const struct objective *objective) {
   return objective->conr != NULL || objective->conr_device != NULL;
 }
 
-enum status objective_begin(struct objective *objective, int64_t step, const int64_t *samples_of_rank,
+/* From memory that is not pinned, so it is read before the call returns. */
+static enum status set_coefficients(struct objective *objective, int64_t epoch) {
+  double coefficient[UVOTE_MOST_EXPERTS];
+  const struct uvote *uvote = &objective->options.head.uvote;
+  uvote_coefficients(uvote, epoch, objective->options.epochs, coefficient);
+  return device_copy(objective->ops->device, objective->coefficient, coefficient,
+                     (size_t)uvote->experts * sizeof *coefficient);
+}
+
+enum status objective_begin(struct objective *objective, int64_t epoch, int64_t step, const int64_t *samples_of_rank,
                             const void *labels, int views) {
   objective->noise_gradient = 0;
   regularisers_set_step(objective->regularisers, step);
+  if (objective->coefficient != NULL)
+    TRY(set_coefficients(objective, epoch));
   if (objective->options.balanced == NULL)
     return STATUS_OK;
   return balanced_begin(objective->options.balanced, objective->comm, samples_of_rank, labels, views);
@@ -154,7 +183,7 @@ static enum status staged_grow(struct device *device, int64_t elements, struct s
 struct balanced_call {
   struct objective *objective;
   struct objective_batch batch;
-  float *grad_predictions;
+  float *grad_outputs;
   double *sum;
 };
 
@@ -172,36 +201,75 @@ static enum status balanced_device(const void *arguments) {
     return STATUS_OK;
   TRY(staged_grow(device, elements, staged));
   float *predictions = staged->rows, *labels = predictions + elements, *grad = labels + elements;
-  TRY(device_copy(device, predictions, batch->predictions, bytes));
+  TRY(device_copy(device, predictions, batch->outputs, bytes));
   TRY(device_copy(device, labels, batch->labels, bytes));
   TRY(device_copy(device, staged->sum, call->sum, sizeof *call->sum));
   TRY(comm_device_wait(objective->data));
   *staged->sum += balanced_host(objective, batch, predictions, labels, grad);
-  TRY(device_copy(device, call->grad_predictions, grad, bytes));
+  TRY(device_copy(device, call->grad_outputs, grad, bytes));
   return device_copy(device, call->sum, staged->sum, sizeof *call->sum);
 }
 
-enum status objective_regression(struct objective *objective, const struct objective_batch *batch,
-                                 void *grad_predictions, double *sum) {
-  const struct regression *loss = &objective->options.regression;
+static enum status pointwise_device(const struct objective *objective, const struct objective_batch *batch,
+                                    const void *weights, void *grad_outputs, double *sum) {
+  const struct head *head = &objective->options.head;
   int64_t rows = batch->views * batch->samples, rows_global = batch->views * batch->samples_global;
+  switch (head->kind) {
+  case HEAD_EXPERTS:
+    return objective->losses->uvote(&head->uvote, rows, objective->targets, batch->outputs, batch->labels,
+                                    batch->weights, objective->coefficient, rows_global, grad_outputs, sum);
+  case HEAD_EVIDENTIAL:
+    return objective->losses->evidential(&head->evidential, rows, objective->targets, batch->outputs, batch->labels,
+                                         weights, rows_global, grad_outputs, sum);
+  case HEAD_VALUES:
+    break;
+  }
+  return objective->losses->regression(&objective->options.regression, rows, objective->targets, batch->outputs,
+                                       batch->labels, weights, rows_global, grad_outputs, sum);
+}
+
+/* Returns the part of these rows. */
+static double pointwise_host(const struct objective *objective, const struct objective_batch *batch,
+                             const void *weights, void *grad_outputs) {
+  const struct head *head = &objective->options.head;
+  enum dtype dtype = objective->ops->dtype;
+  int64_t rows = batch->views * batch->samples, rows_global = batch->views * batch->samples_global;
+  double part = 0;
+  switch (head->kind) {
+  case HEAD_EXPERTS:
+    uvote_loss(&head->uvote, dtype, rows, objective->targets, batch->outputs, batch->labels, batch->weights,
+               objective->coefficient, rows_global, grad_outputs, &part);
+    break;
+  case HEAD_EVIDENTIAL:
+    evidential_loss(&head->evidential, dtype, rows, objective->targets, batch->outputs, batch->labels, weights,
+                    rows_global, grad_outputs, &part);
+    break;
+  case HEAD_VALUES:
+    regression_loss(&objective->options.regression, dtype, rows, objective->targets, batch->outputs, batch->labels,
+                    weights, rows_global, grad_outputs, &part);
+  }
+  return part;
+}
+
+enum status objective_regression(struct objective *objective, const struct objective_batch *batch, void *grad_outputs,
+                                 double *sum) {
   const void *weights = objective->options.weights ? batch->weights : NULL;
-  double part;
   if (objective->options.balanced != NULL && objective->losses != NULL) {
-    struct balanced_call call = {objective, *batch, grad_predictions, sum};
+    struct balanced_call call = {objective, *batch, grad_outputs, sum};
     return replay_call(objective->ops->device, balanced_device, &call, sizeof call); /* no graph waits for the host */
   }
-  if (objective->options.balanced != NULL) {
-    *sum += balanced_host(objective, batch, batch->predictions, batch->labels, grad_predictions);
-    return STATUS_OK;
-  }
   if (objective->losses != NULL)
-    return objective->losses->regression(loss, rows, objective->targets, batch->predictions, batch->labels, weights,
-                                         rows_global, grad_predictions, sum);
-  regression_loss(loss, objective->ops->dtype, rows, objective->targets, batch->predictions, batch->labels, weights,
-                  rows_global, grad_predictions, &part);
-  *sum += part;
+    return pointwise_device(objective, batch, weights, grad_outputs, sum);
+  *sum += objective->options.balanced != NULL
+              ? balanced_host(objective, batch, batch->outputs, batch->labels, grad_outputs)
+              : pointwise_host(objective, batch, weights, grad_outputs);
   return STATUS_OK;
+}
+
+enum status objective_predictions(const struct objective *objective, int64_t rows, const void *outputs,
+                                  void *predictions) {
+  return head_answer(&objective->options.head, objective->losses, UVOTE_FIRST, objective->ops->parameter_dtype, rows,
+                     outputs, NULL, predictions, NULL);
 }
 
 double objective_noise_gradient(const struct objective *objective) {

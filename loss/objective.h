@@ -4,19 +4,22 @@
  *     struct objective *objective;
  *     TRY(objective_create(MPI_COMM_WORLD, data, ops, &options, features, targets, &objective));
  *     each step:
- *       TRY(objective_begin(objective, step, samples_of_rank, labels, views));            collective
+ *       TRY(objective_begin(objective, epoch, step, samples_of_rank, labels, views));            collective
  *     then, on what the network computed for this rank's rows:
  *       TRY(objective_conr_begin(objective, &batch, 1));                                  collective
  *       TRY(objective_conr_add(objective, 0, features, predictions));                     collective: the rows leave
- *       TRY(objective_regression(objective, &batch, grad_predictions, sum));              local
+ *       TRY(objective_regression(objective, &batch, grad_outputs, sum));                  local
  *       TRY(objective_conr_finish(objective, features, grad_features));                   collective
  *       TRY(objective_regularise(objective, SIDE_BOTH, &share, grad_features));           collective
  *       TRY(objective_conr_value(objective, &conr, &gather_seconds));                     the host waits
  *       objective_update(objective, gradient summed over ranks);                          local
  *     objective_destroy(&objective);
  *
- * Arrays lie in the memory of the ops' device: features and their gradient are of the type of values, predictions,
- * labels, weights and the gradient of predictions of the type of parameters (model/ops.h).
+ * Arrays lie in the memory of the ops' device: features and their gradient are of the type of values, outputs,
+ * predictions, labels, weights and the gradient of outputs of the type of parameters (model/ops.h).
+ *
+ * The regression loss reads the head's outputs, as head.h has them; ConR reads predictions, which where outputs are
+ * distributions are answers to them (objective_predictions()).
  *
  * Which rows a term sees is the caller's choice.  Those of several views are stacked: all first views of the own
  * samples, then all second ones.  Every term is divided by global counts, so gradients of parameters are to be summed
@@ -27,6 +30,7 @@
 #include "dist/comm.h"
 #include "loss/balanced.h"
 #include "loss/conr.h"
+#include "loss/head.h"
 #include "loss/noise_scale.h"
 #include "loss/regression.h"
 #include "loss/regularisers.h"
@@ -37,10 +41,13 @@
 struct objective;
 
 struct objective_options {
+  struct head head; /* experts and distributions have losses of their own, instead of `regression` */
+  int64_t epochs;   /* of the run: experts                                                         */
   struct regression regression;
   struct balanced *balanced; /* NULL, or Balanced MSE instead of `regression`; borrowed: must outlive the objective */
   struct noise_scale_options noise_scale; /* of Balanced MSE */
-  bool weights;                           /* use the batch's sample weights; false = ones */
+  bool
+      weights; /* use the batch's sample weights; false = ones.  Those of experts are always used, and by nobody else */
   bool conr;
   double conr_beta; /* coefficient of ConR */
   struct conr_options conr_options;
@@ -53,9 +60,9 @@ struct objective_batch {
   int views;
   const int64_t
       *samples_of_rank; /* [ranks]; read by collective terms alone, also when kept work is launched (dist/replay.h) */
-  const void *predictions; /* [views * samples, targets]; those of ConR come piece by piece */
-  const void *labels;      /* [views * samples, targets]                */
-  const void *weights;     /* [views * samples]                         */
+  const void *outputs;  /* of the regression loss: [views * samples, head_outputs()] */
+  const void *labels;   /* [views * samples, targets]                                */
+  const void *weights;  /* [views * samples, head_weights()]                         */
 };
 
 /* data  a communicator of the ops' memory (dist/comm_device.h), borrowed: must outlive the objective; not read on the
@@ -66,26 +73,36 @@ enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *
                              struct objective **out);
 void objective_destroy(struct objective **objective);
 
+/* What the network's outputs are taken for; borrowed. */
+const struct head *objective_head(const struct objective *objective);
+
 /* Is ConR on? */
 bool objective_has_conr(const struct objective *objective);
 
 /* Begin a step on rows that the regression loss will see: what is known of them before the network has run.
+ * epoch            whose coefficients experts have
  * step             updates made so far: what random draws are keyed by
  * samples_of_rank  [ranks]
  * labels           [samples of this rank, targets] of the parameters' type, in host memory
  * views            rows of each sample that the regression loss sees
  * Collective. */
-enum status objective_begin(struct objective *objective, int64_t step, const int64_t *samples_of_rank,
+enum status objective_begin(struct objective *objective, int64_t epoch, int64_t step, const int64_t *samples_of_rank,
                             const void *labels, int views);
+
+/* Where outputs are no predictions: those that ConR sees, the first expert's or a distribution's mean.
+ * outputs, predictions  [rows, head_outputs()], [rows, targets]
+ * Local. */
+enum status objective_predictions(const struct objective *objective, int64_t rows, const void *outputs,
+                                  void *predictions);
 
 /* The regression loss of some of the rows of the global batch, and its gradient.  A batch may come in pieces: the
  * values of all pieces and ranks add up to the loss.  Balanced MSE is computed on the host: on a device, predictions and
  * labels are fetched, and the host waits for them.
- * grad_predictions  [views * samples, targets], overwritten
- * sum               += the part of these rows; in the memory of the ops
+ * grad_outputs  [views * samples, head_outputs()], overwritten
+ * sum           += the part of these rows; in the memory of the ops
  * Local. */
-enum status objective_regression(struct objective *objective, const struct objective_batch *batch,
-                                 void *grad_predictions, double *sum);
+enum status objective_regression(struct objective *objective, const struct objective_batch *batch, void *grad_outputs,
+                                 double *sum);
 
 /* The derivative of the regression loss by the noise scale: the part of this rank's rows since objective_begin(); 0
  * without Balanced MSE. */

@@ -1,8 +1,10 @@
 /* Kernels of the pointwise losses: one pass over the elements, bound by memory; sums in a fixed order. */
 #include "loss/pointwise.h"
 
+#include "loss/evidential_element.h"
 #include "loss/kernels.cuh"
 #include "loss/regression_element.h"
+#include "loss/uvote_element.h"
 
 #define SUM_BLOCKS 256 /* a constant: the order of a sum is not to depend on the GPU */
 
@@ -51,6 +53,139 @@ extern "C" enum status regression_launch(const struct regression *loss, int64_t 
   LAUNCH_BLOCKS(add_parts_kernel, 1, THREADS, cuda_stream(stream), parts, (const double *)partial, sum);
   return cuda_launched("a regression loss");
 }
+
+/* --- outputs that are distributions ------------------------------------------------------------------------- */
+
+/* Element i: component i % targets of expert i / targets % experts of a row. */
+static __global__ void __launch_bounds__(THREADS)
+    uvote_kernel(struct uvote uvote, int64_t count, int targets, const float *output, const float *target,
+                 const float *weight, const double *coefficient, double divisor, float *grad, double *partial) {
+  __shared__ sum_of_double tree[THREADS];
+  int64_t half = (int64_t)uvote.experts * targets;
+  double sum = 0;
+  for (int64_t i = thread_number(); i < count; i += (int64_t)gridDim.x * THREADS) {
+    int64_t row = i / half, within = i % half, expert = within / targets, location = row * 2 * half + within;
+    double d = (double)output[location] - (double)target[row * targets + within % targets];
+    struct laplace laplace = laplace_of(uvote.low, uvote.high, d, (double)output[location + half]);
+    double of_row = weight == nullptr ? 1 : (double)weight[row * uvote.experts + expert];
+    double factor = coefficient[expert] * (of_row >= 0 ? of_row : NAN);
+    sum += factor * laplace.value;
+    grad[location] = (float)(factor * laplace.by_location / divisor);
+    grad[location + half] = (float)(factor * laplace.by_log_scale / divisor);
+  }
+  sum = sum_block(tree, sum);
+  if (threadIdx.x == 0)
+    partial[blockIdx.x] = sum / divisor;
+}
+
+extern "C" enum status uvote_launch(const struct uvote *uvote, int64_t rows, int targets, const float *output,
+                                    const float *target, const float *weight, const double *coefficient,
+                                    int64_t rows_global, float *grad, double *partial, double *sum,
+                                    struct stream *stream) {
+  int64_t count = rows * targets * uvote->experts;
+  if (count == 0)
+    return STATUS_OK;
+  int parts = parts_of(count);
+  LAUNCH_BLOCKS(uvote_kernel, parts, THREADS, cuda_stream(stream), *uvote, count, targets, output, target, weight,
+                coefficient, (double)rows_global * targets, grad, partial);
+  LAUNCH_BLOCKS(add_parts_kernel, 1, THREADS, cuda_stream(stream), parts, (const double *)partial, sum);
+  return cuda_launched("the loss of experts");
+}
+
+static __global__ void __launch_bounds__(THREADS)
+    uvote_answer_kernel(struct uvote uvote, enum uvote_vote vote, int64_t count, int targets, const float *output,
+                        const float *target, float *pred, float *log_scale) {
+  int64_t i = thread_number(), half = (int64_t)uvote.experts * targets, first = i / targets * 2 * half + i % targets;
+  struct uvote_said expert[UVOTE_MOST_EXPERTS];
+  if (i >= count)
+    return;
+  for (int e = 0; e < uvote.experts; e++) {
+    expert[e].location = (double)output[first + (int64_t)e * targets];
+    expert[e].log_scale = (double)output[first + half + (int64_t)e * targets];
+  }
+  struct uvote_said said = uvote_voted(vote, uvote.experts, expert, vote == UVOTE_ORACLE ? (double)target[i] : 0.0);
+  pred[i] = (float)said.location;
+  if (log_scale != nullptr)
+    log_scale[i] = (float)said.log_scale;
+}
+
+extern "C" enum status uvote_answer_launch(const struct uvote *uvote, enum uvote_vote vote, int64_t rows, int targets,
+                                           const float *output, const float *target, float *pred, float *log_scale,
+                                           struct stream *stream) {
+  int64_t count = rows * targets;
+  if (count == 0)
+    return STATUS_OK;
+  LAUNCH_BLOCKS(uvote_answer_kernel, blocks_of(count, THREADS), THREADS, cuda_stream(stream), *uvote, vote, count,
+                targets, output, target, pred, log_scale);
+  return cuda_launched("answers of experts");
+}
+
+static __device__ __forceinline__ struct evidential_outputs outputs_at(const float *output, int64_t i, int targets,
+                                                                       int64_t *place) {
+  *place = i / targets * 3 * targets + i % targets;
+  struct evidential_outputs at = {(double)output[*place], (double)output[*place + targets],
+                                  (double)output[*place + 2 * (int64_t)targets]};
+  return at;
+}
+
+static __global__ void __launch_bounds__(THREADS)
+    evidential_kernel(struct evidential evidential, int64_t count, int targets, const float *output,
+                      const float *target, const float *weight, double divisor, float *grad, double *partial) {
+  __shared__ sum_of_double tree[THREADS];
+  double sum = 0;
+  for (int64_t i = thread_number(); i < count; i += (int64_t)gridDim.x * THREADS) {
+    int64_t place;
+    struct evidential_outputs at = outputs_at(output, i, targets, &place), slope;
+    double of_row = weight == nullptr ? 1 : (double)weight[i / targets];
+    sum += evidential_element(&evidential, at, (double)target[i], of_row, &slope);
+    grad[place] = (float)(slope.a / divisor);
+    grad[place + targets] = (float)(slope.c / divisor);
+    grad[place + 2 * (int64_t)targets] = (float)(slope.d / divisor);
+  }
+  sum = sum_block(tree, sum);
+  if (threadIdx.x == 0)
+    partial[blockIdx.x] = sum / divisor;
+}
+
+extern "C" enum status evidential_launch(const struct evidential *evidential, int64_t rows, int targets,
+                                         const float *output, const float *target, const float *weight,
+                                         int64_t rows_global, float *grad, double *partial, double *sum,
+                                         struct stream *stream) {
+  int64_t count = rows * targets;
+  if (count == 0)
+    return STATUS_OK;
+  int parts = parts_of(count);
+  LAUNCH_BLOCKS(evidential_kernel, parts, THREADS, cuda_stream(stream), *evidential, count, targets, output, target,
+                weight, (double)rows_global * targets, grad, partial);
+  LAUNCH_BLOCKS(add_parts_kernel, 1, THREADS, cuda_stream(stream), parts, (const double *)partial, sum);
+  return cuda_launched("the evidential loss");
+}
+
+static __global__ void __launch_bounds__(THREADS)
+    evidential_answer_kernel(struct evidential evidential, int64_t count, int targets, const float *output, float *pred,
+                             float *variance) {
+  int64_t i = thread_number(), place;
+  if (i >= count)
+    return;
+  struct evidential_outputs at = outputs_at(output, i, targets, &place);
+  struct nig nig = nig_of(&evidential, at.a, at.c, at.d, 1);
+  pred[i] = (float)nig.gamma;
+  if (variance != nullptr)
+    variance[i] = (float)nig_variance_of(&nig);
+}
+
+extern "C" enum status evidential_answer_launch(const struct evidential *evidential, int64_t rows, int targets,
+                                                const float *output, float *pred, float *variance,
+                                                struct stream *stream) {
+  int64_t count = rows * targets;
+  if (count == 0)
+    return STATUS_OK;
+  LAUNCH_BLOCKS(evidential_answer_kernel, blocks_of(count, THREADS), THREADS, cuda_stream(stream), *evidential, count,
+                targets, output, pred, variance);
+  return cuda_launched("answers of an evidential head");
+}
+
+/* --- values that are not finite ----------------------------------------------------------------------------- */
 
 template <typename T>
 static __global__ void __launch_bounds__(THREADS) nonfinite_kernel(int64_t count, const T *x, double *partial) {

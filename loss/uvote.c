@@ -1,11 +1,8 @@
 /* UVOTE: the loss of its experts and their answers. */
-#include "loss/uvote.h"
+#include "loss/uvote_element.h"
 
 #include <math.h>
-#include <stddef.h>
 #include <string.h>
-
-#define SCALE_FLOOR 1e-10 /* added to b, as published */
 
 enum status uvote_schedule_by_name(const char *name, enum uvote_schedule *schedule) {
   static const char *const names[] = {"agedb", "imdb", "wind"};
@@ -17,14 +14,23 @@ enum status uvote_schedule_by_name(const char *name, enum uvote_schedule *schedu
   return fail(ERR_ARGUMENT, "unknown coefficients of experts \"%s\"; choose agedb, imdb or wind", name);
 }
 
+static const char *const votes[] = {[UVOTE_AVG] = "avg",
+                                    [UVOTE_AVGVAR] = "avgvar",
+                                    [UVOTE_MINVAR] = "minvar",
+                                    [UVOTE_ORACLE] = "oracle",
+                                    [UVOTE_FIRST] = "first"};
+
+const char *uvote_vote_name(enum uvote_vote vote) {
+  return votes[vote];
+}
+
 enum status uvote_vote_by_name(const char *name, enum uvote_vote *vote) {
-  static const char *const names[] = {"avg", "avgvar", "minvar", "oracle"};
-  for (int i = UVOTE_AVG; i <= UVOTE_ORACLE; i++)
-    if (strcmp(name, names[i]) == 0) {
+  for (int i = UVOTE_AVG; i <= UVOTE_FIRST; i++)
+    if (strcmp(name, votes[i]) == 0) {
       *vote = (enum uvote_vote)i;
       return STATUS_OK;
     }
-  return fail(ERR_ARGUMENT, "unknown vote of experts \"%s\"; choose avg, avgvar, minvar or oracle", name);
+  return fail(ERR_ARGUMENT, "unknown vote of experts \"%s\"; choose avg, avgvar, minvar, oracle or first", name);
 }
 
 struct uvote uvote_default(int experts) {
@@ -50,21 +56,6 @@ void uvote_coefficients(const struct uvote *uvote, int64_t epoch, int64_t epochs
 
 /* --- loss --------------------------------------------------------------------------------------------------- */
 
-struct laplace {
-  double value, by_location, by_log_scale;
-};
-
-/* The negative log likelihood at distance d = location - label, and its slopes. */
-static struct laplace laplace_of(const struct uvote *uvote, double d, double log_scale) {
-  /* Comparisons that a NaN fails leave it as it is. */
-  double held = log_scale < uvote->low ? uvote->low : log_scale > uvote->high ? uvote->high : log_scale;
-  double grown = exp(held), b = grown + SCALE_FLOOR, sign = (double)((d > 0) - (d < 0));
-  struct laplace laplace = {log(2 * b) + fabs(d) / b, d == d ? sign / b : d, 0};
-  if (held == log_scale || held != held)
-    laplace.by_log_scale = grown / b * (1 - fabs(d) / b);
-  return laplace;
-}
-
 void uvote_loss(const struct uvote *uvote, enum dtype dtype, int64_t rows, int targets, const void *output,
                 const void *target, const void *weight, const double *coefficient, int64_t rows_global, void *grad,
                 double *loss_local) {
@@ -74,7 +65,7 @@ void uvote_loss(const struct uvote *uvote, enum dtype dtype, int64_t rows, int t
     for (int64_t i = 0; i < half; i++) {
       int64_t expert = i / targets, location = row * 2 * half + i, log_scale = location + half;
       double d = dtype_get(dtype, output, location) - dtype_get(dtype, target, row * targets + i % targets);
-      struct laplace laplace = laplace_of(uvote, d, dtype_get(dtype, output, log_scale));
+      struct laplace laplace = laplace_of(uvote->low, uvote->high, d, dtype_get(dtype, output, log_scale));
       double of_row = weight == NULL ? 1 : dtype_get(dtype, weight, row * uvote->experts + expert);
       double factor = coefficient[expert] * (of_row >= 0 ? of_row : NAN);
       sum += factor * laplace.value;
@@ -88,49 +79,17 @@ void uvote_loss(const struct uvote *uvote, enum dtype dtype, int64_t rows, int t
 
 /* --- answers ------------------------------------------------------------------------------------------------ */
 
-struct answer {
-  double location, log_scale;
-};
-
-/* Means over experts with weights exp(-sharpness s): 0 for equal ones.  Shifted, so that none overflows. */
-static struct answer mean_of(int experts, const struct answer *expert, double sharpness) {
-  struct answer mean = {0, 0};
-  double sum = 0, least = INFINITY;
-  for (int e = 0; e < experts; e++)
-    least = fmin(least, expert[e].log_scale);
-  for (int e = 0; e < experts; e++) {
-    double share = exp(-sharpness * (expert[e].log_scale - least));
-    sum += share;
-    mean.location += share * expert[e].location;
-    mean.log_scale += share * expert[e].log_scale;
-  }
-  mean.location /= sum;
-  mean.log_scale /= sum;
-  return mean;
-}
-
-static struct answer answer_of(enum uvote_vote vote, int experts, const struct answer *expert, double label) {
-  int best = 0;
-  if (vote == UVOTE_AVG || vote == UVOTE_AVGVAR)
-    return mean_of(experts, expert, vote == UVOTE_AVG ? 0 : 1);
-  for (int e = 1; e < experts; e++)
-    if (vote == UVOTE_MINVAR ? expert[e].log_scale < expert[best].log_scale
-                             : fabs(expert[e].location - label) < fabs(expert[best].location - label))
-      best = e;
-  return expert[best];
-}
-
 void uvote_answer(const struct uvote *uvote, enum uvote_vote vote, enum dtype dtype, int64_t rows, int targets,
                   const void *output, const void *target, void *pred, void *log_scale) {
-  struct answer expert[UVOTE_MOST_EXPERTS] = {{0, 0}};
+  struct uvote_said expert[UVOTE_MOST_EXPERTS] = {{0, 0}};
   int64_t half = (int64_t)uvote->experts * targets;
   for (int64_t i = 0; i < rows * targets; i++) {
     int64_t first = i / targets * 2 * half + i % targets;
     for (int e = 0; e < uvote->experts; e++)
-      expert[e] = (struct answer){dtype_get(dtype, output, first + (int64_t)e * targets),
-                                  dtype_get(dtype, output, first + half + (int64_t)e * targets)};
-    struct answer answer =
-        answer_of(vote, uvote->experts, expert, vote == UVOTE_ORACLE ? dtype_get(dtype, target, i) : 0);
+      expert[e] = (struct uvote_said){dtype_get(dtype, output, first + (int64_t)e * targets),
+                                      dtype_get(dtype, output, first + half + (int64_t)e * targets)};
+    struct uvote_said answer =
+        uvote_voted(vote, uvote->experts, expert, vote == UVOTE_ORACLE ? dtype_get(dtype, target, i) : 0);
     dtype_put(dtype, pred, i, answer.location);
     if (log_scale != NULL)
       dtype_put(dtype, log_scale, i, answer.log_scale);

@@ -58,12 +58,14 @@ struct uvote {
  *     avg     the means of mu and of s
  *     avgvar  the means weighted by 1 / b = exp(-s)
  *     minvar  the expert of least s, the first of equals: the uncertainty vote
- *     oracle  the expert of least |mu - y|: looks at the label, a bound on what voting can reach */
-enum uvote_vote { UVOTE_AVG, UVOTE_AVGVAR, UVOTE_MINVAR, UVOTE_ORACLE };
+ *     oracle  the expert of least |mu - y|: looks at the label, a bound on what voting can reach
+ *     first   expert 0, whose weights are all 1: what published validation looks at */
+enum uvote_vote { UVOTE_AVG, UVOTE_AVGVAR, UVOTE_MINVAR, UVOTE_ORACLE, UVOTE_FIRST };
 
-/* "agedb", "imdb", "wind"; "avg", "avgvar", "minvar", "oracle".  An unknown name is ERR_ARGUMENT and lists them. */
+/* "agedb", "imdb", "wind"; "avg", "avgvar", "minvar", "oracle", "first".  An unknown name is ERR_ARGUMENT and lists them. */
 enum status uvote_schedule_by_name(const char *name, enum uvote_schedule *schedule);
 enum status uvote_vote_by_name(const char *name, enum uvote_vote *vote);
+const char *uvote_vote_name(enum uvote_vote vote);
 
 /* Bounds -5 and 5, coefficients of AgeDB, dynamic. */
 struct uvote uvote_default(int experts);

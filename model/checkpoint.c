@@ -107,6 +107,8 @@ enum status checkpoint_write(const char *path, const struct checkpoint *checkpoi
       attribute_text("model", model->name),
       attribute_integer("model_inputs", model->inputs),
       attribute_integer("model_outputs", model->outputs),
+      attribute_integer("model_targets", model->targets != 0 ? model->targets : model->outputs),
+      attribute_text("model_head", model->head != NULL ? model->head : "values"),
       attribute_text("model_hidden", model->hidden),
       attribute_text("model_activation", model->activation),
       attribute_text("precision", model->precision),
@@ -195,6 +197,9 @@ static enum status check_size(const struct array_file *file, const struct model_
           "%s says the model has %lld inputs; use another checkpoint", file->path, (long long)model->inputs);
   REQUIRE(model->outputs >= 1 && model->outputs <= INT_MAX / 8, ERR_FORMAT,
           "%s says the model has %lld outputs; use another checkpoint", file->path, (long long)model->outputs);
+  REQUIRE(model->targets >= 1 && model->targets <= model->outputs, ERR_FORMAT,
+          "%s says the model has %lld outputs for labels of %lld components; use another checkpoint", file->path,
+          (long long)model->outputs, (long long)model->targets);
   int64_t least = images ? 1 : 0, most = images ? MODEL_MOST_PIXELS : 0;
   REQUIRE(model->height >= least && model->height <= most && model->width >= least && model->width <= most, ERR_FORMAT,
           "%s says the model %s sees images of %lld x %lld; use another checkpoint", file->path, model->name,
@@ -219,6 +224,7 @@ static enum status check_word(const struct array_file *file, const char *what, c
 static enum status read_model(const struct array_file *file, int64_t version, struct model_description *model) {
   static const char *const names[] = {"mlp", "cnn", "resnet18", "resnet50", NULL};
   static const char *const precisions[] = {"f32", "f64", "tf32", "bf16", NULL};
+  static const char *const heads[] = {"values", "experts", "evidential", NULL};
   static const char *const scalings[] = {"half", "imagenet", "none", NULL};
   TRY(array_file_text(file, "model", &model->name));
   TRY(array_file_integer(file, "model_inputs", &model->inputs));
@@ -232,13 +238,19 @@ static enum status read_model(const struct array_file *file, int64_t version, st
     TRY(array_file_integer(file, "model_width", &model->width));
     TRY(array_file_text(file, "model_normalise", &model->normalise));
   }
-  if (version > 2)
+  model->targets = model->outputs; /* before version 3 outputs were predictions */
+  model->head = "values";
+  if (version > 2) {
+    TRY(array_file_integer(file, "model_targets", &model->targets));
+    TRY(array_file_text(file, "model_head", &model->head));
     TRY(array_file_integer(file, "model_probabilistic", &model->probabilistic));
+  }
   REQUIRE(model->probabilistic == 0 || model->probabilistic == 1, ERR_FORMAT,
           "%s says the model is probabilistic %lld times; use another checkpoint", file->path,
           (long long)model->probabilistic);
   TRY(check_word(file, "model", model->name, names));
   TRY(check_word(file, "precision", model->precision, precisions));
+  TRY(check_word(file, "head", model->head, heads));
   TRY(check_word(file, "normalisation", model->normalise, scalings));
   return check_size(file, model);
 }

@@ -18,7 +18,7 @@
 #include "model/optim.h"
 #include "model/state.h"
 
-#define CHECKPOINT_VERSION 3 /* 1, without buffers and image sizes, and 2, without distributions, are read too */
+#define CHECKPOINT_VERSION 3 /* 1 and 2 are read too: without images; without heads and distributions */
 #define CHECKPOINT_BUFFERS "buffers/"
 #define CHECKPOINT_STATES "state/"
 
@@ -39,7 +39,9 @@ struct progress {
 /* What a network was built from, as texts, to build it again. */
 struct model_description {
   const char *name;        /* "mlp", "cnn", "resnet18", "resnet50"                         */
-  int64_t inputs, outputs; /* columns of a table, 0 or more for images; components of a label */
+  int64_t inputs, outputs; /* columns of a table, 0 or more for images; numbers the head puts out */
+  int64_t targets;         /* components of a label; 0 = as many as outputs                  */
+  const char *head;        /* what the outputs mean (loss/head.h); NULL = predictions, "values" */
   const char *hidden;      /* mlp: "64,64"                                                 */
   const char *activation;  /* mlp: "relu"                                                  */
   const char *precision;   /* "f32", "f64", "tf32" or "bf16"                               */

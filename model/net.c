@@ -238,6 +238,14 @@ out:
   return status;
 }
 
+void net_start_head(struct net *net, double deviation) {
+  for (int i = net->head_parameter; i < net->parameters.count; i++) {
+    struct parameter *one = &net->parameters.list[i];
+    one->initial = one->rank > 1 ? INITIAL_NORMAL : INITIAL_CONSTANT;
+    one->scale = one->rank > 1 ? deviation : 0;
+  }
+}
+
 enum status net_initialise(struct net *net, uint64_t seed) {
   TRY(initialise_list(net, &net->parameters, seed, net->data));
   return initialise_list(net, &net->buffers, seed, net->buffer_data);

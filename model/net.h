@@ -140,6 +140,9 @@ struct parameters net_buffers(const struct net *net);
  * index of its parameter and its place in it alone; float32 values are the rounded float64 ones. */
 enum status net_initialise(struct net *net, uint64_t seed);
 
+/* From now on the head is drawn otherwise: weights normal with this deviation, biases 0. */
+void net_start_head(struct net *net, double deviation);
+
 /* --- running ------------------------------------------------------------------------------------------------ */
 
 /* From now on the encoder does not learn: backward passes end at the head, and the encoder's gradients stay as they are

@@ -13,12 +13,22 @@ union step {
   struct sgd_step sgd;
 };
 
+/* Elements that learn at one rate, up to where the next ones begin. */
+struct segment {
+  size_t first;
+  double factor; /* times the learning rate */
+};
+
+#define MOST_SEGMENTS (2 * OPTIM_MOST_RATES + 1)
+
 struct optim {
   const struct ops *ops; /* borrowed: lives for ever */
   struct optim_spec spec;
   size_t count;
   int64_t steps;
-  union step *step; /* in the memory of the ops */
+  int segments;
+  struct segment segment[MOST_SEGMENTS];
+  union step *step; /* [MOST_SEGMENTS] in the memory of the ops: of each segment */
   int arrays;
   void *state[OPTIM_MAX_ARRAYS]; /* [arrays], each [count]: moments, or the velocity */
 };
@@ -76,7 +86,8 @@ enum status optim_create(const struct ops *ops, const struct optim_spec *spec, s
   optim->spec = *spec;
   optim->count = count;
   optim->arrays = arrays_needed(spec);
-  TRY_GOTO(device_alloc(ops->device, sizeof *optim->step, (void **)&optim->step), failed);
+  optim->segment[optim->segments++] = (struct segment){.factor = 1};
+  TRY_GOTO(device_alloc(ops->device, MOST_SEGMENTS * sizeof *optim->step, (void **)&optim->step), failed);
   for (int i = 0; i < optim->arrays; i++)
     TRY_GOTO(device_alloc_zero(ops->device, count * dtype_size(ops->parameter_dtype), &optim->state[i]), failed);
   *out = optim;
@@ -95,6 +106,18 @@ void optim_destroy(struct optim **optim) {
   memory_free((void **)optim);
 }
 
+/* The last segment reaches to the end: the range cuts its beginning off, and its end. */
+enum status optim_set_rate(struct optim *optim, size_t first, size_t count, double factor) {
+  struct segment last = optim->segment[optim->segments - 1];
+  REQUIRE(first >= last.first && first + count <= optim->count && optim->segments + 2 <= MOST_SEGMENTS, ERR_BUG,
+          "elements %zu to %zu of %zu cannot have a learning rate of their own", first, first + count, optim->count);
+  optim->segments -= first == last.first;
+  optim->segment[optim->segments++] = (struct segment){first, factor};
+  if (first + count < optim->count)
+    optim->segment[optim->segments++] = (struct segment){first + count, 1};
+  return STATUS_OK;
+}
+
 static struct adam_step adam_step(const struct optim *optim, double lr) {
   const struct optim_spec *spec = &optim->spec;
   bool decoupled = spec->kind == OPTIM_ADAMW;
@@ -109,20 +132,37 @@ static struct adam_step adam_step(const struct optim *optim, double lr) {
 
 /* From memory that is not pinned, so it is read before the call returns. */
 enum status optim_begin(struct optim *optim, double lr) {
-  union step step;
+  union step step[MOST_SEGMENTS];
+  const struct optim_spec *spec = &optim->spec;
   optim->steps++;
-  if (optim->spec.kind == OPTIM_SGD)
-    step.sgd = (struct sgd_step){.lr = lr, .momentum = optim->spec.momentum, .coupled_decay = optim->spec.weight_decay};
-  else
-    step.adam = adam_step(optim, lr);
-  return device_copy(optim->ops->device, optim->step, &step, sizeof step);
+  for (int i = 0; i < optim->segments; i++) {
+    double rate = optim->segment[i].factor * lr;
+    if (spec->kind == OPTIM_SGD)
+      step[i].sgd = (struct sgd_step){.lr = rate, .momentum = spec->momentum, .coupled_decay = spec->weight_decay};
+    else
+      step[i].adam = adam_step(optim, rate);
+  }
+  return device_copy(optim->ops->device, optim->step, step, (size_t)optim->segments * sizeof *step);
+}
+
+/* An array from element `first` on; NULL stays NULL. */
+static void *from(const struct optim *optim, void *array, size_t first) {
+  return array == NULL ? NULL : (char *)array + first * dtype_size(optim->ops->parameter_dtype);
 }
 
 enum status optim_update(struct optim *optim, void *parameters, const void *gradients, const double *gradient_scale) {
-  if (optim->spec.kind == OPTIM_SGD)
-    return optim->ops->sgd(optim->count, &optim->step->sgd, gradient_scale, parameters, gradients, optim->state[0]);
-  return optim->ops->adam(optim->count, &optim->step->adam, gradient_scale, parameters, gradients, optim->state[0],
-                          optim->state[1]);
+  for (int i = 0; i < optim->segments; i++) {
+    size_t first = optim->segment[i].first;
+    size_t end = i + 1 < optim->segments ? optim->segment[i + 1].first : optim->count;
+    void *own = from(optim, parameters, first), *state = from(optim, optim->state[0], first);
+    const void *slope = from(optim, (void *)gradients, first);
+    if (optim->spec.kind == OPTIM_SGD)
+      TRY(optim->ops->sgd(end - first, &optim->step[i].sgd, gradient_scale, own, slope, state));
+    else
+      TRY(optim->ops->adam(end - first, &optim->step[i].adam, gradient_scale, own, slope, state,
+                           from(optim, optim->state[1], first)));
+  }
+  return STATUS_OK;
 }
 
 enum status optim_step(struct optim *optim, void *parameters, const void *gradients, double lr,

@@ -16,8 +16,8 @@
  *     adamw   p *= 1 - lr weight_decay;  then as adam without its first term
  *     sgd     g += weight_decay p;  b = momentum b + g (b = g in the first step);  p -= lr b
  *
- * Scalars (bias corrections, 1 - b1) are computed in double.  Gradients are only read.  Parameters with a learning
- * rate of their own get an optimiser of their own.  All functions are local. */
+ * Scalars (bias corrections, 1 - b1) are computed in double.  Gradients are only read.  Ranges of parameters may have a
+ * learning rate of their own, in proportion to that of the others.  All functions are local. */
 #ifndef CONR_MODEL_OPTIM_H
 #define CONR_MODEL_OPTIM_H
 
@@ -47,6 +47,11 @@ struct optim_spec optim_defaults(enum optim_kind kind);
  * of range; ERR_MEMORY. */
 enum status optim_create(const struct ops *ops, const struct optim_spec *spec, size_t count, struct optim **out);
 void optim_destroy(struct optim **optim);
+
+/* From now on elements first .. first + count - 1 learn at `factor` times the rate; to be called in ascending order of
+ * ranges that do not overlap, before the first update.  ERR_BUG: ranges that do, or more than OPTIM_MOST_RATES. */
+#define OPTIM_MOST_RATES 4
+enum status optim_set_rate(struct optim *optim, size_t first, size_t count, double factor);
 
 /* The host's part of an update: all that changes from one to the next goes to the memory of the ops, queued. */
 enum status optim_begin(struct optim *optim, double lr);

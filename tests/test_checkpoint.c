@@ -229,20 +229,39 @@ static void refused(const char *path, const char *sentence) {
   cr_expect(eq(str, (char *)status_message(), text));
 }
 
+static void forget_attribute(struct array_file *file, const char *name) {
+  struct attribute *one = attribute_of(file, name), *last = &file->attributes[file->attribute_count - 1];
+  struct attribute kept = *one;
+  *one = *last;
+  *last = kept;
+  memory_free((void **)&last->text);
+  memory_free((void **)&last->name);
+  file->attribute_count--;
+}
+
+/* Version 2 knew no other head than one of predictions. */
+FILE_TEST(checkpoint, outputs_of_one_of_version_2_are_predictions) {
+  struct array_file *file = sample(&cnn_model);
+  attribute_of(file, "conr_version")->integer = 2;
+  forget_attribute(file, "model_targets");
+  forget_attribute(file, "model_head");
+  forget_attribute(file, "model_probabilistic");
+  struct opened_checkpoint opened;
+  OK(checkpoint_open(store(file), &opened));
+  cr_expect(eq(str, (char *)opened.model.head, "values"));
+  cr_expect(eq(i64, opened.model.targets, opened.model.outputs));
+  cr_expect(eq(i64, opened.model.height, cnn_model.height));
+  checkpoint_close(&opened);
+}
+
 /* Version 1 had neither buffers nor these attributes. */
 FILE_TEST(checkpoint, one_of_version_1_is_read_as_a_perceptron) {
-  static const char *const newer[] = {"model_height", "model_width", "model_normalise", "model_probabilistic"};
+  static const char *const newer[] = {"model_height",  "model_width", "model_normalise",
+                                      "model_targets", "model_head",  "model_probabilistic"};
   struct array_file *file = sample(&mlp_model);
   attribute_of(file, "conr_version")->integer = 1;
-  for (size_t i = 0; i < sizeof newer / sizeof *newer; i++) {
-    struct attribute *one = attribute_of(file, newer[i]), *last = &file->attributes[file->attribute_count - 1];
-    struct attribute kept = *one;
-    *one = *last;
-    *last = kept;
-    memory_free((void **)&last->text);
-    memory_free((void **)&last->name);
-    file->attribute_count--;
-  }
+  for (size_t i = 0; i < sizeof newer / sizeof *newer; i++)
+    forget_attribute(file, newer[i]);
   struct opened_checkpoint opened;
   struct net *net = make_mlp(F64, 1), *other = make_mlp(F64, 2);
   OK(checkpoint_open(store(file), &opened));
@@ -292,6 +311,11 @@ static const struct forgery {
     {false, "model_inputs", NULL, INT64_MAX,
      "%s says the model has 9223372036854775807 inputs; use another checkpoint"},
     {true, "model_outputs", NULL, 0, "%s says the model has 0 outputs; use another checkpoint"},
+    {true, "model_targets", NULL, 0,
+     "%s says the model has 2 outputs for labels of 0 components; use another checkpoint"},
+    {true, "model_targets", NULL, 3,
+     "%s says the model has 2 outputs for labels of 3 components; use another checkpoint"},
+    {true, "model_head", "tail", 0, "%s says its head is \"tail\", which this program does not have"},
     {true, "model_height", NULL, 0, "%s says the model cnn sees images of 0 x 16; use another checkpoint"},
     {true, "model_width", NULL, 65537, "%s says the model cnn sees images of 16 x 65537; use another checkpoint"},
     {false, "model_width", NULL, 1, "%s says the model mlp sees images of 0 x 1; use another checkpoint"},

@@ -89,9 +89,9 @@ Test(cli_losses, options_without_effect) {
           "--noise-lr has no effect without --loss bmc, gai or bni; drop one or add the other");
   refused("--loss bmc --gmm 4", "--gmm has no effect without --loss gai; drop one or add the other");
   refused("--loss bmc --weight-bins 0,1,9", "--weight-bins has no effect without --weights inverse or sqrt-inverse, or "
-                                            "--loss bni; drop one or add the other");
+                                            "--loss bni or uvote; drop one or add the other");
   refused("--loss bmc --lds triang",
-          "--lds triang smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni");
+          "--lds triang smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni or uvote");
   refused("--focal-beta 4",
           "--focal-beta has no effect without --loss focal_l1 or focal_mse; drop one or add the other");
   refused("--loss bmc --focal-gamma 4",

@@ -137,18 +137,19 @@ Test(cli_weights, by_density_are_the_same_on_any_number_of_ranks) {
 Test(cli_weights, options_without_effect) {
   const char *data = skewed("--target y --drop w,second");
   refused(data, "--lds gaussian",
-          "--lds gaussian smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni");
+          "--lds gaussian smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni or uvote");
   refused(data, "--weights dense --lds gaussian",
-          "--lds gaussian smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni");
+          "--lds gaussian smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni or uvote");
   refused(data, "--weights inverse --lds-size 7", "--lds-size has no effect without --lds; drop one or add the other");
   refused(data, "--weights inverse --lds triang --lds-sigma 1",
           "--lds-sigma has no effect without --lds gaussian or laplace; drop one or add the other");
   refused(data, "--weights sqrt-inverse --lds triang --lds-truncate",
           "--lds-truncate has no effect without --weights inverse or --loss bni; drop one or add the other");
   refused(data, "--weights sqrt-inverse --weight-clip 1,2",
-          "--weight-clip has no effect without --weights inverse; drop one or add the other");
+          "--weight-clip has no effect without --weights inverse or --loss uvote; drop one or add the other");
   refused(data, "--weight-bins 0,1,5",
-          "--weight-bins has no effect without --weights inverse or sqrt-inverse, or --loss bni; drop one or add the "
+          "--weight-bins has no effect without --weights inverse or sqrt-inverse, or --loss bni or uvote; drop one or "
+          "add the "
           "other");
   refused(data, "--dense-alpha 2", "--dense-alpha has no effect without --weights dense; drop one or add the other");
 }

@@ -132,7 +132,10 @@ static const char every_option[] =
     "--stage2 first "
     "--freeze probe --precision f64 "
     "--loss huber --huber-beta 0.1 --focal-beta 0.3 --focal-gamma 2 --focal-activation tanh --noise-scale 3 "
-    "--noise-lr 0.02 --gmm 5 --weights none --weight-bins 0,2,50 --weight-clip 1,inf --lds laplace "
+    "--noise-lr 0.02 --gmm 5 --experts 4 --expert-powers 0,1,1,2 --expert-density kernel --expert-bandwidth 3 "
+    "--expert-schedule imdb --expert-static --expert-bounds -4,6 --expert-lr 0.2 --evidential-lambda 0.1 --head-std "
+    "0.01 "
+    "--vote minvar --weights none --weight-bins 0,2,50 --weight-clip 1,inf --lds laplace "
     "--lds-size 7 "
     "--lds-sigma 1.5 --lds-padding reflect --lds-truncate --dense-alpha 0.5 --conr --conr-beta 0.3 --conr-w 0.7 "
     "--conr-t 0.2 --conr-e 0.05 "
@@ -284,7 +287,7 @@ Test(config, numbers_out_of_range) {
   refused("train t.h5 --gmm 65", "--gmm 65 is out of range; give 1 to 64");
 }
 
-#define LOSSES "l1|mse|huber|focal_l1|focal_mse|bmc|gai|bni"
+#define LOSSES "l1|mse|huber|focal_l1|focal_mse|bmc|gai|bni|uvote|evidential"
 
 Test(config, choices_are_listed) {
   refused("train t.h5 --loss l2", "--loss \"l2\" is not one of " LOSSES);

@@ -296,7 +296,7 @@ static struct attribute *attribute_of(struct array_file *file, const char *name)
 }
 
 static void newer_version(struct array_file *file) {
-  attribute_of(file, "conr_version")->integer = 3;
+  attribute_of(file, "conr_version")->integer = 4;
 }
 
 static void other_shape(struct array_file *file) {
@@ -330,12 +330,12 @@ static void refused_when_forged(void change(struct array_file *file), int exit_s
 }
 
 Test(faults, a_checkpoint_of_another_version_is_refused) {
-  refused_when_forged(newer_version, 1, "%s is a checkpoint of format version 3; this program reads versions 1 to 2",
+  refused_when_forged(newer_version, 1, "%s is a checkpoint of format version 4; this program reads versions 1 to 3",
                       true);
 }
 
 Test(faults, a_checkpoint_of_another_version_is_not_evaluated) {
-  refused_when_forged(newer_version, 1, "%s is a checkpoint of format version 3; this program reads versions 1 to 2",
+  refused_when_forged(newer_version, 1, "%s is a checkpoint of format version 4; this program reads versions 1 to 3",
                       false);
 }
 

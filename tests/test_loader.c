@@ -95,21 +95,27 @@ FILE_TEST(loader, weights_that_are_given_come_instead_of_those_of_the_file) {
   table.weights = true;
   struct dataset *dataset = open_sample(&table, F64);
   int64_t rows = dataset_split_rows(dataset, SPLIT_TRAIN), first = 0;
-  double weights[ROWS];
-  for (int64_t i = 0; i < rows; i++)
+  double weights[2 * ROWS]; /* the second half is read where a row has two */
+  for (int64_t i = 0; i < 2 * rows; i++)
     weights[i] = 0.5 + 3 * (double)i;
   for (int rank = 0; rank < 3; rank++) {
     struct sampler sampler = sampler_of(dataset, 50, rank, 3);
-    struct loader_options options = {.views = 2, .weights = weights};
-    struct loader *loader;
-    cr_assert(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, &sampler, &options, &loader), 0));
-    cr_assert(eq(int, (int)loader_start(loader, 1, 0), 0));
-    struct batch *batch = next(loader);
-    for (int64_t i = 0; i < 2 * batch->rows; i++)
-      cr_expect(eq(dbl, ((double *)batch->weights)[i],
-                   0.5 + 3 * (double)sampler_sample(&sampler, 1, first + i % batch->rows)));
-    first += batch->rows;
-    loader_destroy(&loader);
+    struct batch *batch = NULL;
+    for (int of_row = 1; of_row <= 2; of_row++) {
+      struct loader_options options = {.views = 2, .weights = weights, .weights_of_row = of_row};
+      struct loader *loader;
+      cr_assert(eq(int, (int)loader_create(dataset, SPLIT_TRAIN, &sampler, &options, &loader), 0));
+      cr_assert(eq(int, (int)loader_start(loader, 1, 0), 0));
+      batch = next(loader);
+      for (int64_t i = 0; i < 2 * batch->rows * of_row; i++) {
+        int64_t row = i / of_row % batch->rows;
+        cr_expect(eq(dbl, ((double *)batch->weights)[i],
+                     weights[of_row * sampler_sample(&sampler, 1, first + row) + i % of_row]));
+      }
+      if (of_row == 2)
+        first += batch->rows;
+      loader_destroy(&loader);
+    }
   }
   cr_expect(eq(i64, first, 50));
   dataset_close(&dataset);

@@ -55,6 +55,15 @@ static const struct variant variants[] = {
     {"float64, distributions with ConR and RankSim, three views",
      {"--precision", "f64", "--probabilistic", "--conr", "--ranksim", "--ranksim-gamma", "1", "--views", "3", "--batch",
       "150"}},
+    {"float64, experts and ConR, two views in micro-batches",
+     {"--precision", "f64", "--loss", "uvote", "--experts", "3", "--conr", "--batch", "150", "--micro-batch", "20"}},
+    {"float64, experts on smoothed features, batches of 7: empty and uneven shards",
+     {"--precision", "f64", "--loss", "uvote", "--expert-static", "--fds", "--batch", "7"}},
+    {"float64, evidential head, weights, ConR and RankSim, three views",
+     {"--precision", "f64", "--loss", "evidential", "--weights", "inverse", "--conr", "--ranksim", "--ranksim-gamma",
+      "1", "--views", "3", "--batch", "150"}},
+    {"float64, evidential head, batches of 7: empty and uneven shards",
+     {"--precision", "f64", "--loss", "evidential", "--batch", "7"}},
     {"float64, focal L1", {"--precision", "f64", "--loss", "focal_l1", "--focal-gamma", "1.5", "--batch", "130"}},
 };
 

@@ -5,12 +5,14 @@
  * Every rank also runs the split alone (MPI_COMM_SELF) in one pass, and compares.  Without GPUs CONR_CUDA_LIBRARY names
  * the emulation; ranks work on GPU number rank, modulo their number. */
 #include "dist/comm_device.h"
+#include "dist/host_copy.h"
 #include "dist/memory.h"
 #include "launch/inference.h"
 #include "launch/model.h"
 #include "tests/rank_record.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* One way to run a split: on all ranks, or alone. */
@@ -22,23 +24,31 @@ struct side {
 };
 
 static struct device *device;
+static struct head head; /* of the net's outputs */
 
 static void open_side(struct side *side, MPI_Comm mpi, const char *path, int64_t batch, const struct metrics *metrics) {
   const struct ops *ops;
-  struct loader_options options = {.views = 1, .device = device};
   MUST(comm_create(mpi, &side->comm));
   MUST(comm_create_device(side->comm, device, DEVICE_COMM_AUTO, &side->data));
   MUST(dataset_open(path, side->comm, F32, &side->dataset));
   struct model_description description = {.name = "mlp",
                                           .inputs = dataset_features(side->dataset),
-                                          .outputs = dataset_targets(side->dataset),
+                                          .outputs = head_outputs(&head),
                                           .hidden = "16,8",
                                           .activation = "gelu",
                                           .precision = "f32"};
   MUST(model_build(device, &description, 0, batch, &ops, &side->net));
   MUST(net_initialise(side->net, 5));
-  MUST(inference_create(side->comm, side->data, side->dataset, SPLIT_TRAIN, side->net, batch, &options,
-                        &side->inference));
+  struct inference_parts parts = {.comm = side->comm,
+                                  .data = side->data,
+                                  .dataset = side->dataset,
+                                  .split = SPLIT_TRAIN,
+                                  .net = side->net,
+                                  .head = head,
+                                  .vote = UVOTE_MINVAR,
+                                  .batch = batch,
+                                  .options = {.views = 1, .device = device}};
+  MUST(inference_create(&parts, &side->inference));
   MUST(inference_measure(side->inference, metrics));
 }
 
@@ -51,7 +61,7 @@ static void close_side(struct side *side) {
 }
 
 /* Bins of 7 labels hold 4 or 5 rows, joint ones of two components 1 to 4: few and many. */
-static struct metrics *measure(const char *path) {
+static struct metrics *measure(const char *path, int *of_label) {
   struct metrics_options options = metrics_options_default();
   struct comm *self;
   struct dataset *dataset;
@@ -60,7 +70,7 @@ static struct metrics *measure(const char *path) {
   options.bin_width = 7;
   MUST(comm_create(MPI_COMM_SELF, &self));
   MUST(dataset_open(path, self, F32, &dataset));
-  int64_t rows = dataset_split_rows(dataset, SPLIT_TRAIN), targets = dataset_targets(dataset);
+  int64_t rows = dataset_split_rows(dataset, SPLIT_TRAIN), targets = *of_label = dataset_targets(dataset);
   MUST_HOLD(rows * targets <= 1024);
   options.many_over = targets == 1 ? 4 : 1;
   options.few_under = options.many_over + 1;
@@ -112,6 +122,54 @@ static void check_run(struct side *all, const struct side *alone, const struct m
            alone->inference->predictions[i]);
 }
 
+/* All rows' outputs, on the host. */
+static double *outputs_of(const struct inference *inference) {
+  int64_t count = inference->rows * head_outputs(&head);
+  double *outputs = malloc((size_t)count * sizeof *outputs);
+  if (device == NULL) {
+    memcpy(outputs, inference->outputs, (size_t)count * sizeof *outputs);
+    return outputs;
+  }
+  struct host_copy copy;
+  MUST(host_copy_create(device, inference->outputs_there, (size_t)count * sizeof(float), &copy));
+  MUST(host_copy_fetch(&copy));
+  for (int64_t i = 0; i < count; i++)
+    outputs[i] = ((float *)copy.data)[i];
+  host_copy_destroy(&copy);
+  return outputs;
+}
+
+/* What is answered, and how far it may be off, follows from the outputs: on a GPU rounded to float32. */
+static void check_answers(struct side *all, const struct metrics *metrics) {
+  struct inference *inference = all->inference;
+  int64_t count = inference->rows * inference->targets;
+  double *outputs = outputs_of(inference), *answers = malloc((size_t)count * sizeof *answers),
+         *spread = malloc((size_t)count * sizeof *spread);
+  int last = head.kind == HEAD_EXPERTS ? UVOTE_FIRST : UVOTE_AVG;
+  for (int vote = UVOTE_AVG; vote <= last; vote++) {
+    struct metrics_table table, wanted;
+    MUST(inference_vote(inference, (enum uvote_vote)vote));
+    memset(&table, 0, sizeof table);
+    MUST(inference_table(inference, &table));
+    MUST(inference_fetch(inference));
+    MUST(head_answer(&head, NULL, (enum uvote_vote)vote, F64, inference->rows, outputs, inference->labels, answers,
+                     spread));
+    for (int64_t i = 0; i < count; i++) {
+      double rounding = device == NULL ? 0 : 0x1p-24;
+      EXPECT(fabs(inference->predictions[i] - answers[i]) <= rounding * fabs(answers[i]), "vote %d, answer %lld: %.9g",
+             vote, (long long)i, inference->predictions[i]);
+      EXPECT(fabs(inference->spread[i] - spread[i]) <= rounding * fabs(spread[i]), "vote %d, spread %lld: %.9g", vote,
+             (long long)i, inference->spread[i]);
+    }
+    MUST(metrics_compute(metrics, F64, inference->rows, inference->labels, inference->predictions, &wanted));
+    expect_same_tables(&table, &wanted);
+  }
+  MUST(inference_vote(inference, UVOTE_MINVAR));
+  free(outputs);
+  free(answers);
+  free(spread);
+}
+
 static void check_batch(const char *path, int64_t batch, const struct metrics *metrics) {
   struct side all, alone;
   open_side(&alone, MPI_COMM_SELF, path, 1000, metrics);
@@ -120,13 +178,15 @@ static void check_batch(const char *path, int64_t batch, const struct metrics *m
   MUST(inference_fetch(alone.inference));
   for (int again = 0; again < 2; again++)
     check_run(&all, &alone, metrics, again == 0);
+  if (head_spreads(&head))
+    check_answers(&all, metrics);
   close_side(&all);
   close_side(&alone);
 }
 
 int main(int argc, char **argv) {
   static const int64_t batches[] = {1, 7, 1000}; /* 1: most ranks have no row in a pass */
-  int count;
+  int count, targets;
   rank_record_begin(&argc, &argv);
   MUST_HOLD(argc == 3);
   record.name = argv[2];
@@ -134,9 +194,11 @@ int main(int argc, char **argv) {
     MUST(device_count(&count));
     MUST(device_open(record.rank % count, &device));
   }
-  struct metrics *metrics = measure(argv[1]);
-  for (size_t i = 0; i < sizeof batches / sizeof *batches; i++)
-    check_batch(argv[1], batches[i], metrics);
+  struct metrics *metrics = measure(argv[1], &targets);
+  head = (struct head){.targets = targets, .uvote = uvote_default(3), .evidential = evidential_default()};
+  for (head.kind = HEAD_VALUES; head.kind <= HEAD_EVIDENTIAL; head.kind++)
+    for (size_t i = 0; i < sizeof batches / sizeof *batches; i++)
+      check_batch(argv[1], batches[i], metrics);
   metrics_destroy(&metrics);
   device_close(&device);
   EXPECT(memory_in_use() == 0, "%zu bytes are left", memory_in_use());
