@@ -5,6 +5,7 @@
 #include "dist/memory.h"
 #include "launch/upload.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Views that go through the network together, and what is computed on them. */
@@ -16,7 +17,14 @@ struct group {
 };
 
 /* What a step finds out, in double, where the net is. */
-enum number { NUMBER_REGRESSION, NUMBER_BAD, NUMBER_SQUARES, NUMBER_FACTOR, NUMBERS };
+enum number {
+  NUMBER_REGRESSION,
+  NUMBER_BAD,
+  NUMBER_SQUARES,
+  NUMBER_FACTOR,
+  NUMBER_RECONSTRUCTION, /* sum of squared errors */
+  NUMBERS
+};
 
 struct gradients {
   struct gradients_parts parts;
@@ -326,11 +334,19 @@ static enum status push_rows(void *context) {
   return objective_conr_progress(context);
 }
 
+/* Numbers of the inputs that a step reconstructs, on all ranks. */
+static double reconstructed(const struct gradients *own) {
+  int views = own->parts.views == 3 ? 1 : own->parts.views;
+  return (double)own->batch.rows_global * views * (double)net_input_width(own->parts.net);
+}
+
 static enum status forward(struct gradients *own, const struct batch *batch, const struct group *group,
                            const struct piece *piece, bool again, bool accumulate) {
   int64_t rows = group->views * piece->samples;
   const void *inputs;
   const struct net_hooks hooks = {.context = own->parts.objective, .progress = push_rows};
+  const struct reconstruction reconstruction = {.factor = 2 * own->parts.reconstruct / reconstructed(own),
+                                                .squares = &own->numbers[NUMBER_RECONSTRUCTION]};
   TRY(step_clock_enter(own->clock, PHASE_FORWARD));
   TRY(rows_of(own, batch, group, piece, batch->inputs, group->first_view, own->input_bytes, own->piece_inputs,
               &inputs));
@@ -342,6 +358,7 @@ static enum status forward(struct gradients *own, const struct batch *batch, con
                       .samples = batch->samples + piece->first,
                       .views = group->views,
                       .first_view = group->first_view,
+                      .reconstruction = own->parts.reconstruct > 0 && group->regression ? &reconstruction : NULL,
                       .hooks = group->conr ? &hooks : NULL};
   struct smoothing smoothing;
   TRY(smoothing_of(own, batch, group, piece, &smoothing, &pass.smoothing));
@@ -592,7 +609,9 @@ enum status gradients_finish(struct gradients *own, struct gradients_value *valu
   own->value.regression_local = own->numbers_here[NUMBER_REGRESSION];
   own->value.noise_gradient = objective_noise_gradient(own->parts.objective);
   own->value.squares = own->numbers_here[NUMBER_SQUARES];
-  own->value.bad = own->numbers_here[NUMBER_BAD] > 0;
+  own->value.reconstruction_local =
+      own->parts.reconstruct > 0 ? own->numbers_here[NUMBER_RECONSTRUCTION] / reconstructed(own) : 0;
+  own->value.bad = own->numbers_here[NUMBER_BAD] > 0 || !isfinite(own->value.reconstruction_local);
   objective_regulariser_values(own->parts.objective, own->value.regularisers, &own->value.regularisers_total);
   *value = own->value;
   if (!objective_has_conr(own->parts.objective))

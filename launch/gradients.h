@@ -60,6 +60,7 @@ struct gradients_parts {
   int views;
   int64_t micro_batch; /* most samples of a rank in a piece; 0 = all of them */
   uint64_t seed;
+  double reconstruct;                  /* coefficient of the error of reconstructed inputs; 0 = the net makes none */
   bool table;                          /* the batch's inputs are numbers of the net's dtype */
   struct device_images_options images; /* where batches may come as records; else all 0 */
 };
@@ -67,6 +68,7 @@ struct gradients_parts {
 struct gradients_value {
   double regression_local;           /* this rank's part; the sum over ranks is the loss  */
   double noise_gradient;             /* likewise: its derivative by the noise scale       */
+  double reconstruction_local;       /* likewise: of the mean squared error of the inputs, without its coefficient */
   double conr;                       /* global, without its coefficient; 0 when off       */
   double regularisers[REGULARISERS]; /* likewise                                */
   double regularisers_total;         /* sum of them times their coefficients     */

@@ -65,6 +65,7 @@ static enum status build_image_net(const struct model_description *description, 
                             .pixels = true,
                             .dropout = dropout,
                             .probabilistic = description->probabilistic,
+                            .reconstructs = description->reconstructs,
                             .outputs = description->outputs};
   memcpy(spec.mean, scaling->mean, sizeof spec.mean);
   memcpy(spec.std, scaling->std, sizeof spec.std);

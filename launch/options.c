@@ -140,8 +140,24 @@ static enum status check_freeze(const struct config *config) {
   return refuse_unread(config, !probe, "batch-norm", "--freeze none or encoder");
 }
 
+/* What the network itself can know is refused there: the size of the images. */
+static enum status check_reconstruct(const struct config *config, bool images) {
+  bool frozen = strcmp(config->freeze, "none") != 0;
+  if (config->reconstruct == 0)
+    return STATUS_OK;
+  REQUIRE(images && strcmp(config->model, "resnet50") == 0, ERR_ARGUMENT,
+          "--reconstruct has a decoder for --model resnet50 alone, and this is %s; give it or drop --reconstruct",
+          config->model);
+  REQUIRE(config->probabilistic, ERR_ARGUMENT,
+          "--reconstruct decodes what is drawn from features that are distributions; add --probabilistic");
+  REQUIRE(!frozen, ERR_ARGUMENT,
+          "--reconstruct shapes features, and --freeze %s leaves them as they are; drop one of them", config->freeze);
+  return STATUS_OK;
+}
+
 enum status options_check_resolved(const struct config *config, bool images) {
   TRY(check_freeze(config));
+  TRY(check_reconstruct(config, images));
   return regularising_check(config, images);
 }
 

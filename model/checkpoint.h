@@ -48,6 +48,7 @@ struct model_description {
   int64_t height, width;   /* of the images the model sees; 0 for tables                   */
   const char *normalise;   /* images: "half", "imagenet" or "none"                         */
   int64_t probabilistic;   /* 1: features are distributions (net.h)                        */
+  int64_t reconstructs;    /* 1: with a decoder (reconstruction.h), for training alone: not stored */
 };
 
 struct checkpoint {

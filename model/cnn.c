@@ -26,7 +26,7 @@ static enum status add_all(struct net *net, const struct image_spec *spec) {
   }
   if (spec->probabilistic)
     TRY(image_net_add_variance(net, "", before, 3, 2, &variance));
-  return image_net_end(net, spec, variance);
+  return image_net_end(net, spec, variance, NULL);
 }
 
 enum status cnn_create(const struct ops *ops, const struct image_spec *spec, int64_t capacity_rows, struct net **out) {

@@ -48,12 +48,17 @@ enum status image_net_add_features(struct net *net, double dropout, int variance
   }
   TRY(join_variance(net, variance, places));
   TRY(net_begin_head(net));
-  TRY(net_add_sample(net));
-  return net_add_dropout(net, dropout);
+  return net_add_sample(net);
 }
 
-enum status image_net_end(struct net *net, const struct image_spec *spec, int variance) {
+enum status image_net_end(struct net *net, const struct image_spec *spec, int variance, const struct mirror *mirror) {
+  REQUIRE(!spec->reconstructs || (mirror != NULL && variance != NO_VALUE), ERR_ARGUMENT,
+          "inputs are reconstructed from features that are distributions, of ResNet-50; use both");
   TRY(image_net_add_features(net, spec->dropout, variance));
+  if (spec->reconstructs)
+    TRY(reconstruction_add(net, mirror, spec->pixels)); /* value 0 is the input, 1 the scaled pixels */
+  if (variance != NO_VALUE)
+    TRY(net_add_dropout(net, spec->dropout));
   TRY(net_add_linear(net, "fc", spec->outputs));
   return net_plan(net);
 }

@@ -79,6 +79,10 @@ enum status finish_sums_launch(struct stream *stream, int parts, int64_t columns
 /* *result = sum of x[i]^2 */
 enum status sum_squares_launch(struct stream *stream, size_t count, const float *x, double *partials, double *result);
 
+/* grad = factor (x - y), *sum += sum of (x[i] - y[i])^2; sum may be NULL */
+enum status squared_error_launch(struct stream *stream, enum dtype dtype, size_t count, double factor, const void *x,
+                                 const void *y, void *grad, double *partials, double *sum);
+
 /* --- kernels_linear.cu: products with few outputs, and those that cuBLASLt does not take ---------------------- */
 
 /* Up to this many outputs they move x once and no more could be had; more are made so many at a time. */

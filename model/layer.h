@@ -109,21 +109,23 @@ struct net {
   bool planned;
   struct comm *comm; /* borrowed: must outlive this; NULL = batch norm over own rows */
 
-  int64_t rows;               /* of the last encoder pass; -1 before the first               */
-  bool used_up;               /* its backward pass has been                                  */
-  struct pass pass;           /* of the last encoder pass, for the head that follows         */
-  const void *inputs;         /* of the last encoder pass; borrowed until backward is over   */
-  bool smooths;               /* the head of the last pass read `smoothed`                   */
-  struct smoothing smoothing; /* pass.smoothing points here                          */
+  int64_t rows;                         /* of the last encoder pass; -1 before the first               */
+  bool used_up;                         /* its backward pass has been                                  */
+  struct pass pass;                     /* of the last encoder pass, for the head that follows         */
+  struct reconstruction reconstruction; /* likewise; pass.reconstruction is not looked at      */
+  const void *inputs;                   /* of the last encoder pass; borrowed until backward is over   */
+  bool smooths;                         /* the head of the last pass read `smoothed`                   */
+  struct smoothing smoothing;           /* pass.smoothing points here                          */
 
   struct net_input input;
   struct operation *operations; /* [NET_MAX_OPERATIONS] */
   struct value *value;          /* [NET_MAX_OPERATIONS + 1] */
   int operation_count;
-  int last;      /* the value that the next operation reads        */
-  int head;      /* index of the head's first operation; -1 until net_begin_head() */
-  int features;  /* the value the head begins with             */
-  int64_t means; /* of the features: the first so many; 0 = all of them */
+  int last;                 /* the value that the next operation reads        */
+  int head;                 /* index of the head's first operation; -1 until net_begin_head() */
+  int features;             /* the value the head begins with             */
+  int64_t means;            /* of the features: the first so many; 0 = all of them */
+  int decoder, decoder_end; /* operations of training passes alone (reconstruction.c): decoder .. decoder_end - 1 */
   int head_parameter;
   int first_learned; /* parameter: 0, or the head's first   */
   bool evaluates;    /* training passes of a frozen encoder */
@@ -160,6 +162,10 @@ enum status net_add_pixels(struct net *net, const double *mean, const double *st
 /* A square kernel.  Weights start normal with deviation sqrt(2 / (kernel^2 out)), a bias with 0. */
 enum status net_add_conv(struct net *net, const char *name, int64_t out, int kernel, int stride, int padding,
                          bool bias);
+
+/* Its way back, which makes larger images of smaller ones: height (h - 1) stride + kernel - 2 padding. */
+enum status net_add_transposed_conv(struct net *net, const char *name, int64_t out, int kernel, int stride,
+                                    int padding);
 
 /* Batch normalisation (epsilon 1e-5, momentum 0.1), then shortcut added unless NO_VALUE, then relu if asked. */
 enum status net_add_norm(struct net *net, const char *name, int shortcut, bool relu);

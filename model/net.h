@@ -26,6 +26,9 @@
  * net_mean_width() of each.  The head begins with draws from them in training, mean + sqrt(variance) noise, and with
  * the means in evaluation; net_features() and their gradients are the distributions, and a smoothing moves both.
  *
+ * A net may reconstruct its inputs from these draws (image_net.h): in training a decoder stands beside the rest of the
+ * head, and the backward pass adds what the objective loses by its error.  Evaluations leave it out.
+ *
  * A batch that does not fit goes through in pieces: a forward and a backward pass for each, all but the first with
  * pass.accumulate.
  *
@@ -94,6 +97,12 @@ struct smoothing {
   const void *scale, *shift; /* [buckets, channels of the features], of the parameters' type       */
 };
 
+/* What becomes of a reconstruction of the inputs in a pass and its way back, in a net that has one. */
+struct reconstruction {
+  double factor;   /* times the error of a number: what the objective loses by it           */
+  double *squares; /* the sum of the squared errors is added to it, in the memory of the ops; NULL = not wanted */
+};
+
 struct net_hooks;
 
 /* How a forward pass is meant.  Only training with dropout or distributions reads seed, epoch, samples and views. */
@@ -108,6 +117,7 @@ struct pass {
   int views;              /* 0 counts as 1                                                                   */
   int first_view;         /* the rows' views are first_view, first_view + 1, ...                             */
   const struct smoothing *smoothing; /* NULL = none; read in training alone, by a net that net_can_smooth()  */
+  const struct reconstruction *reconstruction; /* NULL: its error counts for nothing */
   const struct net_hooks *hooks; /* progress alone is called, if there is one; borrowed until the head has run; NULL =
                                     none                                                                            */
 };

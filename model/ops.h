@@ -200,6 +200,10 @@ struct ops {
   enum status (*scale)(size_t count, double a, void *x);
   enum status (*add)(size_t count, double a, const void *x, void *y);
 
+  /* Of values:  grad = factor (x - y), which may be x, and *sum += the sum of (x - y)^2, in double, in an order that
+   * depends on count alone; sum in the backend's memory, NULL = not wanted.  Exact. */
+  enum status (*squared_error)(size_t count, double factor, const void *x, const void *y, void *grad, double *sum);
+
   /* Of parameters:  y += x.  Exact. */
   enum status (*accumulate)(size_t count, const void *x, void *y);
 

@@ -391,6 +391,8 @@ VECTOR_KERNEL static double sum_squares_kernel(size_t n, const REAL *x) {
   return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
 }
 
+enum { SUM_RUNS = 64 }; /* pieces the threads share: a constant, so the order of summation is one too */
+
 /* The sum over a run of blocks, in order. */
 static double sum_squares_run(size_t count, const REAL *x) {
   double total = 0;
@@ -400,18 +402,56 @@ static double sum_squares_run(size_t count, const REAL *x) {
 }
 
 static enum status sum_squares(size_t count, const void *x_in, double *result) {
-  enum { RUNS = 64 }; /* pieces the threads share: a constant, so the order of summation is one too */
   const REAL *x = x_in;
-  double partial[RUNS];
-  size_t run = (count / BLOCK / RUNS + 1) * BLOCK;
+  double partial[SUM_RUNS];
+  size_t run = (count / BLOCK / SUM_RUNS + 1) * BLOCK;
 #pragma omp parallel for schedule(static) if (count > BLOCK * BLOCKS_THREADED)
-  for (int i = 0; i < RUNS; i++) {
+  for (int i = 0; i < SUM_RUNS; i++) {
     size_t first = (size_t)i * run < count ? (size_t)i * run : count;
     partial[i] = sum_squares_run(count - first < run ? count - first : run, x + first);
   }
   *result = 0;
-  for (int i = 0; i < RUNS; i++)
+  for (int i = 0; i < SUM_RUNS; i++)
     *result += partial[i];
+  return STATUS_OK;
+}
+
+VECTOR_KERNEL static double squared_error_kernel(size_t n, REAL factor, const REAL *x, const REAL *y, REAL *grad) {
+  double lane[8] = {0};
+  for (size_t i = 0; i < n; i++) {
+    REAL difference = x[i] - y[i];
+    lane[i % 8] += (double)difference * (double)difference;
+    grad[i] = factor * difference;
+  }
+  return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}
+
+/* Over a run of blocks, in order. */
+static double squared_error_run(size_t count, REAL factor, const REAL *x, const REAL *y, REAL *grad) {
+  double total = 0;
+  for (size_t first = 0; first < count; first += BLOCK) {
+    size_t n = count - first < BLOCK ? count - first : BLOCK;
+    total += squared_error_kernel(n, factor, x + first, y + first, grad + first);
+  }
+  return total;
+}
+
+static enum status squared_error(size_t count, double factor, const void *x_in, const void *y_in, void *grad_out,
+                                 double *sum) {
+  const REAL *x = x_in, *y = y_in;
+  REAL *grad = grad_out;
+  double partial[SUM_RUNS], total = 0;
+  size_t run = (count / BLOCK / SUM_RUNS + 1) * BLOCK;
+#pragma omp parallel for schedule(static) if (count > BLOCK * BLOCKS_THREADED)
+  for (int i = 0; i < SUM_RUNS; i++) {
+    size_t first = (size_t)i * run < count ? (size_t)i * run : count;
+    size_t n = count - first < run ? count - first : run;
+    partial[i] = squared_error_run(n, (REAL)factor, x + first, y + first, grad + first);
+  }
+  for (int i = 0; i < SUM_RUNS; i++)
+    total += partial[i];
+  if (sum != NULL)
+    *sum += total;
   return STATUS_OK;
 }
 
@@ -517,6 +557,7 @@ const struct ops OPS = {
     .copy = copy,
     .scale = scale,
     .add = add,
+    .squared_error = squared_error,
     .accumulate = accumulate,
     .sum_squares = sum_squares,
     .clip_factor = clip_factor,

@@ -157,6 +157,10 @@ static enum status add(size_t count, double a, const void *x, void *y) {
   return add_launch(stream(), DTYPE, count, a, x, y);
 }
 
+static enum status squared_error(size_t count, double factor, const void *x, const void *y, void *grad, double *sum) {
+  return squared_error_launch(stream(), DTYPE, count, factor, x, y, grad, ops_cuda_context()->partials, sum);
+}
+
 /* Parameters are float in every precision. */
 static enum status accumulate(size_t count, const void *x, void *y) {
   return add_launch(stream(), F32, count, 1, x, y);
@@ -217,6 +221,7 @@ const struct ops TABLE = {
     .copy = copy,
     .scale = scale,
     .add = add,
+    .squared_error = squared_error,
     .accumulate = accumulate,
     .sum_squares = sum_squares,
     .clip_factor = clip_factor,

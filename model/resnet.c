@@ -115,7 +115,10 @@ static enum status add_all(struct net *net, const struct image_spec *spec, const
   int variance = NO_VALUE;
   for (int stage = 0; stage < STAGES; stage++)
     TRY(add_stage(net, plan, stage, stage == STAGES - 1 && spec->probabilistic ? &variance : NULL));
-  return image_net_end(net, spec, variance);
+  struct mirror mirror = {.stages = STAGES, .planes = 512, .side = net_last_value(net)->height};
+  for (int stage = 0; stage < STAGES; stage++)
+    mirror.blocks[stage] = plan->blocks[STAGES - 1 - stage];
+  return image_net_end(net, spec, variance, plan->bottleneck ? &mirror : NULL);
 }
 
 enum status resnet_create(const struct ops *ops, int depth, const struct image_spec *spec, int64_t capacity_rows,

@@ -17,7 +17,9 @@
  * (depth 18: "layer4.1.variance.weight"), and twice as many features, of which the head draws.  The published code of
  * VIR, for depth 50, has one convolution of 4096 outputs in the place of both: its rows 0 to 2047 are our conv3.weight,
  * the others the variance's (each of ours starts as a convolution of 2048 outputs does).  Basic blocks are our reading:
- * there it is the 3x3 convolution.  The encoder of depth 50 has 24,556,608 parameters then. */
+ * there it is the 3x3 convolution.  The encoder of depth 50 has 24,556,608 parameters then.  Depth 50 may reconstruct
+ * images of height and width 32 k: its decoder (reconstruction.h) has 224,545,920 parameters more for 224, and
+ * 205,520,896 of them are in its first convolution, whose number grows with k^2. */
 #ifndef CONR_MODEL_RESNET_H
 #define CONR_MODEL_RESNET_H
 

@@ -830,6 +830,20 @@ static void check_vectors(const struct ops_contract *contract, int64_t n, int of
 }
 
 /* The order of summation depends on count alone: not on where the numbers lie. */
+static void check_squared_error(const struct ops_contract *contract, int64_t n, int form) {
+  struct run run = run_begin(contract, form & 1);
+  const struct ops *ops = run.ops;
+  bool in_place = form & 2, counted = !(form & 4);
+  snprintf(run.name, sizeof run.name, "squared error of %lld elements, form %d", (long long)n, form);
+  struct array *x = values(&run, n, 1), *y = values(&run, n, 2), *sum = same(&run, F64, 1, 3);
+  struct array *grad = in_place ? x : room(&run, ops->dtype, n);
+  OK(ops->squared_error((size_t)n, 0.3, x->data, y->data, grad->data, counted ? sum->data : NULL));
+  OK(run.exact->squared_error((size_t)n, 0.3, x->exact, y->exact, grad->exact, counted ? sum->exact : NULL));
+  expect(&run, grad, "grad", 4 * arithmetic(&run));
+  expect(&run, sum, "sum", counted ? 16 * arithmetic(&run) * (double)n : 0);
+  run_end(&run);
+}
+
 static void check_squares_order(const struct ops_contract *contract, int64_t n) {
   double sums[2];
   for (int offset = 0; offset < 2; offset++) {
@@ -844,6 +858,9 @@ static void check_squares_order(const struct ops_contract *contract, int64_t n) 
 }
 
 void ops_contract_vectors(const struct ops_contract *contract) {
+  for (size_t i = 0; i < LENGTH(counts); i++)
+    for (int form = 0; form < 8; form++)
+      check_squared_error(contract, counts[i], form);
   for (size_t i = 0; i < LENGTH(counts); i++)
     for (int offset = 0; offset < 2; offset++)
       check_vectors(contract, counts[i], offset);

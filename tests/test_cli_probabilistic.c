@@ -1,5 +1,6 @@
 /* Training with features that are distributions, as a user asks for it: what terms on features see of them, that a run
  * goes on, is evaluated, exported, begun from and built upon, and what is refused. */
+#include "draw_images.h"
 #include "io/array_file.h"
 #include "io_files.h"
 #include "support_cli.h"
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 TestSuite(cli_probabilistic, .init = cli_begin, .fini = cli_end, .timeout = 240);
 
@@ -67,6 +69,71 @@ Test(cli_probabilistic, terms_on_features_see_the_means) {
   expect_terms_on_means("loss_srl", curve);
   /* Smoothing by the first statistics leaves means as they are: these are what the head reads then. */
   expect_terms_on_means("loss_srl", cli_text("%s --fds --fds-start-smooth 0 --fds-size 3 --fds-buckets -3,3", curve));
+}
+
+/* ---- reconstruction ------------------------------------------------------------------------- */
+
+/* Twelve drawn images to train on, of as few pixels as ResNet-50 can mirror. */
+static const char *image_data(void) {
+  const char *folder = io_file("pictures"), *csv = io_file("labels.csv"), *data = io_file("faces.h5");
+  mkdir(folder, 0777);
+  FILE *file = fopen(csv, "w");
+  fprintf(file, "path,split,age\n");
+  for (int i = 0; i < 16; i++) {
+    draw_png(cli_text("%s/%d.png", folder, i), &(struct drawing){.height = 32, .width = 32, .label = i * 7 % 60});
+    fprintf(file, "%d.png,%s,%d\n", i, i % 4 == 3 ? "val" : "train", i * 7 % 60);
+  }
+  fclose(file);
+  cli_accepted(0, cli_text("import %s --images %s -o %s --quiet", csv, folder, data));
+  return data;
+}
+
+#define DECODED \
+  "--probabilistic --reconstruct 0.7 --model resnet50 --size 32 --batch 6 --precision f32 --optimiser sgd --lr 1e-6"
+
+/* The error of the pixels is reported, a run goes on with the same bits, and what is evaluated has no decoder. */
+Test(cli_probabilistic, images_are_reconstructed) {
+  const char *data = image_data(), *whole = io_file("whole"), *parts = io_file("parts"), *host = "--device cpu --quiet";
+  cli_accepted(0, cli_text("train %s -o %s --epochs 2 --log-steps 1 " DECODED " %s", data, whole, host));
+  cli_accepted(0, cli_text("train %s -o %s --epochs 1 --log-steps 1 " DECODED " %s", data, parts, host));
+  cli_accepted(0, cli_text("train %s -o %s --epochs 2 --log-steps 1 --resume " DECODED " %s", data, parts, host));
+  cli_same_runs(whole, parts);
+  char *text = io_read(cli_metrics(whole), NULL);
+  cr_expect(eq(int, cli_count(text, "\"loss_reconstruction\":null"), 0));
+  cr_expect(eq(int, cli_count(text, "\"loss_reconstruction\":"), cli_count(text, "\n")), "%s", text);
+  cr_expect(cli_last_metric(whole, "loss_reconstruction") > 0);
+  free(text);
+  free(cli_output(0, cli_text("eval %s %s --part val --json", whole, data)));
+  cli_accepted(0, cli_text("train %s -o %s --epochs 1 --probabilistic --model resnet50 --size 32 --batch 6 --init "
+                           "%s/checkpoint-last.h5 %s",
+                           data, io_file("later"), whole, host));
+}
+
+Test(cli_probabilistic, the_log_says_what_a_decoder_takes) {
+  struct run_result run =
+      cli_run(0, cli_text("train %s -o %s --epochs 1 --device cpu " DECODED, image_data(), io_file("run")));
+  cr_expect(strstr(run.output, "the decoder has 23219328 of ") != NULL, "%s", run.output);
+  cr_expect(strstr(run.output, "(reconstruction ") != NULL, "%s", run.output);
+  run_result_free(&run);
+}
+
+Test(cli_probabilistic, reconstructions_that_cannot_be) {
+  const char *data = image_data(), *run = io_file("run");
+  cli_refused(2, 2,
+              "--reconstruct has a decoder for --model resnet50 alone, and this is resnet18; give it or drop "
+              "--reconstruct",
+              cli_text("train %s -o %s --probabilistic --reconstruct 0.7", data, run));
+  cli_refused(2, 2, "--reconstruct decodes what is drawn from features that are distributions; add --probabilistic",
+              cli_text("train %s -o %s --reconstruct 0.7 --model resnet50", data, run));
+  cli_refused(2, 2, "--reconstruct shapes features, and --freeze encoder leaves them as they are; drop one of them",
+              cli_text("train %s -o %s " DECODED " --freeze encoder --init x", data, run));
+  cli_refused(0, 2,
+              "an image of 40 x 40 cannot be reconstructed: the mirror of this network makes 64 x 64; use images as "
+              "wide as high, of a multiple of 32",
+              cli_text("train %s -o %s " DECODED " --device cpu --size 40", data, run));
+  cli_refused(0, 2,
+              "--reconstruct has a decoder for --model resnet50 alone, and this is mlp; give it or drop --reconstruct",
+              train(run, "--probabilistic --reconstruct 0.7"));
 }
 
 /* ---- as any run ----------------------------------------------------------------------------- */

@@ -128,7 +128,8 @@ Test(config, help_fits_eighty_columns) {
 
 /* A value other than the default for every option of train. */
 static const char every_option[] =
-    "train t.h5 --output run --force --hidden 8,4,2 --activation gelu --dropout 0.25 --probabilistic --init start.h5 "
+    "train t.h5 --output run --force --hidden 8,4,2 --activation gelu --dropout 0.25 --probabilistic --reconstruct 0.5 "
+    "--init start.h5 "
     "--stage2 first "
     "--freeze probe --precision f64 "
     "--loss huber --huber-beta 0.1 --focal-beta 0.3 --focal-gamma 2 --focal-activation tanh --noise-scale 3 "

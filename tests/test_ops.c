@@ -527,6 +527,10 @@ static char *exact_results(const struct ops *ops, size_t *bytes) {
   KEEP(x, (size_t)2 * ROWS * HALF * size);
   OK(ops->join_backward(ROWS, HALF, 0.3, x, p, v));
   KEEP(v, (size_t)ROWS * HALF * size);
+  double error = 1;
+  OK(ops->squared_error(N, 0.3, x, m, v, &error));
+  KEEP(v, N * size);
+  KEEP(&error, sizeof error);
   linear_run(ops, &l);
   KEEP(l.grad_bias, COLUMNS * size);
   if (dtype == F64) {
