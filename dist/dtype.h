@@ -34,13 +34,17 @@ static inline uint16_t bf16_round(float value) {
   return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* Element i of an array of F32 or F64. */
+/* Element i of an array. */
 static inline double dtype_get(enum dtype dtype, const void *array, int64_t i) {
+  if (dtype == BF16)
+    return (double)bf16_widen(((const uint16_t *)array)[i]);
   return dtype == F32 ? (double)((const float *)array)[i] : ((const double *)array)[i];
 }
 
 static inline void dtype_put(enum dtype dtype, void *array, int64_t i, double value) {
-  if (dtype == F32)
+  if (dtype == BF16)
+    ((uint16_t *)array)[i] = bf16_round((float)value);
+  else if (dtype == F32)
     ((float *)array)[i] = (float)value;
   else
     ((double *)array)[i] = value;

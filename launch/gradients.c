@@ -34,18 +34,18 @@ struct gradients {
   int64_t element_bytes;                            /* of a parameter                                       */
   struct upload *upload;
   struct step_clock *clock;
-  double gather_seconds;        /* since they were asked for last                                          */
-  double *numbers;              /* [NUMBERS] in the memory of the net                                      */
-  double *numbers_here;         /* the same, pinned, once the host has waited                              */
-  struct gradients_value value; /* of the step at hand, so far                                             */
-  struct batch batch;           /* the one at hand, where the net reads it                                 */
-  int64_t *epoch;               /* of the batch at hand, in the memory of the net                          */
-  const int64_t *samples;       /* borrowed: of the batch at hand, in host memory                          */
-  int64_t *samples_of_rank;     /* [ranks] of the step at hand                                             */
-  void *grad_outputs;           /* [capacity, outputs]                                          */
-  void *predictions;            /* [capacity, targets] that ConR sees; NULL where they are the outputs, or without it */
-  void *grad_features;          /* [group rows, features]; NULL without regularisers            */
-  void *grad_smoothed;          /* likewise of smoothed features that regularisers see; else NULL */
+  struct gradients_seconds seconds; /* since they were asked for last                                      */
+  double *numbers;                  /* [NUMBERS] in the memory of the net                                      */
+  double *numbers_here;             /* the same, pinned, once the host has waited                              */
+  struct gradients_value value;     /* of the step at hand, so far                                             */
+  struct batch batch;               /* the one at hand, where the net reads it                                 */
+  int64_t *epoch;                   /* of the batch at hand, in the memory of the net                          */
+  const int64_t *samples;           /* borrowed: of the batch at hand, in host memory                          */
+  int64_t *samples_of_rank;         /* [ranks] of the step at hand                                             */
+  void *grad_outputs;               /* [capacity, outputs]                                          */
+  void *predictions;   /* [capacity, targets] that ConR sees; NULL where they are the outputs, or without it */
+  void *grad_features; /* [group rows, features]; NULL without regularisers            */
+  void *grad_smoothed; /* likewise of smoothed features that regularisers see; else NULL */
   /* Of features that are distributions, where terms see their means; else NULL. */
   void *means, *smoothed_means; /* [capacity, features] of the last pass; the second where there is grad_smoothed */
   void *wide_gradient, *wide_smoothed; /* [capacity, 2 features]: gradients of the distributions, likewise */
@@ -388,6 +388,16 @@ static enum status regression(struct gradients *own, const struct batch *batch, 
   return objective_regression(own->parts.objective, &rows, own->grad_outputs, &own->numbers[NUMBER_REGRESSION]);
 }
 
+/* Sides of a group whose regularisers see what the head reads where that is smoothed, and those that see the features
+ * themselves: ConR's rows, where it is on. */
+static int sides_of_smoothed(const struct gradients *own, const struct group *group) {
+  return own->grad_smoothed != NULL ? group->sides & SIDE_REGRESSION : 0;
+}
+
+static int sides_of_features(const struct gradients *own, const struct group *group) {
+  return group->sides & ~sides_of_smoothed(own, group);
+}
+
 /* ConR of the whole group, where it is on, whose rows come in pieces. */
 static enum status begin_conr(struct gradients *own, const struct batch *batch, const struct group *group,
                               int64_t pieces) {
@@ -401,7 +411,7 @@ static enum status begin_conr(struct gradients *own, const struct batch *batch, 
   if (!group->conr)
     return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
-  return objective_conr_begin(own->parts.objective, &rows, pieces);
+  return objective_conr_begin(own->parts.objective, &rows, pieces, sides_of_features(own, group) != 0);
 }
 
 /* The rows of piece `index` that have just gone forward leave for the other ranks. */
@@ -431,7 +441,6 @@ static enum status regularise(struct gradients *own, const struct batch *batch, 
                               const void *features, const void *smoothed) {
   int64_t first = group->first_view * batch->rows;
   size_t bytes = (size_t)(group->views * batch->rows * own->feature_bytes);
-  int of_smoothed = own->grad_smoothed != NULL ? group->sides & SIDE_REGRESSION : 0;
   struct regulariser_share share = {.samples_of_rank = own->samples_of_rank,
                                     .views = group->views,
                                     .features = features,
@@ -441,12 +450,15 @@ static enum status regularise(struct gradients *own, const struct batch *batch, 
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
   if (!group->conr)
     TRY(device_zero(own->device, own->grad_features, bytes));
-  TRY(objective_regularise(own->parts.objective, group->sides & ~of_smoothed, &share, own->grad_features));
-  if (of_smoothed == 0)
+  if (group->conr)
+    share.lent = objective_conr_lent(own->parts.objective);
+  TRY(objective_regularise(own->parts.objective, sides_of_features(own, group), &share, own->grad_features));
+  if (sides_of_smoothed(own, group) == 0)
     return STATUS_OK;
+  share.lent = (struct lent_rows){0}; /* these are other rows */
   share.features = smoothed;
   TRY(device_zero(own->device, own->grad_smoothed, bytes));
-  return objective_regularise(own->parts.objective, of_smoothed, &share, own->grad_smoothed);
+  return objective_regularise(own->parts.objective, sides_of_smoothed(own, group), &share, own->grad_smoothed);
 }
 
 /* --- backward ----------------------------------------------------------------------------------------------- */
@@ -618,16 +630,19 @@ enum status gradients_finish(struct gradients *own, struct gradients_value *valu
     return STATUS_OK;
   double gather_seconds;
   TRY(objective_conr_value(own->parts.objective, &value->conr, &gather_seconds));
-  own->gather_seconds += gather_seconds;
+  own->seconds.gather += gather_seconds;
   return STATUS_OK;
 }
 
-void gradients_seconds(struct gradients *own, bool reset, double seconds[STEP_PHASES], double *gather) {
-  double regularising_gather, regularising;
-  objective_regulariser_seconds(own->parts.objective, &regularising_gather, &regularising);
-  own->gather_seconds += regularising_gather;
-  step_clock_seconds(own->clock, reset, seconds);
-  *gather = own->gather_seconds;
+struct gradients_seconds gradients_seconds(struct gradients *own, bool reset) {
+  struct gradients_seconds *seconds = &own->seconds;
+  double gather, regularisers;
+  objective_regulariser_seconds(own->parts.objective, &gather, &regularisers);
+  seconds->gather += gather;
+  seconds->regularisers += regularisers;
+  step_clock_seconds(own->clock, reset, seconds->phase);
+  struct gradients_seconds now = *seconds;
   if (reset)
-    own->gather_seconds = 0;
+    *seconds = (struct gradients_seconds){0};
+  return now;
 }

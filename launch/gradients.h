@@ -23,7 +23,7 @@
  * Smoothed features (smoother.h) are what the head reads in the pass that the regression loss is of.  ConR sees the
  * features themselves, and the predictions of its pass: with three views un-smoothed ones, as published.  Regularisers
  * beside ConR see what their side says (loss/regularisers.h): contrastive ones as ConR does, the others what the head
- * reads, where smoothing is in place.
+ * reads, where smoothing is in place.  As long as they see the rows that ConR sees, ConR's gather is the only one.
  *
  * Of features that are distributions (net.h) all these terms see the means, and the smoothed means.
  *
@@ -125,8 +125,13 @@ struct device_images_counts gradients_images(const struct gradients *gradients);
 /* Wait for the step.  Local; ERR_NUMERIC as above, with *value filled; ERR_COMM when another rank is lost. */
 enum status gradients_finish(struct gradients *gradients, struct gradients_value *value);
 
-/* Where the time of the steps went on this rank, since the last call with `reset`; gather: waiting for ConR's exchanges
- * of rows, which lies in PHASE_LOSS.  Local. */
-void gradients_seconds(struct gradients *gradients, bool reset, double seconds[STEP_PHASES], double *gather);
+/* Where the time of the steps went on this rank, since the last call with `reset`.  Local. */
+struct gradients_seconds {
+  double phase[STEP_PHASES];
+  /* Parts of PHASE_LOSS, which may overlap: waiting for exchanges of rows, and regularisers beside ConR, which are computed
+   * on the host (regularisers_seconds()). */
+  double gather, regularisers;
+};
+struct gradients_seconds gradients_seconds(struct gradients *gradients, bool reset);
 
 #endif

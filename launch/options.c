@@ -1,6 +1,7 @@
 /* Options of conr train that only make sense together. */
 #include "launch/options.h"
 
+#include "launch/combinations.h"
 #include "launch/heads.h"
 #include "launch/loading.h"
 #include "launch/prior.h"
@@ -26,10 +27,6 @@ static enum status check_heads(const struct config *config) {
   TRY(refuse_unread(config, strcmp(config->expert_density, "kernel") == 0, "expert-bandwidth",
                     "--expert-density kernel"));
   TRY(refuse_unread(config, heads_are_evidential(config), "evidential-lambda", "--loss evidential"));
-  REQUIRE(!experts || strcmp(config->weights, "auto") == 0 || strcmp(config->weights, "none") == 0, ERR_ARGUMENT,
-          "--loss uvote weights each expert's samples by itself (--expert-powers); drop --weights %s", config->weights);
-  REQUIRE(!experts || !config->conr_outer_weights, ERR_ARGUMENT,
-          "--conr-outer-weights has no effect with --loss uvote, whose weights are the experts'; drop one");
   return experts ? heads_powers(config, powers) : STATUS_OK;
 }
 
@@ -42,10 +39,6 @@ static enum status check_loss(const struct config *config) {
   TRY(refuse_unread(config, balanced, "noise-scale", "--loss bmc, gai or bni"));
   TRY(refuse_unread(config, balanced, "noise-lr", "--loss bmc, gai or bni"));
   TRY(refuse_unread(config, strcmp(config->loss, "gai") == 0, "gmm", "--loss gai"));
-  REQUIRE(!balanced || strcmp(config->weights, "auto") == 0 || strcmp(config->weights, "none") == 0, ERR_ARGUMENT,
-          "--loss %s is Balanced MSE, which takes no sample weights; drop --weights %s", config->loss, config->weights);
-  REQUIRE(!balanced || !config->conr_outer_weights, ERR_ARGUMENT,
-          "--conr-outer-weights has no effect with --loss %s, which takes no sample weights; drop one", config->loss);
   return STATUS_OK;
 }
 
@@ -126,23 +119,15 @@ const char *options_feature_term(const struct config *config) {
 }
 
 static enum status check_freeze(const struct config *config) {
-  bool frozen = strcmp(config->freeze, "none") != 0, probe = strcmp(config->freeze, "probe") == 0;
-  const char *term = options_feature_term(config);
+  bool probe = strcmp(config->freeze, "probe") == 0;
   REQUIRE(config->stage2 == NULL || config->init == NULL, ERR_ARGUMENT,
           "--stage2 %s and --init %s both say what to begin with; give one of them", config->stage2, config->init);
-  REQUIRE(!frozen || term == NULL, ERR_ARGUMENT,
-          "--%s shapes features, and --freeze %s leaves them as they are; drop it, or train with it before and give "
-          "that run to --stage2",
-          term, config->freeze);
-  REQUIRE(!probe || !config->fds, ERR_ARGUMENT,
-          "--fds smooths the features of training passes, and the encoder of --freeze probe makes none; drop one");
   TRY(refuse_unread(config, !probe, "dropout", "--freeze none or encoder"));
   return refuse_unread(config, !probe, "batch-norm", "--freeze none or encoder");
 }
 
 /* What the network itself can know is refused there: the size of the images. */
 static enum status check_reconstruct(const struct config *config, bool images) {
-  bool frozen = strcmp(config->freeze, "none") != 0;
   if (config->reconstruct == 0)
     return STATUS_OK;
   REQUIRE(images && strcmp(config->model, "resnet50") == 0, ERR_ARGUMENT,
@@ -150,14 +135,13 @@ static enum status check_reconstruct(const struct config *config, bool images) {
           config->model);
   REQUIRE(config->probabilistic, ERR_ARGUMENT,
           "--reconstruct decodes what is drawn from features that are distributions; add --probabilistic");
-  REQUIRE(!frozen, ERR_ARGUMENT,
-          "--reconstruct shapes features, and --freeze %s leaves them as they are; drop one of them", config->freeze);
   return STATUS_OK;
 }
 
 enum status options_check_resolved(const struct config *config, bool images) {
   TRY(check_freeze(config));
   TRY(check_reconstruct(config, images));
+  TRY(combinations_check(config));
   return regularising_check(config, images);
 }
 

@@ -414,7 +414,7 @@ static enum status begin(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
   struct session *session = trainer->session;
   struct log *log = &session->log;
-  char hosts[4096], path[PATH_MAX], weights[WEIGHTING_TEXT] = "";
+  char hosts[4096], path[PATH_MAX], weights[WEIGHTING_TEXT] = "", left[64];
   bool resumed = false;
   enum status status = STATUS_OK;
   TRY(list_hosts(session->comm, hosts, sizeof hosts));
@@ -442,6 +442,9 @@ static enum status begin(struct loop *loop) {
     log_line(log, "features are smoothed from epoch %lld on, along labels in %lld buckets (%s) of width %g",
              (long long)trainer->config.fds_start_smooth + 1, (long long)fds_buckets(smoother_fds(trainer->smoother)),
              trainer->config.fds_buckets, trainer->config.fds_bucket_width);
+  objective_left_to_host(trainer->objective, left, sizeof left);
+  if (left[0] != '\0')
+    log_line(log, "computed on the host, for which the GPU waits once a pass: %s", left);
   if (trainer->validation == NULL)
     log_line(log, "no validation samples: there will be no best checkpoint, only the last");
   bool without = trainer->balanced != NULL || trainer->head.kind == HEAD_EXPERTS;
@@ -491,8 +494,9 @@ static enum status validate(struct loop *loop, struct validation *figures) {
 static enum status log_epoch(const struct loop *loop, const struct validation *figures) {
   const struct trainer *trainer = loop->trainer;
   const struct progress *progress = &trainer->progress;
-  double seconds = log_seconds() - loop->epoch_began, rows = (double)progress->rows_sum, phase[STEP_PHASES], gather;
-  gradients_seconds(trainer->gradients, true, phase, &gather);
+  double seconds = log_seconds() - loop->epoch_began, rows = (double)progress->rows_sum;
+  struct gradients_seconds time = gradients_seconds(trainer->gradients, true);
+  bool regularises = objective_has_regularisers(trainer->objective, SIDE_BOTH);
   return metrics_log_write(
       loop->metrics, metric_text("event", "epoch"), metric_integer("epoch", progress->epoch),
       metric_integer("step", progress->step - 1), metric_real("train_loss", progress->loss_sum / rows),
@@ -502,10 +506,11 @@ static enum status log_epoch(const struct loop *loop, const struct validation *f
       metric_real("val_mae", figures->mae), metric_real("val_mse", figures->mse),
       metric_real("noise_scale", metric_noise(trainer)),
       metric_real("lr", schedule_lr(&trainer->schedule, progress->step - 1)), metric_real("seconds", seconds),
-      metric_real("data_wait", loop->data_wait), metric_real("time_forward", phase[PHASE_FORWARD]),
-      metric_real("time_loss", phase[PHASE_LOSS]), metric_real("time_gather", gather),
-      metric_real("time_backward", phase[PHASE_BACKWARD]), metric_real("time_reduce", phase[PHASE_REDUCE]),
-      metric_real("time_update", phase[PHASE_UPDATE]),
+      metric_real("data_wait", loop->data_wait), metric_real("time_forward", time.phase[PHASE_FORWARD]),
+      metric_real("time_loss", time.phase[PHASE_LOSS]), metric_real("time_gather", time.gather),
+      metric_real("time_regularisers", regularises ? time.regularisers : NAN),
+      metric_real("time_backward", time.phase[PHASE_BACKWARD]), metric_real("time_reduce", time.phase[PHASE_REDUCE]),
+      metric_real("time_update", time.phase[PHASE_UPDATE]),
       metric_real("samples_per_second", (double)loop->samples / seconds));
 }
 

@@ -85,6 +85,8 @@ static void free_workspace(struct conr *conr) {
                      (void **)&conr->slot_of,
                      (void **)&conr->placed,
                      &conr->temporary,
+                     &conr->z,
+                     &conr->lent_labels,
                      (void **)&conr->by_label.order,
                      (void **)&conr->by_label.own,
                      (void **)&conr->by_label.range,
@@ -98,6 +100,7 @@ static void free_workspace(struct conr *conr) {
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
     memory_free(blocks[i]);
   conr->capacity_rows = conr->capacity_own = -1;
+  conr->capacity_lent = false;
 }
 
 void conr_destroy(struct conr **conr) {
@@ -149,9 +152,17 @@ static size_t phase_bytes(int64_t rows, int64_t own, enum dtype scalars) {
   return larger(forward, SCALES * (size_t)rows * dtype_size(scalars));
 }
 
-static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t own) {
+static enum status allocate_lent(struct conr *conr, size_t rows) {
+  size_t real = dtype_size(conr->dtype);
+  TRY(allocate(conr, rows * (size_t)conr->features * real, &conr->z));
+  return allocate(conr, rows * (size_t)conr->targets * real, &conr->lent_labels);
+}
+
+static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t own, bool lends) {
   size_t n = (size_t)rows, real = dtype_size(conr->dtype);
   conr->workspace_bytes = 0;
+  if (lends)
+    TRY(allocate_lent(conr, n));
   TRY(allocate(conr, n * (size_t)conr->stride * real, &conr->records));
   TRY(allocate(conr, (size_t)conr->stride * real, &conr->temporary));
   TRY(allocate(conr, n * (size_t)conr->targets * real, &conr->labels));
@@ -170,18 +181,20 @@ static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t o
 
 /* Make room.  The decision depends on counts every rank knows, so all ranks come here together. */
 static enum status grow_workspace(struct conr *conr, int64_t rows, int64_t most_own) {
-  if (rows <= conr->capacity_rows && most_own <= conr->capacity_own)
+  bool lends = conr->lends || conr->capacity_lent;
+  if (rows <= conr->capacity_rows && most_own <= conr->capacity_own && lends == conr->capacity_lent)
     return STATUS_OK;
   int64_t rows_wanted = rows > conr->capacity_rows ? rows : conr->capacity_rows;
   int64_t own_wanted = most_own > conr->capacity_own ? most_own : conr->capacity_own;
   free_workspace(conr);
-  enum status status = allocate_workspace(conr, rows_wanted, own_wanted);
+  enum status status = allocate_workspace(conr, rows_wanted, own_wanted, lends);
   if (status != STATUS_OK)
     free_workspace(conr);
   TRY(comm_agree(conr->comm, status));
   conr->capacity_rows = rows_wanted;
   conr->capacity_own = own_wanted;
   conr->capacity_wide = false;
+  conr->capacity_lent = lends;
   return STATUS_OK;
 }
 
@@ -287,8 +300,9 @@ static double sweep_flops(const struct conr *conr, double computed_share, bool g
   return (gradient ? 6.0 : 2.0) * computed_share * (double)conr->own_rows * (double)conr->rows * conr->features;
 }
 
-enum status conr_begin(struct conr *conr, const struct conr_batch *batch, int blocks) {
+enum status conr_begin(struct conr *conr, const struct conr_batch *batch, int blocks, bool lend) {
   TRY(conr_blocks_begin(&conr->blocks, blocks));
+  conr->lends = lend;
   conr->before = comm_traffic(conr->comm);
   TRY(size_batch(conr, batch));
   conr->fault = batch->rows != conr->own_rows ? FAULT_BATCH : FAULT_NONE;
@@ -334,9 +348,17 @@ enum status conr_finish(struct conr *conr, const void *features, void *grad_feat
   return STATUS_OK;
 }
 
+struct lent_rows conr_lent(const struct conr *conr) {
+  return (struct lent_rows){.there = conr->lends,
+                            .stride = conr->features,
+                            .label_stride = conr->targets,
+                            .z = conr->z,
+                            .labels = conr->lent_labels};
+}
+
 int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_features, struct conr_result *result) {
   struct conr_batch block = *batch;
-  TRY(conr_begin(conr, batch, 1));
+  TRY(conr_begin(conr, batch, 1, false));
   block.rows_of_rank = conr->rows_of_rank;
   TRY(conr_add(conr, &block, NULL));
   return conr_finish(conr, batch->features, grad_features, result);

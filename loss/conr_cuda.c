@@ -109,11 +109,12 @@ static int columns_blocks(struct conr_columns *columns, int targets, int64_t row
 }
 
 /* What a batch takes, in a list; returns its length. */
-static int dense_blocks(struct conr_device *conr, int64_t rows, int64_t own, struct block *out) {
+static int dense_blocks(struct conr_device *conr, int64_t rows, int64_t own, bool lends, struct block *out) {
   size_t row = (size_t)conr->stride * dtype_size(conr->dtype), panel = (size_t)panel_capacity(rows, own);
   size_t tile_rows = most_product_rows(own);
   const struct block blocks[] = {
       {&conr->q, (size_t)padded(rows) * row},
+      {&conr->z, lends ? (size_t)rows * row : 0},
       {(void **)&conr->scalars, (size_t)rows * (size_t)(2 * conr->targets + 1) * sizeof(float)},
       {(void **)&conr->sums, (size_t)own * sizeof *conr->sums},
       {(void **)&conr->exchange, (size_t)rows * 2 * sizeof(double)},
@@ -150,20 +151,20 @@ static int bands_blocks(struct conr_device *conr, int64_t rows, int64_t own, str
 /* All that grows: bands are freed with the rest, whether they are there or not. */
 static void free_batch_memory(struct conr_device *conr) {
   struct block blocks[MOST_BLOCKS];
-  int count = dense_blocks(conr, 0, 0, blocks);
+  int count = dense_blocks(conr, 0, 0, false, blocks);
   count += bands_blocks(conr, 0, 0, blocks + count);
   for (int i = 0; i < count; i++)
     device_free(conr->device, blocks[i].place);
   device_free_pinned(conr->device, (void **)&conr->bands.ranges_host);
   conr->capacity_rows = conr->capacity_own = -1;
   conr->capacity_panel = 0;
-  conr->capacity_bands = false;
+  conr->capacity_bands = conr->capacity_lent = false;
   conr->bytes = 0;
 }
 
-static enum status allocate(struct conr_device *conr, int64_t rows, int64_t own, bool bands) {
+static enum status allocate(struct conr_device *conr, int64_t rows, int64_t own, bool lends, bool bands) {
   struct block blocks[MOST_BLOCKS];
-  int count = dense_blocks(conr, rows, own, blocks);
+  int count = dense_blocks(conr, rows, own, lends, blocks);
   if (bands)
     count += bands_blocks(conr, rows, own, blocks + count);
   for (int i = 0; i < count; i++) {
@@ -181,12 +182,14 @@ static enum status allocate(struct conr_device *conr, int64_t rows, int64_t own,
 /* Make room.  The decision depends on counts every rank knows, so all ranks come here together. */
 static enum status grow(struct conr_device *conr, int64_t rows, int64_t most_own) {
   bool bands = conr->capacity_bands || conr_wants_bands(conr, rows);
-  if (rows <= conr->capacity_rows && most_own <= conr->capacity_own && bands == conr->capacity_bands)
+  bool lends = conr->capacity_lent || conr->lends;
+  if (rows <= conr->capacity_rows && most_own <= conr->capacity_own && bands == conr->capacity_bands &&
+      lends == conr->capacity_lent)
     return STATUS_OK;
   rows = rows > conr->capacity_rows ? rows : conr->capacity_rows;
   most_own = most_own > conr->capacity_own ? most_own : conr->capacity_own;
   free_batch_memory(conr);
-  enum status status = comm_agree(conr->comm, allocate(conr, rows, most_own, bands));
+  enum status status = comm_agree(conr->comm, allocate(conr, rows, most_own, lends, bands));
   if (status != STATUS_OK) {
     free_batch_memory(conr);
     return status;
@@ -195,6 +198,7 @@ static enum status grow(struct conr_device *conr, int64_t rows, int64_t most_own
   conr->capacity_own = most_own;
   conr->capacity_panel = panel_capacity(rows, most_own);
   conr->capacity_bands = bands;
+  conr->capacity_lent = lends;
   return STATUS_OK;
 }
 
@@ -305,21 +309,24 @@ static size_t scalars_of_row(const struct conr_device *conr) {
   return (size_t)(2 * conr->targets + 1);
 }
 
-enum status conr_device_begin(struct conr_device *conr, const struct conr_batch *batch, int blocks) {
+enum status conr_device_begin(struct conr_device *conr, const struct conr_batch *batch, int blocks, bool lend) {
   TRY(conr_blocks_begin(&conr->blocks, 2 * blocks));
+  conr->lends = lend;
   return size_batch(conr, batch);
 }
 
-/* The first exchange, begun: q and scalars of a block.  Their gathers wait for the kernel that packs them. */
+/* The first exchange, begun: features, normalised unless they are lent, and scalars of a block.  Their gathers wait for
+ * the kernel that packs them. */
 enum status conr_device_add(struct conr_device *conr, const struct conr_batch *block, const int64_t *first_of_rank) {
   TRY(check_rows(conr, block, block->rows == 0 || (block->features && block->labels && block->predictions)));
   TRY(conr_blocks_place(&conr->blocks, conr->rows_of_rank, block->rows_of_rank, first_of_rank));
   size_t own = (size_t)conr->blocks.own;
+  void *rows = conr->lends ? conr->z : conr->q;
+  float *inverse = conr->lends ? NULL : conr->inverse + (conr->blocks.own - conr->own_first);
   TRY(conr_pack_launch(conr->dtype, block->rows, conr->features, conr->stride, conr->targets, block->features,
-                       block->labels, block->predictions, block->weights, (char *)conr->q + own * row_bytes(conr),
-                       conr->scalars + own * scalars_of_row(conr), conr->inverse + (conr->blocks.own - conr->own_first),
-                       conr->stream));
-  TRY(conr_blocks_gather(&conr->blocks, block->rows_of_rank, row_bytes(conr), conr->q));
+                       block->labels, block->predictions, block->weights, (char *)rows + own * row_bytes(conr),
+                       conr->scalars + own * scalars_of_row(conr), inverse, conr->stream));
+  TRY(conr_blocks_gather(&conr->blocks, block->rows_of_rank, row_bytes(conr), rows));
   return conr_blocks_gather(&conr->blocks, block->rows_of_rank, scalars_of_row(conr) * sizeof(float), conr->scalars);
 }
 
@@ -332,6 +339,9 @@ static enum status receive_rows(struct conr_device *conr) {
   TRY(event_mark(conr->waits[WAIT_ROWS], conr->stream));
   TRY(conr_blocks_finish(&conr->blocks, conr->rows));
   TRY(event_mark(conr->goes[WAIT_ROWS], conr->stream));
+  if (conr->lends)
+    TRY(conr_normalise_launch(conr->dtype, conr->rows, conr->features, conr->stride, conr->targets, conr->z,
+                              conr->own_first, conr->own_rows, conr->q, conr->scalars, conr->inverse, conr->stream));
   TRY(device_zero(conr->device, (char *)conr->q + (size_t)conr->rows * row_bytes(conr),
                   (size_t)(conr->pitch - conr->rows) * row_bytes(conr)));
   TRY(conr_inspect_launch(&conr->rule, conr->rows, conr->targets, conr->scalars, conr->partial_inspect, conr->found,
@@ -408,9 +418,17 @@ enum status conr_device_finish(struct conr_device *conr, double coefficient, con
 
 enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
                              void *grad_features) {
-  TRY(conr_device_begin(conr, batch, 1));
+  TRY(conr_device_begin(conr, batch, 1, false));
   TRY(conr_device_add(conr, batch, NULL));
   return conr_device_finish(conr, coefficient, batch->features, grad_features);
+}
+
+struct lent_rows conr_device_lent(const struct conr_device *conr) {
+  return (struct lent_rows){.there = conr->lends,
+                            .stride = conr->stride,
+                            .label_stride = (int64_t)scalars_of_row(conr),
+                            .z = conr->z,
+                            .labels = conr->scalars};
 }
 
 /* How long the main stream waited; it has come to the end. */

@@ -3,7 +3,7 @@
  *
  * Memory: q of all rows, N x features; beside it for each row 56 bytes and 16 for each component of labels; one panel
  * of similarities (about 256 MiB at most, 2048 rows at most), in bfloat16 once more as coefficients, and the gradient
- * of its rows.  Where bands are wanted also: q in sorted order, a second N x features, the rows of a panel, float32
+ * of its rows.  Where rows are lent, as many features once more.  Where bands are wanted also: q in sorted order, a second N x features, the rows of a panel, float32
  * sums of the own rows' gradients, and as much again for each row as above. */
 #ifndef CONR_LOSS_CONR_CUDA_H
 #define CONR_LOSS_CONR_CUDA_H
@@ -19,10 +19,11 @@ enum status conr_device_create(struct device *device, struct comm *comm, enum pr
 void conr_device_destroy(struct conr_device **conr);
 enum status conr_device_loss(struct conr_device *conr, const struct conr_batch *batch, double coefficient,
                              void *grad_features);
-enum status conr_device_begin(struct conr_device *conr, const struct conr_batch *batch, int blocks);
+enum status conr_device_begin(struct conr_device *conr, const struct conr_batch *batch, int blocks, bool lend);
 enum status conr_device_add(struct conr_device *conr, const struct conr_batch *block, const int64_t *first_of_rank);
 enum status conr_device_progress(struct conr_device *conr);
 enum status conr_device_finish(struct conr_device *conr, double coefficient, const void *features, void *grad_features);
+struct lent_rows conr_device_lent(const struct conr_device *conr);
 enum status conr_device_result(struct conr_device *conr, struct conr_result *result);
 
 /* --- inside -------------------------------------------------------------------------------------------------- */
@@ -73,9 +74,10 @@ struct conr_device {
 
   /* Sized by the largest batch seen. */
   int64_t capacity_rows, capacity_own, capacity_panel; /* the last in similarities */
-  bool capacity_bands;
+  bool capacity_bands, capacity_lent;
   size_t bytes;
   void *q;        /* [pitch, stride], in batch order, zeros beyond rows */
+  void *z;        /* [rows, stride], not normalised, where it is lent   */
   float *scalars; /* [rows, 2 targets + 1]                              */
   struct conr_columns columns;
   struct pair_sums *sums; /* [own rows]                                  */
@@ -91,6 +93,7 @@ struct conr_device {
   /* The batch at hand. */
   struct conr_blocks blocks;                /* its rows on their way                              */
   struct event *waits[WAITS], *goes[WAITS]; /* owned: around the main stream's waits for gathers  */
+  bool lends;                               /* rows travel as they are, not normalised            */
   int64_t bytes_before;                     /* of the communicator's gathers                      */
   int64_t rows, pitch, own_first, own_rows, most_own;
   double multiplied;         /* pairs in all matrix products so far */

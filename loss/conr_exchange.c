@@ -5,9 +5,17 @@
 
 /* ---- the first exchange: records ---------------------------------------------------------- */
 
-/* Normalise and pack `rows` own rows, from row `first` on of the global batch, into their place among the records.  A
- * row that holds a value that is not finite is sent with weight NaN, so that every rank sees the fault and none
- * waits. */
+/* q of a row, in its record.  A row that holds a value that is not finite gets the weight NaN, so that every rank sees the
+ * fault and none waits.  Returns 1 / |f|, or 0. */
+static double normalise_record(const struct conr *conr, const void *f, void *record) {
+  bool finite;
+  double inverse = row_normalise(conr->dtype, conr->features, f, record, &finite);
+  if (!finite)
+    dtype_put(conr->dtype, record, conr->stride - 1, NAN);
+  return inverse;
+}
+
+/* Pack `rows` own rows, from row `first` on of the global batch, into their place among the records. */
 static void pack_records(struct conr *conr, const struct conr_batch *block, int64_t first, int64_t rows) {
   enum dtype dtype = conr->dtype;
   void *records = at(dtype, conr->records, first * conr->stride);
@@ -21,15 +29,33 @@ static void pack_records(struct conr *conr, const struct conr_batch *block, int6
 #pragma omp parallel for schedule(static) if (rows * features > 16384)
   for (int64_t i = 0; i < rows; i++) {
     void *record = at(dtype, records, i * conr->stride);
-    double weight = block->weights ? dtype_get(dtype, block->weights, i) : 1.0;
-    bool finite;
-    dtype_put(dtype, inverse, i,
-              row_normalise(dtype, features, element(dtype, block->features, i * features), record, &finite));
+    const void *f = element(dtype, block->features, i * features);
     for (int k = 0; k < targets; k++) {
       dtype_put(dtype, record, features + k, dtype_get(dtype, block->labels, i * targets + k));
       dtype_put(dtype, record, features + targets + k, dtype_get(dtype, block->predictions, i * targets + k));
     }
-    dtype_put(dtype, record, features + 2 * targets, finite ? weight : NAN);
+    dtype_put(dtype, record, features + 2 * targets, block->weights ? dtype_get(dtype, block->weights, i) : 1.0);
+    if (conr->lends)
+      memcpy(record, f, (size_t)features * dtype_size(dtype));
+    else
+      dtype_put(dtype, inverse, i, normalise_record(conr, f, record));
+  }
+}
+
+/* What has come as it was, of all ranks: it is copied for those who borrow it, and normalised in its record. */
+static void lend_records(struct conr *conr) {
+  enum dtype dtype = conr->dtype;
+  int features = conr->features, targets = conr->targets;
+#pragma omp parallel for schedule(static) if (conr->rows * features > 16384)
+  for (int64_t row = 0; row < conr->rows; row++) {
+    void *record = at(dtype, conr->records, row * conr->stride), *z = at(dtype, conr->z, row * features);
+    int64_t own = row - conr->own_first;
+    memcpy(z, record, (size_t)features * dtype_size(dtype));
+    memcpy(at(dtype, conr->lent_labels, row * targets), at(dtype, record, features),
+           (size_t)targets * dtype_size(dtype));
+    double inverse = normalise_record(conr, z, record);
+    if (own >= 0 && own < conr->own_rows)
+      dtype_put(dtype, conr->inverse, own, inverse);
   }
 }
 
@@ -77,6 +103,8 @@ void spread_records(struct conr *conr) {
 
 enum status receive_records(struct conr *conr) {
   TRY(conr_blocks_finish(&conr->blocks, conr->rows));
+  if (conr->lends)
+    lend_records(conr);
   TRY(check_records(conr));
   for (int64_t row = 0; row < conr->rows; row++)
     conr->slot_of[row] = (int32_t)row;

@@ -45,11 +45,13 @@ struct conr {
   /* Sized by the largest batch seen. */
   int64_t capacity_rows, capacity_own;
   bool capacity_wide;         /* row scalars in double fit */
+  bool capacity_lent;         /* there is room for rows to lend */
   void *records;              /* [rows, stride]           */
   void *labels, *predictions; /* [targets, rows]          */
   int32_t *slot_of;           /* [rows] batch row -> slot */
   unsigned char *placed;      /* [rows] scratch           */
   void *temporary;            /* one record               */
+  void *z, *lent_labels;      /* [rows, features], [rows, targets], lent; NULL where nothing has been yet */
   struct sweep by_label, by_prediction;
   union { /* one block, used for one thing after the other */
     void *phase;
@@ -67,7 +69,8 @@ struct conr {
   struct conr_blocks blocks; /* its rows on their way                  */
   struct comm_traffic before;
   int64_t rows, own_first, own_rows;
-  enum fault fault; /* of this rank */
+  bool lends;       /* records travel as they are, not normalised */
+  enum fault fault; /* of this rank                               */
   int panel_rows;
   struct pair_rule rule;
 };
@@ -115,11 +118,12 @@ enum status check_label_span(const struct pair_rule *rule, enum dtype dtype, dou
  * record: labels, predictions, weight.  All ranks have found it.  Also for devices. */
 enum status name_bad_scalar(const int64_t *rows_of_rank, int targets, int64_t row, int scalar, double value);
 
-/* The first exchange, begun: normalise and pack a block of the own rows, and send it; see conr_add().  Collective. */
+/* The first exchange, begun: pack a block of the own rows, normalised unless the rows are lent, and send it; see
+ * conr_add().  Collective. */
 enum status send_records(struct conr *conr, const struct conr_batch *block, const int64_t *first_of_rank);
 
-/* The first exchange, ended: wait for all records, and check their scalars.  Local; all ranks come to the same
- * verdict. */
+/* The first exchange, ended: wait for all records, normalise them where that is still to be done, and check their
+ * scalars.  Local; all ranks come to the same verdict. */
 enum status receive_records(struct conr *conr);
 
 /* The second exchange: [u, second] of all rows, which the exchange buffer then holds in batch order, and every rank's

@@ -59,10 +59,17 @@ struct conr_range {
 
 /* q = f / max(|f|, 1e-12); scalars = label, prediction, weight, which is NaN where f is not finite;
  * inverse = 1 / |f|, or 0 where |f| <= 1e-12: no gradient.  f [rows, features] and q [rows, stride] of dtype F32 or
- * BF16; labels, predictions [rows, targets]; weights [rows] or NULL; scalars [rows, 2 targets + 1]; inverse [rows]. */
+ * BF16; labels, predictions [rows, targets]; weights [rows] or NULL; scalars [rows, 2 targets + 1]; inverse [rows], or
+ * NULL: q = f and the weight as it is, to be normalised by the next launcher. */
 enum status conr_pack_launch(enum dtype dtype, int64_t rows, int features, int stride, int targets, const void *f,
                              const float *labels, const float *predictions, const float *weights, void *q,
                              float *scalars, float *inverse, struct stream *stream);
+
+/* The same of packed rows: q from z, both [rows, stride], NaN for the weight of a row that is not finite, and the
+ * inverses of own_rows rows from own_first on. */
+enum status conr_normalise_launch(enum dtype dtype, int64_t rows, int features, int stride, int targets, const void *z,
+                                  int64_t own_first, int64_t own_rows, void *q, float *scalars, float *inverse,
+                                  struct stream *stream);
 
 /* Look at all scalars [rows, 2 targets + 1]: what cannot be, the labels' diameter, the rule's form; totals become 0.
  * partial  conr_inspect_bytes(targets) */

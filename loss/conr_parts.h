@@ -1,7 +1,7 @@
 /* conr_loss() of conr.h in three parts, for a caller whose rows come to be one after the other: they travel while it
  * computes.
  *
- *     TRY(conr_begin(conr, &batch, blocks));
+ *     TRY(conr_begin(conr, &batch, blocks, false));
  *     for each block of rows:
  *       TRY(conr_add(conr, &block, first_of_rank));
  *       ... the next rows are computed, with conr_progress(conr) between ...
@@ -15,11 +15,15 @@
 
 #include "dist/status.h"
 #include "loss/conr.h"
+#include "loss/gathered.h"
 
 /* batch   rows and rows_of_rank (NULL: exchanged) of the whole batch; the arrays are not read
  * blocks  how many there will be at most; the same on all ranks
+ * lend    other terms want the gathered rows: they travel as they are, and every rank normalises them all when they
+ *         have come, which else each does for its own before.  N x (features + targets) numbers more are held.  The
+ *         same on all ranks
  * Collective; all failures are agreed. */
-enum status conr_begin(struct conr *conr, const struct conr_batch *batch, int blocks);
+enum status conr_begin(struct conr *conr, const struct conr_batch *batch, int blocks, bool lend);
 
 /* block          some of the own rows; rows_of_rank tells those of every rank and must be given.  The arrays are read
  *                before this returns
@@ -35,5 +39,9 @@ enum status conr_progress(struct conr *conr);
  * features  [rows, features] of the whole batch, as they were added; read for the gradient alone
  * Collective; failures as of conr_loss(). */
 enum status conr_finish(struct conr *conr, const void *features, void *grad_features, struct conr_result *result);
+
+/* The rows of a batch that was begun to be lent, in the order of ranks, from conr_finish() until the next conr_begin();
+ * of another batch none.  Local. */
+struct lent_rows conr_lent(const struct conr *conr);
 
 #endif

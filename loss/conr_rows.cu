@@ -10,7 +10,30 @@
 
 /* --- pack ---------------------------------------------------------------------------------------------------- */
 
-/* One block a row; the second reading of f comes from cache. */
+static __device__ __forceinline__ double scale_of_norm(double norm) {
+  return 1 / (norm > SMALLEST_NORM ? norm : SMALLEST_NORM);
+}
+
+static __device__ __forceinline__ float inverse_of_norm(double norm) {
+  return norm > SMALLEST_NORM ? (float)scale_of_norm(norm) : 0.0f;
+}
+
+/* q of a row, by a block; returns |f|.  The second reading of f comes from cache. */
+template <typename T>
+static __device__ __forceinline__ double normalise_row(sum_of_double (&tree)[THREADS], int features, int stride,
+                                                       const T *f, T *q) {
+  double squares = 0;
+  for (int k = threadIdx.x; k < features; k += THREADS) {
+    double value = to_float(f[k]);
+    squares += value * value;
+  }
+  double norm = sqrt(sum_block(tree, squares)), scale = scale_of_norm(norm);
+  for (int k = threadIdx.x; k < stride; k += THREADS)
+    from_float(k < features ? (float)(to_float(f[k]) * scale) : 0.0f, &q[k]);
+  return norm;
+}
+
+/* One block a row. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     pack_kernel(int features, int stride, int targets, const T *f, const float *labels, const float *predictions,
@@ -18,15 +41,13 @@ static __global__ void __launch_bounds__(THREADS)
   __shared__ sum_of_double tree[THREADS];
   int64_t row = blockIdx.x;
   const T *from = f + row * features;
-  double squares = 0;
-  for (int k = threadIdx.x; k < features; k += THREADS) {
-    double value = to_float(from[k]);
-    squares += value * value;
+  double norm = 0;
+  if (inverse != nullptr) {
+    norm = normalise_row(tree, features, stride, from, q + row * stride);
+  } else {
+    for (int k = threadIdx.x; k < stride; k += THREADS)
+      from_float(k < features ? to_float(from[k]) : 0.0f, &q[row * stride + k]);
   }
-  double norm = sqrt(sum_block(tree, squares));
-  double scale = 1 / (norm > SMALLEST_NORM ? norm : SMALLEST_NORM);
-  for (int k = threadIdx.x; k < stride; k += THREADS)
-    from_float(k < features ? (float)(to_float(from[k]) * scale) : 0.0f, &q[row * stride + k]);
   float *scalar = scalars + row * (2 * targets + 1);
   for (int k = threadIdx.x; k < targets; k += THREADS) {
     scalar[k] = labels[row * targets + k];
@@ -35,7 +56,8 @@ static __global__ void __launch_bounds__(THREADS)
   if (threadIdx.x == 0) {
     float weight = weights == nullptr ? 1.0f : weights[row];
     scalar[2 * targets] = norm < INFINITY ? weight : NAN;
-    inverse[row] = norm > SMALLEST_NORM ? (float)scale : 0.0f;
+    if (inverse != nullptr)
+      inverse[row] = inverse_of_norm(norm);
   }
 }
 
@@ -55,6 +77,39 @@ extern "C" enum status conr_pack_launch(enum dtype dtype, int64_t rows, int feat
     return STATUS_OK;
   (dtype == BF16 ? pack<__nv_bfloat16> : pack<float>)(rows, features, stride, targets, f, labels, predictions, weights,
                                                       q, scalars, inverse, stream);
+  return cuda_launched("packing the rows of ConR");
+}
+
+/* Likewise. */
+template <typename T>
+static __global__ void __launch_bounds__(THREADS)
+    normalise_kernel(int features, int stride, int targets, const T *z, int64_t own_first, int64_t own_rows, T *q,
+                     float *scalars, float *inverse) {
+  __shared__ sum_of_double tree[THREADS];
+  int64_t row = blockIdx.x, own = row - own_first;
+  double norm = normalise_row(tree, features, stride, z + row * stride, q + row * stride);
+  if (threadIdx.x > 0)
+    return;
+  if (!(norm < INFINITY))
+    scalars[row * (2 * targets + 1) + 2 * targets] = NAN;
+  if (own >= 0 && own < own_rows)
+    inverse[own] = inverse_of_norm(norm);
+}
+
+template <typename T>
+static void normalise(int64_t rows, int features, int stride, int targets, const void *z, int64_t own_first,
+                      int64_t own_rows, void *q, float *scalars, float *inverse, struct stream *stream) {
+  LAUNCH_BLOCKS(normalise_kernel<T>, (unsigned)rows, THREADS, cuda_stream(stream), features, stride, targets,
+                (const T *)z, own_first, own_rows, (T *)q, scalars, inverse);
+}
+
+extern "C" enum status conr_normalise_launch(enum dtype dtype, int64_t rows, int features, int stride, int targets,
+                                             const void *z, int64_t own_first, int64_t own_rows, void *q,
+                                             float *scalars, float *inverse, struct stream *stream) {
+  if (rows == 0)
+    return STATUS_OK;
+  (dtype == BF16 ? normalise<__nv_bfloat16> : normalise<float>)(rows, features, stride, targets, z, own_first, own_rows,
+                                                                q, scalars, inverse, stream);
   return cuda_launched("normalising the rows of ConR");
 }
 

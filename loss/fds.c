@@ -293,7 +293,7 @@ void fds_restart(struct fds *fds) {
 /* Some features of a row, as doubles. */
 static void read_features(enum dtype dtype, const void *row, int64_t first, int64_t count, double *out) {
   for (int64_t i = 0; i < count; i++)
-    out[i] = dtype == BF16 ? (double)bf16_widen(((const uint16_t *)row)[first + i]) : dtype_get(dtype, row, first + i);
+    out[i] = dtype_get(dtype, row, first + i);
 }
 
 /* Welford's step for each row, in order: share[r] = 1 / (rows of its slot so far, this one too). */

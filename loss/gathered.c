@@ -50,15 +50,17 @@ static enum status gather(struct gatherer *own, const struct gather_share *share
   return comm_gather_rows(own->comm, from, share->rows_of_rank, (size_t)width * dtype_size(own->dtype), all);
 }
 
-enum status gatherer_collect(struct gatherer *own, const struct gather_share *share, struct gathered *out) {
+void gatherer_borrow(const struct gatherer *own, const struct gather_share *share, const void *z, const void *labels,
+                     struct gathered *out) {
   int rank = comm_rank(own->comm);
-  double began = log_seconds();
   *out = (struct gathered){.comm = own->comm,
                            .dtype = own->dtype,
                            .features = own->features,
                            .targets = own->targets,
                            .rows_of_rank = share->rows_of_rank,
                            .own = share->rows_of_rank[rank],
+                           .z = z,
+                           .labels = labels,
                            .views = share->views,
                            .seed = share->seed,
                            .step = share->step};
@@ -66,6 +68,11 @@ enum status gatherer_collect(struct gatherer *own, const struct gather_share *sh
     out->first += i < rank ? share->rows_of_rank[i] : 0;
     out->rows += share->rows_of_rank[i];
   }
+}
+
+enum status gatherer_collect(struct gatherer *own, const struct gather_share *share, struct gathered *out) {
+  double began = log_seconds();
+  gatherer_borrow(own, share, NULL, NULL, out);
   if (out->rows > own->capacity) { /* on all ranks alike, also after one has failed */
     TRY(comm_agree(own->comm, make_room(own, out->rows)));
     own->capacity = out->rows;

@@ -3,9 +3,12 @@
  *     struct gatherer *gatherer;
  *     TRY(gatherer_create(comm, F32, features, targets, &gatherer));
  *     each step:
- *       TRY(gatherer_collect(gatherer, &share, &gathered));
+ *       TRY(gatherer_collect(gatherer, &share, &gathered));                     or gatherer_borrow(): they are here
  *       TRY(rnc_loss(rnc, &gathered, coefficient, grad_own, &value));           and others, on the same rows
  *     gatherer_destroy(&gatherer);
+ *
+ * Features travel once a step as long as all terms look at the same ones: where ConR is among them, it is ConR that
+ * sends them, un-normalised and while the network goes on, and lends what has arrived (conr_parts.h).
  *
  * Rows lie in rank order; a rank's rows are those of its views, one view after the other, as in objective.h.  A
  * regulariser computes its value, and the whole gradient of that one global value for this rank's own rows, so that the
@@ -16,6 +19,8 @@
 #define CONR_LOSS_GATHERED_H
 
 #include "dist/comm.h"
+
+#include <stdbool.h>
 
 struct gathered {
   struct comm *comm;           /* borrowed; of host memory                                       */
@@ -41,6 +46,14 @@ struct gather_share {
   const void *labels;   /* [rows, targets]  */
 };
 
+/* Features and labels of all ranks that another term has gathered, and lends. */
+struct lent_rows {
+  bool there;             /* false: nobody lends any                                              */
+  int64_t stride;         /* of features, in elements from row to row: more than their number on a device */
+  int64_t label_stride;   /* likewise of labels                                                   */
+  const void *z, *labels; /* [rows, features], [rows, targets] of those strides                   */
+};
+
 struct gatherer;
 
 /* comm  of host memory, borrowed: must outlive this.  Local. */
@@ -51,6 +64,12 @@ void gatherer_destroy(struct gatherer **gatherer); /* NULL is fine */
  * Collective; failures are those of all ranks.  What is not finite is found by who uses the rows (rows.h).
  * The memory grows with the largest batch. */
 enum status gatherer_collect(struct gatherer *gatherer, const struct gather_share *share, struct gathered *out);
+
+/* The same of rows that are in host memory already: nothing travels, and share->features and labels are not read.
+ * z, labels  [rows of all ranks, features], [rows of all ranks, targets], borrowed as long as `out` is used
+ * Local. */
+void gatherer_borrow(const struct gatherer *gatherer, const struct gather_share *share, const void *z,
+                     const void *labels, struct gathered *out);
 
 /* Seconds of this rank in the gathers, waits for other ranks among them, since the last call.  Local. */
 double gatherer_seconds(struct gatherer *gatherer);

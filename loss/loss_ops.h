@@ -20,6 +20,7 @@
 #include "dist/device.h"
 #include "loss/conr.h"
 #include "loss/evidential.h"
+#include "loss/gathered.h"
 #include "loss/metrics.h"
 #include "loss/regression.h"
 #include "loss/uvote.h"
@@ -72,10 +73,13 @@ struct loss_ops {
   /* conr_loss() in parts, as conr_parts.h has them for the host: the rows of a block travel, on a stream of their own,
    * while the main stream computes; it waits for them in conr_finish().  rows_of_rank must be given, and that of
    * conr_begin() is read at each launch, as by conr_loss().  Failures of one rank alone as of conr_loss(). */
-  enum status (*conr_begin)(struct conr_device *conr, const struct conr_batch *batch, int blocks);
+  enum status (*conr_begin)(struct conr_device *conr, const struct conr_batch *batch, int blocks, bool lend);
   enum status (*conr_add)(struct conr_device *conr, const struct conr_batch *block, const int64_t *first_of_rank);
   enum status (*conr_progress)(struct conr_device *conr);
   enum status (*conr_finish)(struct conr_device *conr, double coefficient, const void *features, void *grad_features);
+
+  /* conr_lent(): features of the values' type, labels float32; what is queued behind conr_finish() may read them. */
+  struct lent_rows (*conr_lent)(const struct conr_device *conr);
 
   /* What the last conr_loss() or conr_finish() found; the host waits for it.  ERR_NUMERIC on all ranks alike when a
    * value was not finite. */

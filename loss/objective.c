@@ -133,6 +133,12 @@ const struct head *objective_head(const struct objective *objective) {
   return &objective->options.head;
 }
 
+void objective_left_to_host(const struct objective *objective, char *text, size_t room) {
+  text[0] = 0;
+  if (objective->losses != NULL)
+    regularisers_names(objective->regularisers, text, room);
+}
+
 bool objective_has_conr(const struct objective *objective) {
   return objective->conr != NULL || objective->conr_device != NULL;
 }
@@ -313,7 +319,8 @@ static enum status note_rows(const void *arguments) {
   return STATUS_OK;
 }
 
-enum status objective_conr_begin(struct objective *objective, const struct objective_batch *batch, int64_t pieces) {
+enum status objective_conr_begin(struct objective *objective, const struct objective_batch *batch, int64_t pieces,
+                                 bool lend) {
   struct rows_note note = {objective, batch->samples_of_rank, batch->views};
   REQUIRE(objective_has_conr(objective), ERR_BUG, "this objective has no ConR");
   objective->batch = *batch;
@@ -322,8 +329,8 @@ enum status objective_conr_begin(struct objective *objective, const struct objec
   struct conr_batch rows = {.rows = batch->views * batch->samples, .rows_of_rank = objective->rows_of_rank};
   int blocks = pieces == 1 ? 1 : (int)pieces * batch->views;
   if (objective->losses != NULL)
-    return objective->losses->conr_begin(objective->conr_device, &rows, blocks);
-  return conr_begin(objective->conr, &rows, blocks);
+    return objective->losses->conr_begin(objective->conr_device, &rows, blocks, lend);
+  return conr_begin(objective->conr, &rows, blocks, lend);
 }
 
 /* Rows of a piece that lie side by side in the batch, which are all views of a whole batch and else one: on each rank
@@ -383,6 +390,12 @@ enum status objective_conr_finish(struct objective *objective, const void *featu
     return objective->losses->conr_finish(objective->conr_device, beta, features, grad_features);
   TRY(conr_finish(objective->conr, features, grad_features, &objective->conr_result));
   return objective->ops->scale((size_t)(rows * objective->features), beta, grad_features);
+}
+
+struct lent_rows objective_conr_lent(const struct objective *objective) {
+  if (objective->losses != NULL)
+    return objective->losses->conr_lent(objective->conr_device);
+  return conr_lent(objective->conr);
 }
 
 enum status objective_conr_value(struct objective *objective, double *conr, double *gather_seconds) {

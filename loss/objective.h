@@ -4,12 +4,13 @@
  *     struct objective *objective;
  *     TRY(objective_create(MPI_COMM_WORLD, data, ops, &options, features, targets, &objective));
  *     each step:
- *       TRY(objective_begin(objective, epoch, step, samples_of_rank, labels, views));            collective
+ *       TRY(objective_begin(objective, epoch, step, samples_of_rank, labels, views));     collective
  *     then, on what the network computed for this rank's rows:
- *       TRY(objective_conr_begin(objective, &batch, 1));                                  collective
+ *       TRY(objective_conr_begin(objective, &batch, 1, true));                            collective
  *       TRY(objective_conr_add(objective, 0, features, predictions));                     collective: the rows leave
  *       TRY(objective_regression(objective, &batch, grad_outputs, sum));                  local
  *       TRY(objective_conr_finish(objective, features, grad_features));                   collective
+ *       share.lent = objective_conr_lent(objective);                                     or they gather by themselves
  *       TRY(objective_regularise(objective, SIDE_BOTH, &share, grad_features));           collective
  *       TRY(objective_conr_value(objective, &conr, &gather_seconds));                     the host waits
  *       objective_update(objective, gradient summed over ranks);                          local
@@ -76,6 +77,10 @@ void objective_destroy(struct objective **objective);
 /* What the network's outputs are taken for; borrowed. */
 const struct head *objective_head(const struct objective *objective);
 
+/* What a device leaves to the host, and waits for once a pass: terms by their options' names, "ranksim, rnc"; "" where
+ * nothing is, and on the host.  Local. */
+void objective_left_to_host(const struct objective *objective, char *text, size_t room);
+
 /* Is ConR on? */
 bool objective_has_conr(const struct objective *objective);
 
@@ -134,8 +139,10 @@ static inline int64_t objective_piece_first(int64_t samples, int64_t index, int6
  *
  * batch   its samples, labels and weights, which are borrowed until all pieces are added
  * pieces  piece `index` are samples objective_piece_first(samples, index, pieces) .. of each rank, in all views
+ * lend    regularisers will look at the same rows (conr_parts.h): objective_conr_lent()
  * Collective; failures are agreed.  ERR_BUG when there is no ConR. */
-enum status objective_conr_begin(struct objective *objective, const struct objective_batch *batch, int64_t pieces);
+enum status objective_conr_begin(struct objective *objective, const struct objective_batch *batch, int64_t pieces,
+                                 bool lend);
 
 /* features     [views * samples of the piece, features], read (on a device by work that is queued) before this returns
  * predictions  [views * samples of the piece, targets], likewise
@@ -153,6 +160,9 @@ enum status objective_conr_progress(struct objective *objective);
  * function. */
 enum status objective_conr_finish(struct objective *objective, const void *features, void *grad_features);
 
+/* The rows of that batch on every rank, for objective_regularise() before the next one begins.  Local. */
+struct lent_rows objective_conr_lent(const struct objective *objective);
+
 /* Are there regularisers beside ConR on one of these sides (regularisers.h)? */
 bool objective_has_regularisers(const struct objective *objective, int sides);
 
@@ -165,7 +175,7 @@ enum status objective_regularise(struct objective *objective, int sides, const s
 /* Of the last step: values without coefficients, and their sum with them; 0 for those that are off.  Local. */
 void objective_regulariser_values(const struct objective *objective, double values[REGULARISERS], double *total);
 
-/* Seconds of this rank in them since the last call; gather: exchanging rows.  Local. */
+/* regularisers_seconds().  Local. */
 void objective_regulariser_seconds(struct objective *objective, double *gather, double *all);
 
 /* To be called behind the last step of an epoch.  Same value. */

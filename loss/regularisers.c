@@ -6,15 +6,17 @@
 #include "dist/memory.h"
 #include "dist/replay.h"
 
+#include <stdio.h>
 #include <string.h>
 
-/* Rows on their way from and to a device, in pinned memory; grown with the largest share. */
+/* Rows on their way from and to a device, in pinned memory; grown with the largest batch. */
 struct staged {
-  int64_t capacity;       /* rows                                            */
-  void *values;           /* [rows, features] of the values' type            */
-  float *features, *grad; /* [rows, features]                                */
-  float *labels;          /* [rows, targets] */
-  void *there;            /* [rows, features] of the values' type, on the device */
+  int64_t rows, own, stride,
+      label_stride;       /* what there is room for: rows fetched, own rows, and widths as they lie there */
+  void *values;           /* [rows, stride] of the values' type                                 */
+  float *labels;          /* [rows, label_stride] as fetched, then [rows, targets]              */
+  float *features, *grad; /* [rows, features], [own, features]                                  */
+  void *there;            /* [own, features] of the values' type, on the device                 */
 };
 
 struct regularisers {
@@ -32,7 +34,7 @@ struct regularisers {
   struct srl *srl;
   int64_t step;
   double value[REGULARISERS];
-  double seconds;
+  double began, seconds; /* of the call at hand; of all since they were asked for */
 };
 
 static const struct {
@@ -91,12 +93,12 @@ failed:
 }
 
 static void free_staged(struct device *device, struct staged *staged) {
-  void **const blocks[] = {&staged->values, (void **)&staged->features, (void **)&staged->grad,
-                           (void **)&staged->labels};
+  void **const blocks[] = {&staged->values, (void **)&staged->labels, (void **)&staged->features,
+                           (void **)&staged->grad};
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
     device_free_pinned(device, blocks[i]);
   device_free(device, &staged->there);
-  staged->capacity = 0;
+  *staged = (struct staged){0};
 }
 
 void regularisers_destroy(struct regularisers **regularisers) {
@@ -119,6 +121,15 @@ bool regularisers_any(const struct regularisers *own, int sides) {
   for (int i = 0; i < REGULARISERS && own != NULL; i++)
     any = any || (own->options.on[i] && (kinds[i].side & sides));
   return any;
+}
+
+void regularisers_names(const struct regularisers *own, char *text, size_t room) {
+  text[0] = 0;
+  for (int i = 0; i < REGULARISERS && own != NULL; i++)
+    if (own->options.on[i]) {
+      size_t used = strlen(text);
+      snprintf(text + used, room - used, "%s%s", used > 0 ? ", " : "", regulariser_name((enum regulariser)i));
+    }
 }
 
 void regularisers_set_step(struct regularisers *own, int64_t step) {
@@ -155,9 +166,10 @@ static enum status add_on_host(struct regularisers *own, int sides, const struct
                               .features = share->features,
                               .labels = share->labels};
   struct gathered gathered;
-  for (int rank = 0; rank < comm_size(own->comm); rank++)
-    own->rows_of_rank[rank] = share->views * share->samples_of_rank[rank];
-  TRY(gatherer_collect(own->gatherer, &rows, &gathered));
+  if (share->lent.there)
+    gatherer_borrow(own->gatherer, &rows, share->lent.z, share->lent.labels, &gathered);
+  else
+    TRY(gatherer_collect(own->gatherer, &rows, &gathered));
   for (int i = 0; i < REGULARISERS; i++)
     if (own->options.on[i] && (kinds[i].side & sides))
       TRY(compute(own, (enum regulariser)i, &gathered, grad));
@@ -166,35 +178,50 @@ static enum status add_on_host(struct regularisers *own, int sides, const struct
 
 /* --- on a device ---------------------------------------------------------------------------------------------- */
 
-static enum status grow(struct regularisers *own, int64_t rows) {
+static int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+/* Room for `rows` rows as they lie in `from`, and for the gradient of `own_rows`. */
+static enum status grow(struct regularisers *own, int64_t rows, const struct lent_rows *from, int64_t own_rows) {
   struct device *device = own->ops->device;
-  struct staged *staged = &own->staged;
-  size_t features = (size_t)(rows * own->features), targets = (size_t)(rows * own->targets);
-  size_t values = features * dtype_size(own->ops->dtype);
-  if (rows <= staged->capacity)
+  struct staged *staged = &own->staged, wanted = {.rows = larger(rows, staged->rows),
+                                                  .own = larger(own_rows, staged->own),
+                                                  .stride = larger(from->stride, staged->stride),
+                                                  .label_stride = larger(from->label_stride, staged->label_stride)};
+  size_t value = dtype_size(own->ops->dtype);
+  if (wanted.rows == staged->rows && wanted.own == staged->own && wanted.stride == staged->stride &&
+      wanted.label_stride == staged->label_stride)
     return STATUS_OK;
   TRY(device_wait(device)); /* it may still be read from */
   free_staged(device, staged);
-  TRY(device_alloc_pinned(device, values, &staged->values));
-  TRY(device_alloc_pinned(device, features * sizeof(float), (void **)&staged->features));
-  TRY(device_alloc_pinned(device, features * sizeof(float), (void **)&staged->grad));
-  TRY(device_alloc_pinned(device, targets * sizeof(float), (void **)&staged->labels));
-  TRY(device_alloc(device, values, &staged->there));
-  staged->capacity = rows;
+  TRY(device_alloc_pinned(device, (size_t)(wanted.rows * wanted.stride) * value, &staged->values));
+  TRY(device_alloc_pinned(device, (size_t)(wanted.rows * wanted.label_stride) * sizeof(float),
+                          (void **)&staged->labels));
+  TRY(device_alloc_pinned(device, (size_t)(wanted.rows * own->features) * sizeof(float), (void **)&staged->features));
+  TRY(device_alloc_pinned(device, (size_t)(wanted.own * own->features) * sizeof(float), (void **)&staged->grad));
+  TRY(device_alloc(device, (size_t)(wanted.own * own->features) * value, &staged->there));
+  staged->rows = wanted.rows;
+  staged->own = wanted.own;
+  staged->stride = wanted.stride;
+  staged->label_stride = wanted.label_stride;
   return STATUS_OK;
 }
 
-static enum status fetch(struct regularisers *own, int64_t rows, const struct regulariser_share *share) {
+static enum status fetch(struct regularisers *own, int64_t rows, const struct lent_rows *from) {
   struct device *device = own->ops->device;
   struct staged *staged = &own->staged;
-  size_t features = (size_t)(rows * own->features), targets = (size_t)(rows * own->targets) * sizeof(float);
-  TRY(device_copy(device, staged->values, share->features, features * dtype_size(own->ops->dtype)));
-  TRY(device_copy(device, staged->labels, share->labels, targets));
+  enum dtype dtype = own->ops->dtype;
+  TRY(device_copy(device, staged->values, from->z, (size_t)(rows * from->stride) * dtype_size(dtype)));
+  TRY(device_copy(device, staged->labels, from->labels, (size_t)(rows * from->label_stride) * sizeof(float)));
   TRY(comm_device_wait(own->data));
-  for (size_t i = 0; i < features; i++)
-    staged->features[i] = (float)dtype_get(own->ops->dtype, staged->values, (int64_t)i);
-  if (features > 0)
-    memset(staged->grad, 0, features * sizeof(float));
+#pragma omp parallel for schedule(static) if (rows * own->features > 16384)
+  for (int64_t row = 0; row < rows; row++)
+    for (int k = 0; k < own->features; k++)
+      staged->features[row * own->features + k] = (float)dtype_get(dtype, staged->values, row * from->stride + k);
+  for (int64_t row = 0; row < rows; row++)
+    memmove(staged->labels + row * own->targets, staged->labels + row * from->label_stride,
+            (size_t)own->targets * sizeof(float));
   return STATUS_OK;
 }
 
@@ -215,16 +242,29 @@ struct add_call {
   void *grad_features;
 };
 
+/* Rows that somebody lends are those of all ranks. */
 static enum status by_way_of_host(const struct add_call *call) {
   struct regularisers *own = call->regularisers;
-  int64_t rows = call->share.views * call->share.samples_of_rank[comm_rank(own->comm)];
   struct regulariser_share here = call->share;
-  TRY(comm_agree(own->comm, grow(own, rows)));
-  TRY(fetch(own, rows, &call->share)); /* fails where a rank is lost: nothing is to be agreed then */
-  here.features = own->staged.features;
-  here.labels = own->staged.labels;
-  TRY(add_on_host(own, call->sides, &here, own->staged.grad));
-  return rows > 0 ? send_back(own, rows, call->grad_features) : STATUS_OK;
+  struct staged *staged = &own->staged;
+  int64_t own_rows = own->rows_of_rank[comm_rank(own->comm)], rows = own_rows;
+  struct lent_rows from = {
+      .stride = own->features, .label_stride = own->targets, .z = here.features, .labels = here.labels};
+  if (here.lent.there) {
+    from = here.lent;
+    rows = 0;
+    for (int rank = 0; rank < comm_size(own->comm); rank++)
+      rows += own->rows_of_rank[rank];
+  }
+  TRY(comm_agree(own->comm, grow(own, rows, &from, own_rows)));
+  TRY(fetch(own, rows, &from)); /* fails where a rank is lost: nothing is to be agreed then */
+  own->began = log_seconds();   /* the device has done what came before, and waits */
+  here.features = here.lent.z = staged->features;
+  here.labels = here.lent.labels = staged->labels;
+  if (own_rows > 0)
+    memset(staged->grad, 0, (size_t)(own_rows * own->features) * sizeof *staged->grad);
+  TRY(add_on_host(own, call->sides, &here, staged->grad));
+  return own_rows > 0 ? send_back(own, own_rows, call->grad_features) : STATUS_OK;
 }
 
 /* --- a step --------------------------------------------------------------------------------------------------- */
@@ -232,10 +272,12 @@ static enum status by_way_of_host(const struct add_call *call) {
 static enum status add(const void *arguments) {
   const struct add_call *call = arguments;
   struct regularisers *own = call->regularisers;
-  double began = log_seconds();
+  own->began = log_seconds();
+  for (int rank = 0; rank < comm_size(own->comm); rank++)
+    own->rows_of_rank[rank] = call->share.views * call->share.samples_of_rank[rank];
   enum status status = own->ops->device == NULL ? add_on_host(own, call->sides, &call->share, call->grad_features)
                                                 : by_way_of_host(call);
-  own->seconds += log_seconds() - began;
+  own->seconds += log_seconds() - own->began;
   return status;
 }
 

@@ -12,7 +12,8 @@
  * loss.
  *
  * They are computed on the host.  On a device the rows are fetched, in float32, and their gradient is sent back: the host
- * waits once a call, and regularisers_seconds() says how long that took. */
+ * waits for the rows once a call, then the device for the host, and regularisers_seconds() says how long.  Fetched are this rank's own, which then are
+ * gathered, or, where ConR has gathered them on the device, those of all ranks. */
 #ifndef CONR_LOSS_REGULARISERS_H
 #define CONR_LOSS_REGULARISERS_H
 
@@ -47,6 +48,7 @@ struct regulariser_share {
   int views;                      /* rows of each sample                                                */
   const void *features;           /* [rows, features] of the values' type                               */
   const void *labels;             /* [rows, targets] of the parameters' type                            */
+  struct lent_rows lent;          /* these rows of all ranks, likewise: then the two above are not read */
 };
 
 struct regularisers;
@@ -61,6 +63,9 @@ enum status regularisers_create(MPI_Comm mpi, struct comm *data, const struct op
                                 const struct regulariser_options *options, int features, int targets,
                                 struct regularisers **out);
 void regularisers_destroy(struct regularisers **regularisers); /* NULL is fine */
+
+/* Those that are on, "ranksim, rnc"; "" for none, and for NULL.  Local. */
+void regularisers_names(const struct regularisers *regularisers, char *text, size_t room);
 
 /* Is there any of these sides?  NULL has none. */
 bool regularisers_any(const struct regularisers *regularisers, int sides);
@@ -80,7 +85,8 @@ double regularisers_value(const struct regularisers *regularisers, enum regulari
 /* Sum of coefficient x value. */
 double regularisers_total(const struct regularisers *regularisers);
 
-/* Of this rank in the gathers since the last call, and in all of regularisers_add(), waits among both.  Local. */
+/* Of this rank since the last call, both with waits for other ranks: in the gathers, and in all of regularisers_add()
+ * from when the rows were in host memory.  Local. */
 void regularisers_seconds(struct regularisers *regularisers, double *gather, double *all);
 
 /* SRL's surrogate takes in the epoch.  NULL is fine.  Same value. */

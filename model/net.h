@@ -99,7 +99,7 @@ struct smoothing {
 
 /* What becomes of a reconstruction of the inputs in a pass and its way back, in a net that has one. */
 struct reconstruction {
-  double factor;   /* times the error of a number: what the objective loses by it           */
+  double factor;   /* times the error of a number is the objective's derivative by it: 2 W / numbers for W MSE */
   double *squares; /* the sum of the squared errors is added to it, in the memory of the ops; NULL = not wanted */
 };
 

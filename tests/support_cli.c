@@ -327,8 +327,9 @@ void cli_same_arrays(const char *path_a, const char *path_b, double tolerance) {
 
 /* The next line as an object without its times; NULL at the end. */
 static json_t *next_event(FILE *stream, const char *path) {
-  static const char *const times[] = {"seconds",       "data_wait",   "samples_per_second", "time_forward", "time_loss",
-                                      "time_backward", "time_reduce", "time_update",        "time_gather"};
+  static const char *const times[] = {"seconds",     "data_wait",        "samples_per_second", "time_forward",
+                                      "time_loss",   "time_backward",    "time_reduce",        "time_update",
+                                      "time_gather", "time_regularisers"};
   json_error_t error;
   char *line = NULL;
   size_t room = 0;

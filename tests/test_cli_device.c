@@ -76,8 +76,13 @@ Test(cli_device, features_that_are_distributions_are_those_of_the_host) {
   expect_same(cli_data("t.h5", 60),
               cli_text("%s --fds-buckets -3,3 --hidden 12,8 --dropout 0.2 --conr --srl --micro-batch 3", smoothing), 2,
               TOLERANCE);
-  expect_same(image_data(16), cli_text("%s --fds-buckets 1,4 --fds-bucket-width 10 --model cnn --size 16", smoothing),
-              0, 1e-4);
+  const char *images = image_data(16);
+  expect_same(images, cli_text("%s --fds-buckets 1,4 --fds-bucket-width 10 --model cnn --size 16", smoothing), 0, 1e-4);
+  const char *narrow = io_file("narrow"); /* values of 16 bits */
+  cli_accepted(0, cli_text("train %s -o %s %s --fds-buckets 1,4 --fds-bucket-width 10 --fds-start-smooth 0 --conr "
+                           "--model cnn --size 16 --device cuda --precision bf16 --quiet",
+                           images, narrow, smoothing));
+  free(cli_output(0, cli_text("eval %s %s --part val --device cuda --json", narrow, images)));
 }
 
 Test(cli_device, images_train_as_on_the_host) {
@@ -118,6 +123,41 @@ Test(cli_device, sixteen_bit_training_is_evaluated_and_exported_on_the_host) {
   text = cli_output(0, cli_text("eval %s %s --part val --device cuda --json", run, data));
   free(text);
   cli_accepted(0, cli_text("export %s -o %s --quiet", run, io_file("model.safetensors")));
+}
+
+/* One step from the same parameters: terms on features of 16 bits are those of the same features in float32, to the
+ * rounding of the network. */
+Test(cli_device, sixteen_bit_features_have_the_regularisers_of_float32) {
+  static const char *const terms[] = {"loss_conr", "loss_ranksim", "loss_rnc", "loss_accon", "loss_srl"};
+  const char *data = image_data(16), *exact = io_file("exact"), *short_run = io_file("short");
+  const char *options =
+      "--epochs 1 --batch 12 --size 16 --model cnn --conr --ranksim --rnc --accon --srl --device cuda "
+      "--log-steps 1 --quiet";
+  cli_accepted(0, cli_text("train %s -o %s --precision f32 %s", data, exact, options));
+  cli_accepted(0, cli_text("train %s -o %s --precision bf16 %s", data, short_run, options));
+  for (size_t i = 0; i < sizeof terms / sizeof *terms; i++) {
+    double wanted = cli_last_metric(exact, terms[i]), got = cli_last_metric(short_run, terms[i]);
+    cr_expect(fabs(got - wanted) <= 0.02 * fabs(wanted) && wanted != 0, "%s is %g, in float32 %g", terms[i], got,
+              wanted);
+  }
+}
+
+static void says_what_the_host_computes(const char *options, const char *terms) {
+  const char *run = io_file("run"), *sentence = "computed on the host, for which the GPU waits once a pass: ";
+  struct run_result result = cli_run(
+      2, cli_text("train %s -o %s --force --epochs 2 --batch 16 --hidden 8 %s", cli_data("t.h5", 60), run, options));
+  cr_expect(eq(int, result.exit_status, 0), "%s", result.output);
+  cr_expect(eq(int, cli_count(result.output, sentence), terms != NULL), "%s", result.output);
+  cr_expect(terms == NULL || cli_count(result.output, cli_text("%s%s\n", sentence, terms)) == 1, "%s", result.output);
+  double time = cli_last_metric(run, "time_regularisers");
+  cr_expect(terms == NULL ? isnan(time) : time > 0, "%g s", time);
+  run_result_free(&result);
+}
+
+Test(cli_device, what_the_host_computes_is_said_once) {
+  says_what_the_host_computes("--device cuda --conr --rnc --ranksim", "ranksim, rnc");
+  says_what_the_host_computes("--device cuda --srl --accon", "accon, srl");
+  says_what_the_host_computes("--device cuda --conr", NULL);
 }
 
 /* ---- evaluation ---- */

@@ -239,10 +239,13 @@ Test(cli_heads, options_that_nothing_reads) {
 }
 
 Test(cli_heads, experts_with_other_weights_or_values_that_cannot_be) {
-  refused("--loss uvote --weights inverse",
-          "--loss uvote weights each expert's samples by itself (--expert-powers); drop --weights inverse");
-  refused("--loss uvote --conr --conr-outer-weights",
-          "--conr-outer-weights has no effect with --loss uvote, whose weights are the experts'; drop one");
+  refused("--loss uvote --weights inverse", "--loss uvote and --weights inverse do not go together: each expert weighs "
+                                            "its samples by itself (--expert-powers); "
+                                            "drop one");
+  refused(
+      "--loss uvote --conr --conr-outer-weights",
+      "--loss uvote and --conr-outer-weights do not go together: the weights are the experts', each has its own; drop "
+      "one");
   refused("--loss uvote --expert-powers 0,1,2", "--expert-powers wants 2 numbers separated by commas, not \"0,1,2\"");
   refused("--loss uvote --expert-powers 0,-1",
           "--expert-powers 0,-1: -1 would make common labels heavy; give 0 or more");

@@ -96,8 +96,9 @@ Test(cli_losses, options_without_effect) {
           "--focal-beta has no effect without --loss focal_l1 or focal_mse; drop one or add the other");
   refused("--loss bmc --focal-gamma 4",
           "--focal-gamma has no effect without --loss focal_l1 or focal_mse; drop one or add the other");
-  refused("--loss bmc --conr --conr-outer-weights",
-          "--conr-outer-weights has no effect with --loss bmc, which takes no sample weights; drop one");
+  refused("--loss bmc --conr --conr-outer-weights", "--loss bmc and --conr-outer-weights do not go together: Balanced "
+                                                    "MSE takes no sample weights, its softmax over the "
+                                                    "labels is the balance; drop one");
   refused("--loss bmc --optimiser sgd --noise-lr 0 --beta1 0.5",
           "--beta1 has no effect without --optimiser adam or adamw; drop one or add the other");
 }
@@ -110,8 +111,10 @@ Test(cli_losses, values_that_make_no_sense) {
   refused("--loss bni --weight-bins -1000,10000,2", "bins of width 10000 put all labels into one; give narrower ones");
   refused("--loss bni --lds gaussian --lds-size 4",
           "a kernel of 4 bins cannot be had: its size must be odd, so that it has a middle, and at most 1023");
-  refused("--loss bmc --weights inverse",
-          "--loss bmc is Balanced MSE, which takes no sample weights; drop --weights inverse");
+  refused(
+      "--loss bmc --weights inverse",
+      "--loss bmc and --weights inverse do not go together: Balanced MSE takes no sample weights, its softmax over the "
+      "labels is the balance; drop one");
 }
 
 /* A NaN of one rank's row makes the loss NaN on all. */

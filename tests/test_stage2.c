@@ -312,10 +312,11 @@ Test(stage2, options_that_make_no_sense_together) {
           cli_text("train %s -o %s --freeze encoder", data, run));
   refused(2, "--freeze probe would keep an encoder as it was drawn; give a trained one by --stage2 RUN or --init FILE",
           cli_text("train %s -o %s --freeze probe --resume", data, run));
-  refused(2,
-          "--conr shapes features, and --freeze encoder leaves them as they are; drop it, or train with it before and "
-          "give that run to --stage2",
-          cli_text("train %s -o %s --stage2 a --conr", data, run));
+  refused(
+      2,
+      "--conr and --freeze encoder do not go together: it shapes features, which a frozen encoder leaves as they are: "
+      "train with it before, and give that run to --stage2; drop one",
+      cli_text("train %s -o %s --stage2 a --conr", data, run));
   refused(2, "--stage2 is for networks with an encoder: give --hidden at least one layer",
           cli_text("train %s -o %s --stage2 a --hidden ''", data, run));
   refused(2, "--freeze is for networks with an encoder: give --hidden at least one layer",

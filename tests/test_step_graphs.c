@@ -65,6 +65,13 @@ Test(step_graphs, ranks_exchange_messages_between_graphs) {
   same_bits(3, data, "0", TABLE " --micro-batch 2 --conr");
 }
 
+/* What the host computes is called between graphs, on rows that a graph has gathered. */
+Test(step_graphs, the_host_borrows_rows_between_graphs) {
+  const char *data = cli_data("t.h5", 60);
+  same_bits(1, data, "2", TABLE " --conr --rnc --ranksim --ranksim-gamma 1 --srl");
+  same_bits(2, data, "0", TABLE " --conr --rnc --accon --micro-batch 3 --dropout 0.3");
+}
+
 /* Without ConR two ranks have one bucket of gradients: a graph before its sum is started, one before it is waited for
  * (the mark of a clock), and one after that. */
 Test(step_graphs, ranks_cut_a_step_only_where_they_must) {

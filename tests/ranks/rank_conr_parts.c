@@ -19,6 +19,7 @@
 
 /* The own rows of a batch whose samples are shared out: all first views, then all second ones, ... */
 struct own_rows {
+  const struct conr_case *given; /* rows of all ranks, one rank's behind the other's */
   enum conr_precision precision;
   int features, targets, views;
   int64_t samples, rows; /* of this rank */
@@ -36,7 +37,7 @@ static char *as_real(enum conr_precision precision, const double *values, int64_
 static struct own_rows make_share(const struct conr_case *given, enum conr_precision precision, enum share how,
                                   int views) {
   struct own_rows share = {
-      .precision = precision, .features = given->features, .targets = given->targets, .views = views};
+      .given = given, .precision = precision, .features = given->features, .targets = given->targets, .views = views};
   int64_t first = views * conr_share(how, given->rows / views, record.rank, record.size, share.samples_of_rank);
   for (int rank = 0; rank < record.size; rank++)
     share.rows_of_rank[rank] = views * share.samples_of_rank[rank];
@@ -111,15 +112,32 @@ static struct conr *create(const struct conr_case *given, enum conr_precision pr
 
 /* ---------------------------------------------------------------- the same bits */
 
+/* Those who borrow get the rows of all ranks as they were added; where nothing is lent they get nothing. */
+static void check_lent(const struct conr *conr, const struct own_rows *share, bool lend, const char *what) {
+  const struct conr_case *given = share->given;
+  int64_t features = given->rows * given->features, labels = given->rows * given->targets;
+  size_t real = share->precision == CONR_F32 ? sizeof(float) : sizeof(double);
+  char *z = as_real(share->precision, given->feature.data, 0, features);
+  char *label = as_real(share->precision, given->label.data, 0, labels);
+  struct lent_rows lent = conr_lent(conr);
+  EXPECT(lent.there == lend, "%s: rows are lent: %d", what, lent.there);
+  EXPECT(!lend || (lent.stride == given->features && lent.label_stride == given->targets &&
+                   memcmp(lent.z, z, (size_t)features * real) == 0 &&
+                   memcmp(lent.labels, label, (size_t)labels * real) == 0),
+         "%s: other rows are lent than were added", what);
+  free(z);
+  free(label);
+}
+
 /* Against conr_loss() of the undivided batch, by the same object: what a batch in pieces leaves is no part of the
  * next. */
-static void check_pieces(struct conr *conr, const struct own_rows *share, int64_t pieces, bool pushed,
-                         const char *what) {
+static void check_cut(struct conr *conr, const struct own_rows *share, int64_t pieces, bool pushed, bool lend,
+                      const char *what) {
   struct conr_batch batch = all_rows(share);
   struct conr_result whole, cut;
   void *wanted = room_for_gradient(share), *got = room_for_gradient(share);
   EXPECT_OK((enum status)conr_loss(conr, &batch, wanted, &whole));
-  EXPECT_OK(conr_begin(conr, &batch, (int)pieces * share->views));
+  EXPECT_OK(conr_begin(conr, &batch, (int)pieces * share->views, lend));
   for (int64_t piece = 0; piece < pieces; piece++) {
     add_piece(conr, share, piece, pieces);
     for (int i = 0; pushed && i <= record.rank; i++) /* each rank at a pace of its own */
@@ -132,8 +150,16 @@ static void check_pieces(struct conr *conr, const struct own_rows *share, int64_
   EXPECT(cut.bytes_received == whole.bytes_received && cut.path == whole.path && cut.rows == whole.rows,
          "%s: %lld bytes, undivided %lld", what, (long long)cut.bytes_received, (long long)whole.bytes_received);
   EXPECT(cut.gather_seconds >= 0 && cut.gather_seconds < 60, "%g s in gathers", cut.gather_seconds);
+  check_lent(conr, share, lend, what);
   free(wanted);
   free(got);
+}
+
+/* Every third batch is not lent: four numbers of pieces come in turn, so each of them comes with both. */
+static void check_pieces(struct conr *conr, const struct own_rows *share, int64_t pieces, bool pushed,
+                         const char *what) {
+  static int batches;
+  check_cut(conr, share, pieces, pushed, batches++ % 3 != 0, what);
 }
 
 static void pieces_have_the_bits_of_the_whole(void) {
@@ -200,7 +226,7 @@ static void each_piece_arrives_before_the_next_is_added(void) {
   void *grad = room_for_gradient(&share);
   start_counting(conr->comm);
   double begin = log_seconds();
-  EXPECT_OK(conr_begin(conr, &batch, PIECES));
+  EXPECT_OK(conr_begin(conr, &batch, PIECES, false));
   for (int piece = 0; piece < PIECES; piece++) {
     EXPECT(counted.ended_by_progress == piece, "%d of %d pieces have arrived", counted.ended_by_progress, piece);
     add_piece(conr, &share, piece, PIECES);
@@ -233,7 +259,7 @@ static void what_the_other_ranks_have_not_sent_is_waited_for(void) {
   start_counting(conr->comm);
   if (record.rank == last)
     MPI_Recv(&go, 1, MPI_INT, 0, 6, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-  EXPECT_OK(conr_begin(conr, &batch, PIECES));
+  EXPECT_OK(conr_begin(conr, &batch, PIECES, false));
   for (int piece = 0; piece < PIECES; piece++)
     add_piece(conr, &share, piece, PIECES);
   for (int i = 0; i < 100; i++)
@@ -273,7 +299,7 @@ static void a_fault_in_one_piece_is_a_sentence_on_all(void) {
   char words[100];
   for (int fault = 0; fault < 4; fault++) {
     int64_t block_of_rank[64], first_of_rank[64];
-    EXPECT_OK(conr_begin(conr, &batch, 2));
+    EXPECT_OK(conr_begin(conr, &batch, 2, false));
     add_piece(conr, &share, 0, 2);
     double kept = record.rank == last ? dtype_get(F64, share.feature, second * 6) : 0;
     if (fault == 0 && record.rank == last)
@@ -312,9 +338,9 @@ static void calls_in_another_order_are_refused(void) {
   struct conr_result result;
   int64_t block_of_rank[64], first_of_rank[64];
   expect_status(conr_finish(conr, share.feature, NULL, &result), ERR_BUG, "ConR was given -1", __LINE__);
-  EXPECT_OK(conr_begin(conr, &batch, 2));
+  EXPECT_OK(conr_begin(conr, &batch, 2, false));
   add_piece(conr, &share, 0, 2);
-  expect_status(conr_begin(conr, &batch, 2), ERR_BUG, "in flight", __LINE__);
+  expect_status(conr_begin(conr, &batch, 2, false), ERR_BUG, "in flight", __LINE__);
   struct conr_batch block = block_of(&share, 0, 1, 2, block_of_rank, first_of_rank);
   for (int rank = 0; rank < record.size; rank++)
     first_of_rank[rank]++;

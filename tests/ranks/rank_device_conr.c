@@ -445,6 +445,7 @@ struct cut {
   const int64_t *samples_of_rank;
   size_t row_bytes; /* of features */
   int views, pieces;
+  bool lends;
   void *room, *grad; /* [rows, features] */
 };
 
@@ -477,27 +478,51 @@ static enum status add_piece(const struct cut *cut, int piece, int view) {
 
 static enum status queue_pieces(void *context) {
   const struct cut *cut = context;
-  TRY(losses->conr_begin(cut->conr, &cut->batch, cut->pieces * cut->views));
+  TRY(losses->conr_begin(cut->conr, &cut->batch, cut->pieces * cut->views, cut->lends));
   for (int piece = 0; piece < cut->pieces; piece++)
     for (int view = 0; view < cut->views; view++)
       TRY(add_piece(cut, piece, view));
   return losses->conr_finish(cut->conr, 0.5, cut->batch.features, cut->grad);
 }
 
-/* In one piece and in four by turns: each is called, kept, and launched; the first four make what was kept before
- * stale. */
-static void check_cuts(struct cut *cut, const char *what, const struct conr_result *whole, enum dtype dtype,
-                       int64_t count) {
-  static const int pieces[] = {1, 1, 4, 4, 4, 1, 1, 1};
-  enum { TIMES = sizeof pieces / sizeof *pieces, LAUNCHED = 5 };
+/* Those who borrow get the rows of all ranks as they were added. */
+static void check_lent(const struct cut *cut, const struct conr_case *given, enum dtype dtype, const char *what) {
+  struct lent_rows lent = losses->conr_lent(cut->conr);
+  EXPECT(lent.there == cut->lends, "%s: rows are lent: %d", what, lent.there);
+  if (!cut->lends)
+    return;
+  double *z = from_device(dtype, lent.z, given->rows * lent.stride);
+  double *labels = from_device(F32, lent.labels, given->rows * lent.label_stride);
+  for (int64_t row = 0; row < given->rows; row++) {
+    EXPECT(labels[row * lent.label_stride] == (double)(float)given->label.data[row], "%s: the label of row %lld is %g",
+           what, (long long)row, labels[row * lent.label_stride]);
+    for (int k = 0; k < given->features; k++) {
+      double wanted = given->feature.data[row * given->features + k], got = z[row * lent.stride + k];
+      EXPECT(got == (dtype == BF16 ? double_of(bf16_of(wanted)) : (double)(float)wanted),
+             "%s: feature %d of row %lld is %g, and %g was added", what, k, (long long)row, got, wanted);
+    }
+  }
+  free(z);
+  free(labels);
+}
+
+/* In one piece and in four, lent and not, by turns: each is called, kept, and launched, and makes what was kept before
+ * stale where it takes memory. */
+static void check_cuts(struct cut *cut, const char *what, const struct conr_result *whole,
+                       const struct conr_case *given, enum dtype dtype, int64_t count) {
+  static const struct {
+    int pieces, lends;
+  } ways[] = {{1, 0}, {1, 0}, {4, 0}, {4, 0}, {4, 1}, {4, 1}, {1, 1}, {1, 1}, {1, 0}, {1, 0}};
+  enum { TIMES = sizeof ways / sizeof *ways, LAUNCHED = 5 };
   double *wanted = from_device(dtype, cut->grad, count);
   struct conr_result result;
   struct replays *replays;
   MUST(replays_create(device, &replays));
   for (int time = 0; time < TIMES; time++) {
     MUST(device_zero(device, cut->grad, (size_t)count * dtype_size(dtype)));
-    cut->pieces = pieces[time];
-    EXPECT_OK(replay_run(replays, &pieces[time], sizeof *pieces, queue_pieces, cut));
+    cut->pieces = ways[time].pieces;
+    cut->lends = ways[time].lends;
+    EXPECT_OK(replay_run(replays, &ways[time], sizeof *ways, queue_pieces, cut));
     EXPECT_OK(losses->conr_result(cut->conr, &result));
     double *got = from_device(dtype, cut->grad, count);
     EXPECT(result.loss == whole->loss && memcmp(got, wanted, (size_t)count * sizeof *got) == 0,
@@ -506,6 +531,7 @@ static void check_cuts(struct cut *cut, const char *what, const struct conr_resu
     EXPECT(result.bytes_received == whole->bytes_received, "%lld bytes, undivided %lld",
            (long long)result.bytes_received, (long long)whole->bytes_received);
     EXPECT(result.gather_seconds >= 0 && result.gather_seconds < 60, "%g s in gathers", result.gather_seconds);
+    check_lent(cut, given, dtype, what);
     free(got);
   }
   EXPECT(replays_launches(replays) >= LAUNCHED, "%lld graphs", (long long)replays_launches(replays));
@@ -549,7 +575,7 @@ static void check_in_pieces(const struct conr_case *given, enum precision precis
                     .room = blocks[5],
                     .grad = blocks[4]};
   snprintf(what, sizeof what, "%s %s, %s", precision_name(precision), path_names[path], share_names[share]);
-  check_cuts(&cut, what, &whole, dtype, count);
+  check_cuts(&cut, what, &whole, given, dtype, count);
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
     device_free(device, &blocks[i]);
   losses->conr_destroy(&conr);

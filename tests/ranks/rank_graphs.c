@@ -39,12 +39,12 @@ static void observe(void *context, const struct trainer *trainer, const struct t
   struct run *run = context;
   struct parameters own = net_parameters(trainer->net);
   int64_t launches = step_graphs_launches(trainer->graphs) - run->launches;
-  double seconds[STEP_PHASES], gather;
   run->launches += launches;
   run->launched += launches > 0;
   EXPECT(launches == 0 || run->wanted == 0 || launches == run->wanted, "step %d is %lld graphs, not %lld", run->steps,
          (long long)launches, (long long)run->wanted);
-  gradients_seconds(trainer->gradients, true, seconds, &gather);
+  struct gradients_seconds time = gradients_seconds(trainer->gradients, true);
+  const double *seconds = time.phase, gather = time.gather;
   for (int phase = 0; phase < STEP_PHASES; phase++)
     EXPECT(seconds[phase] >= 0 && seconds[phase] < 60, "step %d: %g s of %s", run->steps, seconds[phase],
            step_phase_name(phase));
