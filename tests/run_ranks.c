@@ -48,6 +48,7 @@ static const char *const defaults[] = {
     "OMPI_MCA_rmaps_base_oversubscribe=1",
     "OMPI_MCA_hwloc_base_binding_policy=none",
     "OMPI_MCA_mpi_yield_when_idle=1",
+    "OMP_WAIT_POLICY=passive",
     "PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe",
 };
 

@@ -202,7 +202,7 @@ static void batches_after_the_first_take_no_memory(void) {
   struct conr_case given = conr_case_random(60, 8, 1, 5, 11);
   struct conr *conr = create(&given, CONR_F32, CONR_AUTO);
   struct own_rows share = make_share(&given, CONR_F32, SHARE_UNEVEN, 2);
-  check_pieces(conr, &share, 4, false, "first"); /* all in flight together */
+  check_cut(conr, &share, 4, false, true, "first"); /* all in flight together, and lent */
   size_t in_use = memory_in_use();
   for (int i = 0; i < 3; i++)
     check_pieces(conr, &share, 4, true, "later");
