@@ -65,6 +65,8 @@ static const struct option_row table[] = {
   TEXT("hidden", hidden, TRAIN, "64,64", "N,N,..", "mlp: widths of the hidden layers"),
   CHOICE("activation", activation, TRAIN, "relu", "relu|tanh|gelu", "mlp: after each hidden layer"),
   REALNUM("dropout", dropout, TRAIN, "0", 0, 0.99, "share dropped in training: of hidden units (mlp), of the features (others)"),
+  FLAG("probabilistic", probabilistic, TRAIN, "give each feature a mean and a variance; the head sees draws from them in training, and the means else (VIR)"),
+  REALNUM("reconstruct", reconstruct, TRAIN, "0", 0, 1e6, "coefficient of the mean squared error of input images that are decoded from those draws (resnet50, square --size of a multiple of 32); 0: no decoder; published for VIR: 0.7"),
   TEXT("size", size, IMPORT | TRAIN | BENCH, "224", "N or HxW", "images: height and width the network sees, or that --layout pixels stores"),
   CHOICE("normalise", normalise, TRAIN, "half", "half|imagenet|none", "images: (x - mean) / std of pixels in 0 to 1; half: 0.5 and 0.5; imagenet: that set's"),
   CHOICE("batch-norm", batch_norm, TRAIN, "sync", "sync|rank", "statistics of batch norm: of the rows of all ranks, or of each rank's own"),

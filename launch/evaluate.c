@@ -28,7 +28,7 @@ struct evaluation {
   struct metrics *metrics; /* of conr eval */
   /* What every rank must know of the checkpoint, which rank 0 alone has read. */
   struct {
-    int64_t inputs, outputs, targets, height, width, standardised, feature_bytes, target_bytes;
+    int64_t inputs, outputs, targets, height, width, probabilistic, standardised, feature_bytes, target_bytes;
     char name[32], hidden[512], activation[32], precision[8], normalise[32], head[32];
   } header;
   double *standardise; /* [2, inputs]: mean, then std; NULL when inputs are used as they are */
@@ -69,6 +69,7 @@ static enum status open_checkpoint(struct evaluation *evaluation, const struct c
   evaluation->header.target_bytes = (int64_t)strlen(opened->target_names) + 1;
   evaluation->header.height = opened->model.height;
   evaluation->header.width = opened->model.width;
+  evaluation->header.probabilistic = opened->model.probabilistic;
   snprintf(evaluation->header.name, sizeof evaluation->header.name, "%s", opened->model.name);
   snprintf(evaluation->header.normalise, sizeof evaluation->header.normalise, "%s", opened->model.normalise);
   snprintf(evaluation->header.hidden, sizeof evaluation->header.hidden, "%s", opened->model.hidden);
@@ -139,6 +140,7 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
       .name = evaluation->header.name,
       .height = evaluation->header.height,
       .width = evaluation->header.width,
+      .probabilistic = evaluation->header.probabilistic,
       .normalise = evaluation->header.normalise,
       .inputs = evaluation->header.inputs,
       .outputs = evaluation->header.outputs,

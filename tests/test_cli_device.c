@@ -81,6 +81,21 @@ Test(cli_device, features_are_smoothed_as_on_the_host) {
   expect_same(image_data(16), cli_text("%s 1,4 --fds-bucket-width 10 --model cnn --size 16", smoothing), 0, 1e-4);
 }
 
+/* The noise is the host's up to the last bits of float64. */
+Test(cli_device, features_that_are_distributions_are_those_of_the_host) {
+  const char *smoothing = "--probabilistic --epochs 3 --batch 8 --lr 1e-3 --optimiser sgd --fds --fds-size 3";
+  expect_same(cli_data("t.h5", 60),
+              cli_text("%s --fds-buckets -3,3 --hidden 12,8 --dropout 0.2 --conr --srl --micro-batch 3", smoothing), 2,
+              TOLERANCE);
+  const char *images = image_data(16);
+  expect_same(images, cli_text("%s --fds-buckets 1,4 --fds-bucket-width 10 --model cnn --size 16", smoothing), 0, 1e-4);
+  const char *narrow = io_file("narrow"); /* values of 16 bits */
+  cli_accepted(0, cli_text("train %s -o %s %s --fds-buckets 1,4 --fds-bucket-width 10 --fds-start-smooth 0 --conr "
+                           "--model cnn --size 16 --device cuda --precision bf16 --quiet",
+                           images, narrow, smoothing));
+  free(cli_output(0, cli_text("eval %s %s --part val --device cuda --json", narrow, images)));
+}
+
 Test(cli_device, images_train_as_on_the_host) {
   const char *data = image_data(16);
   expect_same(data, "--epochs 1 --batch 6 --size 16 --model cnn --conr --optimiser sgd --lr 1e-4", 0, TOLERANCE);

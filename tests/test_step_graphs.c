@@ -45,6 +45,7 @@ Test(step_graphs, a_step_of_one_rank_is_one_graph) {
   same_bits(1, data, "1", TABLE " --conr --optimiser adamw --weight-decay 0.1 --loss huber");
   same_bits(1, data, "1", TABLE " --conr --views 3 --dropout 0.3 --optimiser sgd --schedule step --milestones 1,2");
   same_bits(1, data, "1", TABLE " --conr --micro-batch 5 --dropout 0.3 --clip 1");
+  same_bits(1, data, "1", TABLE " --conr --probabilistic --dropout 0.3");
 }
 
 /* The host plans by what the device has sorted: a graph before, one after. */
