@@ -1,6 +1,7 @@
 /* The option table and what is made of it. */
 #include "launch/config_internal.h"
 
+#include "dist/decimal.h"
 #include "dist/nearest.h"
 
 #include <errno.h>
@@ -508,12 +509,13 @@ const char *config_value(const struct config *config, const char *name, char *bu
     return NULL;
   const struct option_row *row = &table[index];
   const void *field = (const char *)config + row->offset;
+  char number[DECIMAL_BYTES];
   if (row->type == OPTION_FLAG)
     snprintf(buffer, bytes, "%s", *(const bool *)field ? "true" : "false");
   else if (row->type == OPTION_INTEGER)
     snprintf(buffer, bytes, "%lld", (long long)*(const int64_t *)field);
   else if (row->type == OPTION_REAL)
-    snprintf(buffer, bytes, "%.17g", *(const double *)field);
+    snprintf(buffer, bytes, "%s", decimal_text(*(const double *)field, number));
   else if (*(const char *const *)field != NULL)
     snprintf(buffer, bytes, "%s", *(const char *const *)field);
   return buffer;

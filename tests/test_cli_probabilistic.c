@@ -126,9 +126,9 @@ Test(cli_probabilistic, reconstructions_that_cannot_be) {
   cli_refused(2, 2, "--reconstruct decodes what is drawn from features that are distributions; add --probabilistic",
               cli_text("train %s -o %s --reconstruct 0.7 --model resnet50", data, run));
   cli_refused(2, 2,
-              "--reconstruct 0.5 and --freeze encoder do not go together: it shapes features, which a frozen encoder "
+              "--reconstruct 0.7 and --freeze encoder do not go together: it shapes features, which a frozen encoder "
               "leaves as they are: train with it before, and give that run to --stage2; drop one",
-              cli_text("train %s -o %s " DECODED " --reconstruct 0.5 --freeze encoder --init x", data, run));
+              cli_text("train %s -o %s " DECODED " --reconstruct 0.7 --freeze encoder --init x", data, run));
   cli_refused(0, 2,
               "an image of 40 x 40 cannot be reconstructed: the mirror of this network makes 64 x 64; use images as "
               "wide as high, of a multiple of 32",
