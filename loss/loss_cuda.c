@@ -1,4 +1,5 @@
 /* The losses of the CUDA backend: the table, and the pointwise ones. */
+#include "loss/accon_cuda.h"
 #include "loss/balanced_cuda.h"
 #include "loss/conr_cuda.h"
 #include "loss/metrics_cuda.h"
@@ -43,6 +44,13 @@ static const struct loss_ops table = {.regression = regression,
                                       .conr_finish = conr_device_finish,
                                       .conr_lent = conr_device_lent,
                                       .conr_result = conr_device_result,
+                                      .rows_create = rows_device_create,
+                                      .rows_destroy = rows_device_destroy,
+                                      .rows_collect = rows_device_collect,
+                                      .accon_create = accon_device_create,
+                                      .accon_destroy = accon_device_destroy,
+                                      .accon_loss = accon_device_loss,
+                                      .accon_value = accon_device_value,
                                       .metrics_create = metrics_device_create,
                                       .metrics_destroy = metrics_device_destroy,
                                       .metrics_compute = metrics_device_compute};
