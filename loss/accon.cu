@@ -1,5 +1,5 @@
-/* Kernels of ACCon: a panel of products becomes sums of rows, then coefficients.  A block for each row; sums in double and
- * in a fixed order.  What bounds them is the reading of the panel, as in conr_pairs.cu. */
+/* Kernels of ACCon: a panel of products becomes sums of rows, then coefficients.  A block for each row; sums in double
+ * and in a fixed order.  What bounds them is the reading of the panel, as in conr_pairs.cu. */
 #include "loss/accon_kernels.h"
 
 #include "loss/kernels.cuh"

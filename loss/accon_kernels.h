@@ -30,7 +30,8 @@ enum status accon_measure_launch(const struct accon_rule *rule, enum dtype dtype
                                  const void *z, const float *labels, int64_t label_stride,
                                  const struct accon_columns *columns, struct stream *stream);
 
-/* scalars [all rows, 2]: the panel's numbers of positives and log Z; values [panel's rows]: their parts of the value. */
+/* scalars [all rows, 2]: the panel's numbers of positives and log Z; values [panel's rows]: their parts of the
+ * value. */
 enum status accon_sums_launch(const struct accon_rule *rule, const struct accon_columns *columns,
                               const struct accon_panel *panel, double *scalars, double *values, struct stream *stream);
 

@@ -3,8 +3,9 @@
  *
  * Memory: q of all rows, N x features; beside it for each row 56 bytes and 16 for each component of labels; one panel
  * of similarities (about 256 MiB at most, 2048 rows at most), in bfloat16 once more as coefficients, and the gradient
- * of its rows.  Where rows are lent, as many features once more.  Where bands are wanted also: q in sorted order, a second N x features, the rows of a panel, float32
- * sums of the own rows' gradients, and as much again for each row as above. */
+ * of its rows.  Where rows are lent, as many features once more.  Where bands are wanted also: q in sorted order, a
+ * second N x features, the rows of a panel, float32 sums of the own rows' gradients, and as much again for each row as
+ * above. */
 #ifndef CONR_LOSS_CONR_CUDA_H
 #define CONR_LOSS_CONR_CUDA_H
 

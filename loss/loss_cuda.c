@@ -4,6 +4,7 @@
 #include "loss/conr_cuda.h"
 #include "loss/metrics_cuda.h"
 #include "loss/pointwise.h"
+#include "loss/rows_cuda.h"
 
 /* The table's functions are not told the device, so there is one a process: another is refused while it is open.  Its
  * scratch is freed with it. */

@@ -74,7 +74,7 @@ static enum status create_on_device(struct regularisers *own) {
   const struct ops *ops = own->ops;
   if (!own->options.on[REGULARISER_ACCON])
     return STATUS_OK;
-  REQUIRE(own->targets == 1, ERR_ARGUMENT, "ACCon makes an angle of one label; these have %d components", own->targets);
+  TRY(accon_check(&own->options.accon, own->targets));
   TRY(own->losses->rows_create(ops->device, own->data, ops->dtype, own->features, own->targets, &own->rows_device));
   return own->losses->accon_create(ops->device, own->data, ops->precision, own->features, &own->options.accon,
                                    &own->accon_device);

@@ -11,9 +11,10 @@
  * launch).  Contrastive ones want the views of a sample side by side; RankSim and SRL work on the pass of the regression
  * loss.
  *
- * On a device ACCon is computed there (loss_ops.h), the others on the host: the rows are fetched, in float32, and their gradient is sent back: the host
- * waits for the rows once a call, then the device for the host, and regularisers_seconds() says how long.  Fetched are this rank's own, which then are
- * gathered, or, where ConR has gathered them on the device, those of all ranks. */
+ * On a device ACCon is computed there (loss_ops.h), the others on the host: the rows are fetched, in float32, and their
+ * gradient is sent back.  The host waits for the rows once a call, then the device for the host, and
+ * regularisers_seconds() says how long.  Fetched are this rank's own rows, which then are gathered, or those of all
+ * ranks where they are on the device already: by ConR's gather, or by that for ACCon. */
 #ifndef CONR_LOSS_REGULARISERS_H
 #define CONR_LOSS_REGULARISERS_H
 
@@ -76,7 +77,8 @@ void regularisers_set_step(struct regularisers *regularisers, int64_t step);
 
 /* grad_features [rows, features] += the gradient of the sum of coefficient x value over those of the sides.
  * Collective; failures are those of all ranks, but those of a device are its rank's alone.  ERR_NUMERIC: a feature or a
- * label is not finite; the value of what a device computes is then not finite either.  Memory grows with the largest batch. */
+ * label is not finite; the value of what a device computes is then not finite either.  Memory grows with the largest
+ * batch. */
 enum status regularisers_add(struct regularisers *regularisers, int sides, const struct regulariser_share *share,
                              void *grad_features);
 

@@ -1,5 +1,5 @@
 /* Rows of all ranks on a GPU, where ConR has none to lend. */
-#include "loss/accon_cuda.h"
+#include "loss/rows_cuda.h"
 
 #include "dist/memory.h"
 #include "loss/conr_blocks.h"

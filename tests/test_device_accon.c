@@ -1,4 +1,5 @@
-/* ACCon of a GPU on 1 to 4 ranks: the properties of tests/ranks/rank_device_accon.c.  Without a GPU over the emulation. */
+/* ACCon of a GPU on 1 to 4 ranks: the properties of tests/ranks/rank_device_accon.c.  Without a GPU over the
+ * emulation. */
 #include "tests/emulated.h"
 #include "tests/run_ranks.h"
 

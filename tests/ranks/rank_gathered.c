@@ -3,7 +3,7 @@
  *
  *   rank_gathered DATA.h5 FOLDER [more options of conr train]
  *
- * The options choose device and precision.  Numbers are float32, rows are two views of 12 samples, or one where said. */
+ * The options choose device and precision.  Numbers are float32, rows two views of 12 samples, or one where said. */
 #include "dist/device.h"
 #include "launch/train.h"
 #include "tests/rank_record.h"
