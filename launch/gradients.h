@@ -128,8 +128,8 @@ enum status gradients_finish(struct gradients *gradients, struct gradients_value
 /* Where the time of the steps went on this rank, since the last call with `reset`.  Local. */
 struct gradients_seconds {
   double phase[STEP_PHASES];
-  /* Parts of PHASE_LOSS, which may overlap: waiting for exchanges of rows, and regularisers beside ConR, which are computed
-   * on the host (regularisers_seconds()). */
+  /* Parts of PHASE_LOSS, which may overlap: waiting for exchanges of rows, and regularisers beside ConR that are
+   * computed on the host (regularisers_seconds()). */
   double gather, regularisers;
 };
 struct gradients_seconds gradients_seconds(struct gradients *gradients, bool reset);

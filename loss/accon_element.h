@@ -28,7 +28,7 @@ struct accon_rule {
 
 /* The period of an angle is 2 R. */
 CONR_PAIR_INLINE double accon_angle_of_label(const struct accon_rule *rule, double label) {
-  return fmod(label / rule->range, 2) * 3.14159265358979323846;
+  return fmod(label / rule->range, 2.0) * 3.14159265358979323846;
 }
 
 /* 1 / |z|; 0 for a row of norm 0. */

@@ -1,8 +1,10 @@
 /* The losses of the CUDA backend: the table, and the pointwise ones. */
+#include "loss/accon_cuda.h"
 #include "loss/balanced_cuda.h"
 #include "loss/conr_cuda.h"
 #include "loss/metrics_cuda.h"
 #include "loss/pointwise.h"
+#include "loss/rows_cuda.h"
 
 /* The table's functions are not told the device, so there is one a process: another is refused while it is open.  Its
  * scratch is freed with it. */
@@ -70,6 +72,13 @@ static const struct loss_ops table = {.regression = regression,
                                       .conr_finish = conr_device_finish,
                                       .conr_lent = conr_device_lent,
                                       .conr_result = conr_device_result,
+                                      .rows_create = rows_device_create,
+                                      .rows_destroy = rows_device_destroy,
+                                      .rows_collect = rows_device_collect,
+                                      .accon_create = accon_device_create,
+                                      .accon_destroy = accon_device_destroy,
+                                      .accon_loss = accon_device_loss,
+                                      .accon_value = accon_device_value,
                                       .metrics_create = metrics_device_create,
                                       .metrics_destroy = metrics_device_destroy,
                                       .metrics_compute = metrics_device_compute};

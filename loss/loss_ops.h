@@ -18,6 +18,7 @@
 
 #include "dist/comm.h"
 #include "dist/device.h"
+#include "loss/accon.h"
 #include "loss/balanced.h"
 #include "loss/conr.h"
 #include "loss/evidential.h"
@@ -27,9 +28,11 @@
 #include "loss/uvote.h"
 #include "model/ops.h"
 
+struct accon_device;
 struct balanced_device;
 struct conr_device;
 struct metrics_device;
+struct rows_device;
 
 struct loss_ops {
   /* regression_loss() of regression.h on float32: *loss += the part of these rows, in double; grad is overwritten.
@@ -107,6 +110,30 @@ struct loss_ops {
   /* What the last conr_loss() or conr_finish() found; the host waits for it.  ERR_NUMERIC on all ranks alike when a
    * value was not finite. */
   enum status (*conr_result)(struct conr_device *conr, struct conr_result *result);
+
+  /* Rows of all ranks for terms on the device, where ConR has none to lend; queued.
+   * comm      of device memory; borrowed: must outlive this
+   * features  [own rows, features] of dtype F32 or BF16, labels [own rows, targets]
+   * *out      borrowed until the next call; behind its rows, up to a multiple of 8, there are zeros, as in conr_lent()
+   * create: local.  collect: collective. */
+  enum status (*rows_create)(struct device *device, struct comm *comm, enum dtype dtype, int features, int targets,
+                             struct rows_device **out);
+  void (*rows_destroy)(struct rows_device **rows);
+  enum status (*rows_collect)(struct rows_device *rows, const int64_t *rows_of_rank, const void *features,
+                              const float *labels, struct lent_rows *out);
+
+  /* ACCon (accon.h has the definitions) over gathered rows; in TF32 its products are float32.
+   * rows_of_rank   [ranks]; read when kept work is launched, too
+   * features       [own rows, features] of the values' type
+   * grad_features  likewise, += coefficient times the gradient
+   * accon_value    of the last loss, once the host has waited; not finite where a row is not
+   * create: local; ERR_ARGUMENT as accon_create().  loss: collective.  Memory grows with the largest batch. */
+  enum status (*accon_create)(struct device *device, struct comm *comm, enum precision precision, int features,
+                              const struct accon_options *options, struct accon_device **out);
+  void (*accon_destroy)(struct accon_device **accon);
+  enum status (*accon_loss)(struct accon_device *accon, const int64_t *rows_of_rank, const struct lent_rows *rows,
+                            double coefficient, const void *features, void *grad_features);
+  double (*accon_value)(const struct accon_device *accon);
 
   /* Metrics of an evaluated split (metrics.h has the definitions) whose predictions change while its labels stay: bins,
    * groups and the ranks of labels are found once.

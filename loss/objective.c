@@ -130,7 +130,7 @@ const struct head *objective_head(const struct objective *objective) {
 void objective_left_to_host(const struct objective *objective, char *text, size_t room) {
   text[0] = 0;
   if (objective->losses != NULL)
-    regularisers_names(objective->regularisers, text, room);
+    regularisers_on_host(objective->regularisers, text, room);
 }
 
 bool objective_has_conr(const struct objective *objective) {

@@ -18,8 +18,12 @@ static __global__ void __launch_bounds__(THREADS) add_parts_kernel(int parts, co
     *sum += all;
 }
 
-extern "C" enum status add_parts_launch(int parts, const double *partial, double *sum, struct stream *stream) {
+static void add_parts(int parts, const double *partial, double *sum, struct stream *stream) {
   LAUNCH_BLOCKS(add_parts_kernel, 1, THREADS, cuda_stream(stream), parts, partial, sum);
+}
+
+extern "C" enum status add_parts_launch(int parts, const double *partial, double *sum, struct stream *stream) {
+  add_parts(parts, partial, sum, stream);
   return cuda_launched("adding up the parts of a sum");
 }
 
@@ -53,7 +57,7 @@ extern "C" enum status regression_launch(const struct regression *loss, int64_t 
   int parts = parts_of(count);
   LAUNCH_BLOCKS(regression_kernel, parts, THREADS, cuda_stream(stream), *loss, count, targets, pred, target, weight,
                 (double)rows_global * targets, grad, partial);
-  TRY(add_parts_launch(parts, partial, sum, stream));
+  add_parts(parts, partial, sum, stream);
   return cuda_launched("a regression loss");
 }
 
@@ -213,6 +217,6 @@ extern "C" enum status count_nonfinite_launch(enum dtype dtype, int64_t count, c
                   partial);
   else
     LAUNCH_BLOCKS(nonfinite_kernel<float>, parts, THREADS, cuda_stream(stream), count, (const float *)x, partial);
-  TRY(add_parts_launch(parts, partial, found, stream));
+  add_parts(parts, partial, found, stream);
   return cuda_launched("counting values that are not finite");
 }

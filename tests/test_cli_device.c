@@ -167,7 +167,7 @@ static void says_what_the_host_computes(const char *options, const char *terms) 
 
 Test(cli_device, what_the_host_computes_is_said_once) {
   says_what_the_host_computes("--device cuda --conr --rnc --ranksim", "ranksim, rnc");
-  says_what_the_host_computes("--device cuda --srl --accon", "accon, srl");
+  says_what_the_host_computes("--device cuda --srl --accon", "srl");
   says_what_the_host_computes("--device cuda --conr", NULL);
 }
 

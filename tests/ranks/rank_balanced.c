@@ -2,7 +2,7 @@
  * gradient of sigma of one rank that has them all.  Exits non-zero on any misfit.
  *
  *   rank_balanced        on the host
- *   rank_balanced cuda   on a device, against one rank on the host; ranks work on GPU number rank, modulo their number */
+ *   rank_balanced cuda   on a device, against one rank on the host; a rank works on the GPU of its number */
 #include "dist/comm_device.h"
 #include "dist/random.h"
 #include "loss/loss_ops.h"
