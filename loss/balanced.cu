@@ -51,11 +51,11 @@ template <typename T> struct points_of {
 };
 
 template <typename T>
-static __device__ __forceinline__ double exponent_of(const points_of<T> &points, int64_t j, const double *p,
+static __device__ __forceinline__ double exponent_of(const points_of<T> &points, int64_t j, const float *p,
                                                      double half_precision, double *square) {
   *square = 0;
   for (int d = 0; d < points.targets; d++) {
-    double difference = (double)points.at[j * points.targets + d] - p[d];
+    double difference = (double)points.at[j * points.targets + d] - (double)p[d];
     *square += difference * difference;
   }
   return balanced_exponent(points.log_weight == nullptr ? points.weight : points.log_weight[j], *square,
@@ -64,7 +64,7 @@ static __device__ __forceinline__ double exponent_of(const points_of<T> &points,
 
 template <typename T>
 static __device__ __forceinline__ double largest_exponent(largest_of (&tree)[THREADS], const points_of<T> &points,
-                                                          const double *p, double half_precision) {
+                                                          const float *p, double half_precision) {
   largest_of own = {-INFINITY};
   for (int64_t j = threadIdx.x; j < points.count; j += THREADS) {
     double square;
@@ -78,14 +78,14 @@ static __device__ __forceinline__ double largest_exponent(largest_of (&tree)[THR
 /* tree[0] has the sums, those of (point - p) for the components from `first` on, when all threads have met again. */
 template <typename T>
 static __device__ __forceinline__ void sum_points(point_sums (&tree)[THREADS], const points_of<T> &points,
-                                                  const double *p, double half_precision, double largest, int first) {
+                                                  const float *p, double half_precision, double largest, int first) {
   point_sums own = {0, 0, {0, 0, 0, 0}};
   for (int64_t j = threadIdx.x; j < points.count; j += THREADS) {
     double square, w = exp(exponent_of(points, j, p, half_precision, &square) - largest);
     own.sum += w;
     own.squares += w * square;
     for (int d = 0; d < PULLS && first + d < points.targets; d++)
-      own.pull[d] += w * ((double)points.at[j * points.targets + first + d] - p[first + d]);
+      own.pull[d] += w * ((double)points.at[j * points.targets + first + d] - (double)p[first + d]);
   }
   join_block(tree, own);
   __syncthreads();
@@ -95,32 +95,28 @@ template <typename T>
 static __global__ void __launch_bounds__(THREADS) points_kernel(struct balanced_rows rows, points_of<T> points) {
   __shared__ largest_of maxima[THREADS];
   __shared__ point_sums tree[THREADS];
-  __shared__ double p[THREADS];
   int targets = rows.targets, thread = (int)threadIdx.x;
   double sigma = *rows.sigma, half_precision = 1 / (2 * sigma * sigma);
   struct balanced_row sum = {0, 0};
   for (int64_t row = blockIdx.x; row < rows.rows; row += gridDim.x) {
-    const float *target = rows.target + row * targets;
-    if (thread < targets)
-      p[thread] = (double)rows.pred[row * targets + thread];
-    __syncthreads();
+    const float *p = rows.pred + row * targets, *target = rows.target + row * targets;
     double largest = largest_exponent(maxima, points, p, half_precision);
     for (int first = 0; first < targets; first += PULLS) {
       sum_points(tree, points, p, half_precision, largest, first);
       int d = first + thread;
       if (thread < PULLS && d < targets)
         rows.grad[row * targets + d] =
-            (float)(balanced_points_slope(p[d] - (double)target[d], tree[0].pull[thread], tree[0].sum) /
+            (float)(balanced_points_slope((double)p[d] - (double)target[d], tree[0].pull[thread], tree[0].sum) /
                     rows.rows_global);
       if (thread == 0 && first == 0) {
         double own = 0;
         for (int k = 0; k < targets; k++)
-          own += (p[k] - (double)target[k]) * (p[k] - (double)target[k]);
+          own += ((double)p[k] - (double)target[k]) * ((double)p[k] - (double)target[k]);
         struct balanced_row one = balanced_points_row(sigma, own, largest, tree[0].sum, tree[0].squares);
         sum.loss += one.loss;
         sum.grad_sigma += one.grad_sigma;
       }
-      __syncthreads(); /* the tree, and p, are read */
+      __syncthreads(); /* the tree is read */
     }
   }
   if (thread == 0)
