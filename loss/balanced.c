@@ -148,7 +148,8 @@ enum status balanced_begin(struct balanced *balanced, struct comm *comm, const i
     return STATUS_OK;
   for (int rank = 0; rank < comm_size(comm); rank++)
     samples += samples_of_rank[rank];
-  TRY(points_grow(points, samples, balanced->targets));
+  if (samples > points->capacity) /* all ranks know, and come here together */
+    TRY(comm_agree(comm, points_grow(points, samples, balanced->targets)));
   TRY(comm_gather_rows(comm, labels, samples_of_rank, row_bytes, points->gathered));
   return balanced_set_labels(balanced, samples, points->gathered, views);
 }

@@ -67,8 +67,8 @@ struct objective_batch {
   const void *weights;  /* [views * samples, head_weights()]                         */
 };
 
-/* data  a communicator of the ops' memory (dist/comm_device.h), borrowed: must outlive the objective; not read on the
- *       host, where `mpi` is duplicated.
+/* data  a communicator of the ops' memory (dist/comm_device.h), borrowed: must outlive the objective.  On the host
+ *       `mpi` is duplicated, and `data` serves to agree alone.
  * Collective; all ranks pass equal arguments. */
 enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *ops,
                              const struct objective_options *options, int features, int targets,
