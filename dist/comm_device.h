@@ -18,9 +18,9 @@
  * or about numbers of the host (barrier, maxima, comm_agree(), comm_same(), memory of the host), goes through the
  * communicator it was made from, and does not wait for the device.
  *
- * No graph can keep a collective.  Where work is kept by replay.h, sums, gathers and waits for them cut it (broadcasts are refused): they are
- * made anew at each launch, with the arguments of then; what these point to (requests, rows_of_rank) must still be
- * there, and is read then.  Those of one rank alone are left out, and cut nothing.
+ * No graph can keep a collective.  Where work is kept by replay.h, sums, gathers and waits for them cut it (broadcasts
+ * are refused): they are made anew at each launch, with the arguments of then; what these point to (requests,
+ * rows_of_rank) must still be there, and is read then.  Those of one rank alone are left out, and cut nothing.
  *
  * A rank that is lost: a collective that is not over `CONR_COMM_TIMEOUT` seconds (environment; default 300) after the
  * device came to it, or an error that NCCL reports, ends with ERR_COMM in comm_wait(), comm_progress(),

@@ -1,8 +1,11 @@
-/* Philox 4x32-10 in integers: what random.c draws on the host, and what kernels draw on a GPU, to the bit. */
+/* Philox 4x32-10: what random.c draws on the host, and what kernels draw on a GPU; integers and uniform numbers to the
+ * bit, normal ones up to the last bits of log and cos. */
 #ifndef CONR_DIST_PHILOX_H
 #define CONR_DIST_PHILOX_H
 
 #include "dist/random.h"
+
+#include <math.h>
 
 #ifdef __CUDACC__
 #define PHILOX_INLINE static __host__ __device__ inline
@@ -46,6 +49,19 @@ PHILOX_INLINE void philox_bits(struct random_key key, uint64_t a, uint64_t b, ui
   out[2] = (uint32_t)b;
   out[3] = (uint32_t)(b >> 32);
   philox(key.word, out);
+}
+
+/* 53 bits of two words, in [0, 1). */
+PHILOX_INLINE double philox_unit(uint32_t high, uint32_t low) {
+  return (double)(((uint64_t)high << 32 | low) >> 11) / 9007199254740992.0;
+}
+
+/* random_normal() */
+PHILOX_INLINE double philox_normal(struct random_key key, uint64_t a, uint64_t b) {
+  uint32_t bits[4];
+  philox_bits(key, a, b, bits);
+  double radius = sqrt(-2.0 * log(1.0 - philox_unit(bits[0], bits[1]))); /* 1 - u is never 0 */
+  return radius * cos(2.0 * M_PI * philox_unit(bits[2], bits[3]));
 }
 
 #endif

@@ -1,8 +1,6 @@
 /* What is drawn from Philox 4x32-10. */
 #include "dist/philox.h"
 
-#include <math.h>
-
 struct random_key random_key(uint64_t seed, enum random_purpose purpose, uint64_t index) {
   return philox_key(seed, purpose, index);
 }
@@ -11,22 +9,14 @@ void random_bits(struct random_key key, uint64_t a, uint64_t b, uint32_t out[4])
   philox_bits(key, a, b, out);
 }
 
-/* 53 bits of two words, in [0, 1). */
-static double unit(uint32_t high, uint32_t low) {
-  return (double)(((uint64_t)high << 32 | low) >> 11) * 0x1p-53;
-}
-
 double random_uniform(struct random_key key, uint64_t a, uint64_t b) {
   uint32_t bits[4];
   random_bits(key, a, b, bits);
-  return unit(bits[0], bits[1]);
+  return philox_unit(bits[0], bits[1]);
 }
 
 double random_normal(struct random_key key, uint64_t a, uint64_t b) {
-  uint32_t bits[4];
-  random_bits(key, a, b, bits);
-  double radius = sqrt(-2.0 * log(1.0 - unit(bits[0], bits[1]))); /* 1 - u is never 0 */
-  return radius * cos(2.0 * M_PI * unit(bits[2], bits[3]));
+  return philox_normal(key, a, b);
 }
 
 /* One pass of the Feistel network over 2 * half_bits bits. */

@@ -151,8 +151,8 @@ struct jpeg_header {
   bool huffman; /* baseline, extended or progressive; not arithmetic, lossless or hierarchical */
 };
 
-/* Walks over the segments before the first scan: EXIF, Adobe's marker, and the frame's kind.  Stops at whatever it does not understand:
- * judging that is TurboJPEG's. */
+/* Walks over the segments before the first scan: EXIF, Adobe's marker, and the frame's kind.  Stops at whatever it does
+ * not understand: judging that is TurboJPEG's. */
 static void read_segments(const uint8_t *bytes, size_t count, struct jpeg_header *header) {
   size_t at = 2;
   while (at + 4 <= count && bytes[at] == 0xff) {

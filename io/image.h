@@ -46,7 +46,7 @@ struct image_walk {
   ptrdiff_t first, down, right;
 };
 
-/* A JPEG that any decoder takes: Huffman codes of 8 bits, in YCbCr or grey, and not cut off. */
+/* A JPEG that any decoder takes: Huffman-coded, of 8 bits a sample, in YCbCr or grey, and not cut off. */
 struct image_jpeg {
   int height, width; /* as stored: EXIF orientation not applied */
   struct image_walk walk;

@@ -1,6 +1,7 @@
 /* Predictions as HDF5 or CSV. */
 #include "io/predictions.h"
 
+#include "dist/decimal.h"
 #include "dist/memory.h"
 #include "io/array_file.h"
 #include "io/durable.h"
@@ -27,17 +28,6 @@ enum status predictions_check_path(const char *path) {
           "cannot tell how to write predictions to %s: its name must end in .h5 or .hdf5 (HDF5) or in .csv (CSV)",
           path);
   return STATUS_OK;
-}
-
-/* The shortest decimal that reads back as the same double. */
-static void print_number(FILE *stream, double value) {
-  char text[40];
-  for (int digits = 15; digits <= 17; digits++) {
-    snprintf(text, sizeof text, "%.*g", digits, value);
-    if (strtod(text, NULL) == value)
-      break;
-  }
-  fputs(text, stream);
 }
 
 /* What stands in a row, in this order; values NULL = it does not. */
@@ -70,9 +60,10 @@ static void print_header(FILE *stream, const struct predictions *predictions, co
 }
 
 static void print_numbers(FILE *stream, const double *values, int count) {
+  char text[DECIMAL_BYTES];
   for (int k = 0; k < count; k++) {
     fputc(',', stream);
-    print_number(stream, values[k]);
+    fputs(decimal_text(values[k], text), stream);
   }
 }
 

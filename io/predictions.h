@@ -4,7 +4,8 @@
  *                                       .values = values, .target_names = (const char *[]){"age"}};
  *     TRY(predictions_write("test.csv", &predictions));
  *
- * CSV    header row,label_age,prediction_age, with deviations also deviation_age; one line a sample; as many digits as bring the same double back
+ * CSV    header row,label_age,prediction_age, with deviations also deviation_age; one line a sample; as many digits as
+ *        bring the same double back
  * HDF5   row [rows] i64, labels, predictions and deviations [rows, targets] f64, attributes conr_format "predictions",
  *        conr_version 1, target_0 "age", ...
  * Rows stay in the order given.  Written aside, synced and renamed; an older file is replaced.  Local. */

@@ -233,7 +233,8 @@ static enum status create_term(struct bench *bench, const struct term *term, str
   return objective_create(bench->session->mpi, bench->session->data, bench->ops, &options, bench->dim, 1, out);
 }
 
-static enum status run_term(struct bench *bench, const struct term *term, struct objective *objective, double *sum) {
+static enum status run_term(struct bench *bench, const struct term *term, struct objective *objective,
+                            double sums[OBJECTIVE_SUMS]) {
   bool here = bench->losses == NULL;
   struct objective_batch batch = {.samples = bench->rows,
                                   .samples_global = bench->rows_global,
@@ -245,19 +246,19 @@ static enum status run_term(struct bench *bench, const struct term *term, struct
                                     .features = here ? bench->features : bench->there[0],
                                     .labels = batch.labels};
   void *grad = here ? (void *)bench->grad : bench->there[3];
-  TRY(term->regulariser < 0 ? objective_regression(objective, &batch, grad, sum)
+  TRY(term->regulariser < 0 ? objective_regression(objective, &batch, grad, sums)
                             : objective_regularise(objective, SIDE_BOTH, &share, grad));
   return comm_device_wait(bench->session->data);
 }
 
-static enum status time_term(struct bench *bench, const struct term *term, struct objective *objective, double *sum,
-                             double *out) {
-  TRY(run_term(bench, term, objective, sum)); /* the first call takes memory */
+static enum status time_term(struct bench *bench, const struct term *term, struct objective *objective,
+                             double sums[OBJECTIVE_SUMS], double *out) {
+  TRY(run_term(bench, term, objective, sums)); /* the first call takes memory */
   *out = INFINITY;
   for (int64_t repeat = 0; repeat < bench->config->repeat; repeat++) {
     TRY(comm_barrier(bench->session->comm));
     double began = log_seconds();
-    TRY(run_term(bench, term, objective, sum));
+    TRY(run_term(bench, term, objective, sums));
     double seconds = log_seconds() - began;
     TRY(comm_max_f64(bench->session->comm, &seconds, 1)); /* the slowest rank is the time */
     *out = fmin(*out, seconds);
@@ -288,18 +289,19 @@ static void print_term(const struct bench *bench, const struct term *term, doubl
 static enum status bench_term(struct bench *bench, const struct term *term) {
   struct objective *objective = NULL;
   struct device *device = bench->ops->device;
-  double *sum = NULL, seconds = 0;
+  double *sums = NULL, seconds = 0;
   enum status status;
   memory_peak_reset();
   size_t before = device_bytes(device);
   TRY_GOTO(create_term(bench, term, &objective), out);
-  TRY_GOTO(comm_agree(bench->session->comm, device_alloc_zero(device, sizeof *sum, (void **)&sum)), out);
-  TRY_GOTO(time_term(bench, term, objective, sum, &seconds), out);
+  TRY_GOTO(comm_agree(bench->session->comm, device_alloc_zero(device, OBJECTIVE_SUMS * sizeof *sums, (void **)&sums)),
+           out);
+  TRY_GOTO(time_term(bench, term, objective, sums, &seconds), out);
   size_t extra = (device == NULL ? memory_peak() : device_bytes(device)) - before;
   if (comm_rank(bench->session->comm) == 0)
     print_term(bench, term, seconds, extra);
 out:
-  device_free(device, (void **)&sum);
+  device_free(device, (void **)&sums);
   if (status == STATUS_OK || status_agreed())
     objective_destroy(&objective);
   return status;

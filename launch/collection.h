@@ -10,6 +10,7 @@
  * As published it is a training pass without gradients: samples are drawn and augmented anew, dropout is on, batch norm
  * uses the statistics of the batch and its running ones take steps, and features are smoothed as in that epoch.  With
  * --fds-collect eval it is a pass of evaluation: augmented samples, nothing smoothed, nothing changed.
+ * What is drawn from distributions does not enter: they are collected themselves.
  * Features are counted as they come: an epoch is never in memory. */
 #ifndef CONR_LAUNCH_COLLECTION_H
 #define CONR_LAUNCH_COLLECTION_H

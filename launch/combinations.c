@@ -48,7 +48,25 @@ static bool has_srl(const struct config *config) {
   return config->srl;
 }
 
-enum method { BALANCED, EXPERTS, WEIGHTS, OUTER_WEIGHTS, FROZEN, PROBE, FDS, CONR, RANKSIM, RNC, ACCON, SRL };
+static bool has_reconstruction(const struct config *config) {
+  return config->reconstruct > 0;
+}
+
+enum method {
+  BALANCED,
+  EXPERTS,
+  WEIGHTS,
+  OUTER_WEIGHTS,
+  FROZEN,
+  PROBE,
+  FDS,
+  CONR,
+  RANKSIM,
+  RNC,
+  ACCON,
+  SRL,
+  RECONSTRUCTION
+};
 
 /* How each is asked for. */
 static const struct {
@@ -65,7 +83,8 @@ static const struct {
                [RANKSIM] = {"ranksim", has_ranksim},
                [RNC] = {"rnc", has_rnc},
                [ACCON] = {"accon", has_accon},
-               [SRL] = {"srl", has_srl}};
+               [SRL] = {"srl", has_srl},
+               [RECONSTRUCTION] = {"reconstruct", has_reconstruction}};
 
 /* --- pairs -------------------------------------------------------------------------------------------------- */
 
@@ -85,6 +104,7 @@ static const struct {
     {RNC, FROZEN, STAYS},
     {ACCON, FROZEN, STAYS},
     {SRL, FROZEN, STAYS},
+    {RECONSTRUCTION, FROZEN, STAYS},
     {FDS, PROBE, "it smooths the features of training passes, and the encoder of a probe makes none"},
 };
 

@@ -203,7 +203,6 @@ static enum status evaluate_one(struct comparison *own, struct compare_method *m
   run.word[0] = texts.folder;
   run.part = own->result.part;
   run.checkpoint = "best";
-  run.full_decode = run.full_decode || strcmp(run.decode, "host") != 0; /* the pixels that validation has seen */
   TRY_GOTO(evaluate(own->session, &run, &method->tables[seed]), out);
   method->done[seed] = true;
   method->runs++;

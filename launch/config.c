@@ -1,6 +1,7 @@
 /* The option table and what is made of it. */
 #include "launch/config_internal.h"
 
+#include "dist/decimal.h"
 #include "dist/nearest.h"
 
 #include <errno.h>
@@ -66,6 +67,8 @@ static const struct option_row table[] = {
   TEXT("hidden", hidden, TRAIN, "64,64", "N,N,..", "mlp: widths of the hidden layers"),
   CHOICE("activation", activation, TRAIN, "relu", "relu|tanh|gelu", "mlp: after each hidden layer"),
   REALNUM("dropout", dropout, TRAIN, "0", 0, 0.99, "share dropped in training: of hidden units (mlp), of the features (others)"),
+  FLAG("probabilistic", probabilistic, TRAIN, "give each feature a mean and a variance; the head sees draws from them in training, and the means else (VIR)"),
+  REALNUM("reconstruct", reconstruct, TRAIN, "0", 0, 1e6, "coefficient of the mean squared error of input images that are decoded from those draws (resnet50, square --size of a multiple of 32); 0: no decoder; published for VIR: 0.7"),
   TEXT("size", size, IMPORT | TRAIN | BENCH, "224", "N or HxW", "images: height and width the network sees, or that --layout pixels stores"),
   CHOICE("normalise", normalise, TRAIN, "half", "half|imagenet|none", "images: (x - mean) / std of pixels in 0 to 1; half: 0.5 and 0.5; imagenet: that set's"),
   CHOICE("batch-norm", batch_norm, TRAIN, "sync", "sync|rank", "statistics of batch norm: of the rows of all ranks, or of each rank's own"),
@@ -526,12 +529,13 @@ const char *config_value(const struct config *config, const char *name, char *bu
     return NULL;
   const struct option_row *row = &table[index];
   const void *field = (const char *)config + row->offset;
+  char number[DECIMAL_BYTES];
   if (row->type == OPTION_FLAG)
     snprintf(buffer, bytes, "%s", *(const bool *)field ? "true" : "false");
   else if (row->type == OPTION_INTEGER)
     snprintf(buffer, bytes, "%lld", (long long)*(const int64_t *)field);
   else if (row->type == OPTION_REAL)
-    snprintf(buffer, bytes, "%.17g", *(const double *)field);
+    snprintf(buffer, bytes, "%s", decimal_text(*(const double *)field, number));
   else if (*(const char *const *)field != NULL)
     snprintf(buffer, bytes, "%s", *(const char *const *)field);
   return buffer;

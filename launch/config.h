@@ -56,6 +56,8 @@ struct config {
   /* train: model */
   const char *model, *hidden, *activation, *init, *stage2, *freeze, *precision, *size, *normalise, *batch_norm;
   double dropout;
+  bool probabilistic;
+  double reconstruct;
   /* train: objective */
   const char *loss, *weights;
   double huber_beta, focal_beta, focal_gamma;

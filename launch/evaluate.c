@@ -28,7 +28,8 @@ struct evaluation {
   struct metrics *metrics; /* of conr eval */
   /* What every rank must know of the checkpoint, which rank 0 alone has read. */
   struct {
-    int64_t inputs, outputs, targets, height, width, standardised, feature_bytes, target_bytes;
+    int64_t inputs, outputs, targets, height, width, probabilistic, standardised, full_decode, feature_bytes,
+        target_bytes;
     char name[32], hidden[512], activation[32], precision[8], normalise[32], head[32];
   } header;
   double *standardise; /* [2, inputs]: mean, then std; NULL when inputs are used as they are */
@@ -64,11 +65,13 @@ static enum status open_checkpoint(struct evaluation *evaluation, const struct c
   evaluation->header.inputs = opened->model.inputs;
   evaluation->header.outputs = opened->model.outputs;
   evaluation->header.targets = opened->model.targets;
+  evaluation->header.full_decode = strstr(opened->options, "\nfull-decode = true\n") != NULL;
   evaluation->header.standardised = opened->mean != NULL && opened->std != NULL;
   evaluation->header.feature_bytes = (int64_t)strlen(opened->feature_names) + 1;
   evaluation->header.target_bytes = (int64_t)strlen(opened->target_names) + 1;
   evaluation->header.height = opened->model.height;
   evaluation->header.width = opened->model.width;
+  evaluation->header.probabilistic = opened->model.probabilistic;
   snprintf(evaluation->header.name, sizeof evaluation->header.name, "%s", opened->model.name);
   snprintf(evaluation->header.normalise, sizeof evaluation->header.normalise, "%s", opened->model.normalise);
   snprintf(evaluation->header.hidden, sizeof evaluation->header.hidden, "%s", opened->model.hidden);
@@ -139,6 +142,7 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
       .name = evaluation->header.name,
       .height = evaluation->header.height,
       .width = evaluation->header.width,
+      .probabilistic = evaluation->header.probabilistic,
       .normalise = evaluation->header.normalise,
       .inputs = evaluation->header.inputs,
       .outputs = evaluation->header.outputs,
@@ -197,16 +201,18 @@ static enum status run_evaluation(struct session *session, const struct config *
   status = root ? checkpoint_restore(&opened, own, buffers, NULL, evaluation->ops->parameter_dtype) : STATUS_OK;
   TRY_GOTO(comm_agree(comm, status), out);
   TRY_GOTO(model_share(session->data, evaluation->net), out);
-  struct inference_parts parts = {
-      .comm = comm,
-      .data = session->data,
-      .dataset = evaluation->dataset,
-      .split = split_of(config->part),
-      .net = evaluation->net,
-      .head = evaluation->head,
-      .vote = evaluation->vote,
-      .batch = config->batch,
-      .options = loading_options(config, session->threads, evaluation->header.height, evaluation->header.width, false)};
+  struct config decoding = *config; /* the pixels that validation has seen */
+  decoding.full_decode = config->full_decode || evaluation->header.full_decode;
+  struct inference_parts parts = {.comm = comm,
+                                  .data = session->data,
+                                  .dataset = evaluation->dataset,
+                                  .split = split_of(config->part),
+                                  .net = evaluation->net,
+                                  .head = evaluation->head,
+                                  .vote = evaluation->vote,
+                                  .batch = config->batch,
+                                  .options = loading_options(&decoding, session->threads, evaluation->header.height,
+                                                             evaluation->header.width, false)};
   TRY_GOTO(inference_create(&parts, &evaluation->inference), out);
   status = inference_run(evaluation->inference);
 out:

@@ -104,6 +104,8 @@ static enum status describe(struct texts *texts, const struct opened_checkpoint 
   add_text(texts, "target_names", checkpoint->target_names);
   add_number(texts, 0, "outputs", model->outputs);
   add_text(texts, "head", model->head);
+  if (model->probabilistic)
+    add_text(texts, "features", "distributions");
   if (strcmp(model->name, "mlp") == 0) {
     add_number(texts, 1, "inputs", model->inputs);
     add_text(texts, "hidden", model->hidden);

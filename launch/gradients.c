@@ -5,6 +5,7 @@
 #include "dist/memory.h"
 #include "launch/upload.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Views that go through the network together, and what is computed on them. */
@@ -16,12 +17,22 @@ struct group {
 };
 
 /* What a step finds out, in double, where the net is. */
-enum number { NUMBER_REGRESSION, NUMBER_BAD, NUMBER_SQUARES, NUMBER_FACTOR, NUMBERS };
+enum number {
+  NUMBER_REGRESSION,
+  NUMBER_NOISE,
+  NUMBER_BAD,
+  NUMBER_SQUARES,
+  NUMBER_FACTOR,
+  NUMBER_RECONSTRUCTION, /* sum of squared errors */
+  NUMBERS
+};
+_Static_assert((int)NUMBER_REGRESSION == (int)OBJECTIVE_LOSS && (int)NUMBER_NOISE == (int)OBJECTIVE_NOISE,
+               "the first numbers are the sums of objective_regression()");
 
 struct gradients {
   struct gradients_parts parts;
   struct device *device;                            /* of the net                                           */
-  int64_t targets, outputs, features;               /* of a row                                             */
+  int64_t targets, outputs, features;               /* of a row; features: that terms on them see           */
   int64_t input_bytes, feature_bytes, weight_bytes; /* of a row                                             */
   int64_t element_bytes;                            /* of a parameter                                       */
   struct upload *upload;
@@ -38,6 +49,9 @@ struct gradients {
   void *predictions;   /* [capacity, targets] that ConR sees; NULL where they are the outputs, or without it */
   void *grad_features; /* [group rows, features]; NULL without regularisers            */
   void *grad_smoothed; /* likewise of smoothed features that regularisers see; else NULL */
+  /* Of features that are distributions, where terms see their means; else NULL. */
+  void *means, *smoothed_means; /* [capacity, features] of the last pass; the second where there is grad_smoothed */
+  void *wide_gradient, *wide_smoothed; /* [capacity, 2 features]: gradients of the distributions, likewise */
   /* Of micro-batches; NULL when every pass goes through whole. */
   void *all_features, *all_smoothed;                                  /* [group rows, ...]; NULL likewise */
   void *piece_smoothed;                                               /* [capacity, ...]; NULL likewise */
@@ -101,6 +115,17 @@ static enum status alloc_pieces(struct gradients *own, int64_t rows, int64_t cap
   return alloc_rows(own, rows, own->feature_bytes, &own->all_features);
 }
 
+static enum status alloc_means(struct gradients *own, int64_t capacity) {
+  if (own->grad_features == NULL || own->features == net_feature_width(own->parts.net))
+    return STATUS_OK;
+  TRY(alloc_rows(own, capacity, own->feature_bytes, &own->means));
+  TRY(alloc_rows(own, capacity, 2 * own->feature_bytes, &own->wide_gradient));
+  if (own->grad_smoothed == NULL)
+    return STATUS_OK;
+  TRY(alloc_rows(own, capacity, own->feature_bytes, &own->smoothed_means));
+  return alloc_rows(own, capacity, 2 * own->feature_bytes, &own->wide_smoothed);
+}
+
 static enum status alloc_all(struct gradients *own) {
   const struct gradients_parts *parts = &own->parts;
   int64_t most = sampler_most_rows(parts->sampler), rows = most_views(parts->views) * most;
@@ -124,6 +149,7 @@ static enum status alloc_all(struct gradients *own) {
     TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_features));
   if (own->grad_features != NULL && regularises_smoothed(own))
     TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_smoothed));
+  TRY(alloc_means(own, capacity));
   return alloc_pieces(own, rows, capacity);
 }
 
@@ -136,7 +162,7 @@ enum status gradients_create(const struct gradients_parts *parts, struct gradien
   own->device = ops->device;
   own->targets = objective_head(parts->objective)->targets;
   own->outputs = net_output_width(parts->net);
-  own->features = net_feature_width(parts->net);
+  own->features = net_mean_width(parts->net);
   own->element_bytes = (int64_t)dtype_size(ops->parameter_dtype);
   own->weight_bytes = head_weights(objective_head(parts->objective)) * own->element_bytes;
   own->feature_bytes = own->features * (int64_t)dtype_size(ops->dtype);
@@ -152,9 +178,10 @@ void gradients_destroy(struct gradients **gradients) {
   struct gradients *own = *gradients;
   if (own == NULL)
     return;
-  void **const buffers[] = {&own->piece_smoothed, &own->all_smoothed,    &own->grad_smoothed, &own->piece_buckets,
-                            &own->piece_gradient, &own->piece_weights,   &own->piece_labels,  &own->piece_inputs,
-                            &own->all_features,   &own->grad_features,   &own->grad_outputs,  &own->predictions,
+  void **const buffers[] = {&own->wide_smoothed,  &own->wide_gradient,   &own->smoothed_means, &own->means,
+                            &own->piece_smoothed, &own->all_smoothed,    &own->grad_smoothed,  &own->piece_buckets,
+                            &own->piece_gradient, &own->piece_weights,   &own->piece_labels,   &own->piece_inputs,
+                            &own->all_features,   &own->grad_features,   &own->grad_outputs,   &own->predictions,
                             (void **)&own->epoch, (void **)&own->numbers};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
     device_free(own->device, buffers[i]);
@@ -227,7 +254,7 @@ static void name_nonfinite(struct gradients *own, int64_t first, int64_t count, 
     const void *values;
     int64_t width;
   } arrays[] = {{"an input", inputs, own->parts.table ? net_input_width(own->parts.net) : 0},
-                {"a feature", net_features(own->parts.net), own->features},
+                {"a feature", net_features(own->parts.net), net_feature_width(own->parts.net)},
                 {"a prediction", net_predictions(own->parts.net), own->outputs}};
   for (size_t i = 0; i < sizeof arrays / sizeof *arrays && own->value.nonfinite == NULL; i++) {
     if (arrays[i].width == 0) /* pixels are always finite */
@@ -250,8 +277,8 @@ static enum status look_for_nonfinite(struct gradients *own, const struct piece 
   TRY(objective_count_nonfinite(own->parts.objective, ops->parameter_dtype, rows * own->outputs,
                                 net_predictions(own->parts.net), &own->numbers[NUMBER_BAD]));
   if (own->grad_features != NULL)
-    TRY(objective_count_nonfinite(own->parts.objective, ops->dtype, rows * own->features, net_features(own->parts.net),
-                                  &own->numbers[NUMBER_BAD]));
+    TRY(objective_count_nonfinite(own->parts.objective, ops->dtype, rows * net_feature_width(own->parts.net),
+                                  net_features(own->parts.net), &own->numbers[NUMBER_BAD]));
   if (own->device == NULL && own->numbers[NUMBER_BAD] > before)
     name_nonfinite(own, piece->first, piece->samples, rows, inputs);
   return STATUS_OK;
@@ -273,8 +300,47 @@ static enum status smoothing_of(const struct gradients *own, const struct batch 
   return STATUS_OK;
 }
 
+static bool has_terms_on_features(const struct group *group) {
+  return group->conr || group->sides != 0;
+}
+
+/* What terms on features see of the pass at hand. */
+static const void *seen_features(const struct gradients *own) {
+  return own->means != NULL ? own->means : net_features(own->parts.net);
+}
+
+static const void *seen_smoothed(const struct gradients *own) {
+  return own->smoothed_means != NULL ? own->smoothed_means : net_smoothed_features(own->parts.net);
+}
+
+/* Means lie among variances, and terms take them packed. */
+static enum status pack_means(struct gradients *own, const struct group *group, int64_t rows) {
+  const struct ops *ops = net_ops(own->parts.net);
+  if (own->means == NULL || !has_terms_on_features(group))
+    return STATUS_OK;
+  TRY(ops->sample_forward(rows, own->features, net_features(own->parts.net), NULL, own->means));
+  if (own->smoothed_means == NULL)
+    return STATUS_OK;
+  return ops->sample_forward(rows, own->features, net_smoothed_features(own->parts.net), NULL, own->smoothed_means);
+}
+
+/* And back: gradients of the distributions; *gradient is of their means, or NULL. */
+static enum status unpack_gradient(struct gradients *own, int64_t rows, void *wide, const void **gradient) {
+  if (*gradient == NULL || wide == NULL)
+    return STATUS_OK;
+  TRY(net_ops(own->parts.net)->sample_backward(rows, own->features, NULL, NULL, *gradient, wide));
+  *gradient = wide;
+  return STATUS_OK;
+}
+
 static enum status push_rows(void *context) {
   return objective_conr_progress(context);
+}
+
+/* Numbers of the inputs that a step reconstructs, on all ranks. */
+static double reconstructed(const struct gradients *own) {
+  int views = own->parts.views == 3 ? 1 : own->parts.views;
+  return (double)own->batch.rows_global * views * (double)net_input_width(own->parts.net);
 }
 
 static enum status forward(struct gradients *own, const struct batch *batch, const struct group *group,
@@ -282,6 +348,8 @@ static enum status forward(struct gradients *own, const struct batch *batch, con
   int64_t rows = group->views * piece->samples;
   const void *inputs;
   const struct net_hooks hooks = {.context = own->parts.objective, .progress = push_rows};
+  const struct reconstruction reconstruction = {.factor = 2 * own->parts.reconstruct / reconstructed(own),
+                                                .squares = &own->numbers[NUMBER_RECONSTRUCTION]};
   TRY(step_clock_enter(own->clock, PHASE_FORWARD));
   TRY(rows_of(own, batch, group, piece, batch->inputs, group->first_view, own->input_bytes, own->piece_inputs,
               &inputs));
@@ -293,10 +361,12 @@ static enum status forward(struct gradients *own, const struct batch *batch, con
                       .samples = batch->samples + piece->first,
                       .views = group->views,
                       .first_view = group->first_view,
+                      .reconstruction = own->parts.reconstruct > 0 && group->regression ? &reconstruction : NULL,
                       .hooks = group->conr ? &hooks : NULL};
   struct smoothing smoothing;
   TRY(smoothing_of(own, batch, group, piece, &smoothing, &pass.smoothing));
   TRY(net_forward(own->parts.net, inputs, rows, &pass));
+  TRY(pack_means(own, group, rows));
   return look_for_nonfinite(own, piece, rows, inputs);
 }
 
@@ -358,7 +428,7 @@ static enum status add_to_conr(struct gradients *own, const struct group *group,
     TRY(objective_predictions(own->parts.objective, group->views * piece->samples, predictions, own->predictions));
     predictions = own->predictions;
   }
-  return objective_conr_add(own->parts.objective, index, net_features(own->parts.net), predictions);
+  return objective_conr_add(own->parts.objective, index, seen_features(own), predictions);
 }
 
 /* Fills grad_features. */
@@ -394,10 +464,6 @@ static enum status regularise(struct gradients *own, const struct batch *batch, 
   return objective_regularise(own->parts.objective, sides_of_smoothed(own, group), &share, own->grad_smoothed);
 }
 
-static bool has_terms_on_features(const struct group *group) {
-  return group->conr || group->sides != 0;
-}
-
 /* --- backward ----------------------------------------------------------------------------------------------- */
 
 static enum status gradient_ready(void *context, size_t index) {
@@ -421,6 +487,8 @@ static enum status backward(struct gradients *own, const struct batch *batch, co
   if (own->grad_smoothed != NULL && (group->sides & SIDE_REGRESSION))
     TRY(rows_of(own, batch, group, piece, own->grad_smoothed, 0, own->feature_bytes, own->piece_smoothed,
                 &grad_smoothed));
+  TRY(unpack_gradient(own, group->views * piece->samples, own->wide_gradient, &grad_features));
+  TRY(unpack_gradient(own, group->views * piece->samples, own->wide_smoothed, &grad_smoothed));
   return net_backward_smoothed(own->parts.net, own->grad_outputs, grad_features, grad_smoothed, last ? &hooks : NULL);
 }
 
@@ -432,8 +500,8 @@ static enum status compute_whole(struct gradients *own, const struct batch *batc
   TRY(forward(own, batch, group, &piece, false, group->first_view > 0));
   TRY(add_to_conr(own, group, 0, &piece));
   TRY(regression(own, batch, group, &piece)); /* while the rows travel */
-  TRY(finish_conr(own, group, net_features(own->parts.net)));
-  TRY(regularise(own, batch, group, net_features(own->parts.net), net_smoothed_features(own->parts.net)));
+  TRY(finish_conr(own, group, seen_features(own)));
+  TRY(regularise(own, batch, group, seen_features(own), seen_smoothed(own)));
   return backward(own, batch, group, &piece, group->last);
 }
 
@@ -446,10 +514,9 @@ static enum status collect(struct gradients *own, const struct batch *batch, con
     struct piece piece = piece_of(batch, i, pieces);
     TRY(forward(own, batch, group, &piece, false, false));
     TRY(add_to_conr(own, group, i, &piece));
-    TRY(store_rows(own, batch, group, &piece, net_features(own->parts.net), own->feature_bytes, own->all_features));
+    TRY(store_rows(own, batch, group, &piece, seen_features(own), own->feature_bytes, own->all_features));
     if (own->grad_smoothed != NULL)
-      TRY(store_rows(own, batch, group, &piece, net_smoothed_features(own->parts.net), own->feature_bytes,
-                     own->all_smoothed));
+      TRY(store_rows(own, batch, group, &piece, seen_smoothed(own), own->feature_bytes, own->all_smoothed));
   }
   TRY(finish_conr(own, group, own->all_features));
   return regularise(own, batch, group, own->all_features, own->all_smoothed);
@@ -477,8 +544,7 @@ enum status gradients_begin(struct gradients *own, const struct batch *batch) {
     own->samples_of_rank[rank] = sampler_shard_of(own->parts.sampler, batch->step, rank).rows;
   TRY(device_copy(own->device, own->epoch, &batch->epoch, sizeof batch->epoch)); /* read before the call returns */
   TRY(objective_begin(own->parts.objective, batch->epoch,
-                      batch->epoch * sampler_steps(own->parts.sampler) + batch->step, own->samples_of_rank,
-                      batch->targets, own->parts.views == 3 ? 1 : own->parts.views));
+                      batch->epoch * sampler_steps(own->parts.sampler) + batch->step));
   if (own->parts.smoother != NULL)
     TRY(smoother_begin(own->parts.smoother, batch->epoch, batch));
   return upload_take(own->upload, batch, &own->batch);
@@ -510,6 +576,8 @@ enum status gradients_compute(struct gradients *own) {
   step_clock_begin(own->clock);
   TRY(buckets_begin(own->parts.buckets));
   TRY(device_zero(own->device, own->numbers, NUMBERS * sizeof *own->numbers));
+  TRY(objective_take_labels(own->parts.objective, own->samples_of_rank, own->batch.targets,
+                            apart ? 1 : own->parts.views));
   for (int i = 0; i < count; i++) {
     if (pieces == 1)
       TRY(compute_whole(own, &own->batch, &groups[i]));
@@ -555,9 +623,11 @@ enum status gradients_finish(struct gradients *own, struct gradients_value *valu
   TRY(comm_device_wait(own->parts.data));
   TRY(step_clock_read(own->clock));
   own->value.regression_local = own->numbers_here[NUMBER_REGRESSION];
-  own->value.noise_gradient = objective_noise_gradient(own->parts.objective);
+  own->value.noise_gradient = own->numbers_here[NUMBER_NOISE];
   own->value.squares = own->numbers_here[NUMBER_SQUARES];
-  own->value.bad = own->numbers_here[NUMBER_BAD] > 0;
+  own->value.reconstruction_local =
+      own->parts.reconstruct > 0 ? own->numbers_here[NUMBER_RECONSTRUCTION] / reconstructed(own) : 0;
+  own->value.bad = own->numbers_here[NUMBER_BAD] > 0 || !isfinite(own->value.reconstruction_local);
   objective_regulariser_values(own->parts.objective, own->value.regularisers, &own->value.regularisers_total);
   *value = own->value;
   if (!objective_has_conr(own->parts.objective))

@@ -25,6 +25,8 @@
  * beside ConR see what their side says (loss/regularisers.h): contrastive ones as ConR does, the others what the head
  * reads, where smoothing is in place.  As long as they see the rows that ConR sees, ConR's gather is the only one.
  *
+ * Of features that are distributions (net.h) all these terms see the means, and the smoothed means.
+ *
  * Micro-batches.  A rank's samples of a step may be more than its memory holds.  Then a pass goes through the network
  * in pieces.  Without terms on features each piece is run forward and backward at once.  With ConR or other
  * regularisers, which are between all rows of all ranks, there are two rounds: forward for all pieces, keeping features
@@ -58,6 +60,7 @@ struct gradients_parts {
   int views;
   int64_t micro_batch; /* most samples of a rank in a piece; 0 = all of them */
   uint64_t seed;
+  double reconstruct;                  /* coefficient of the error of reconstructed inputs; 0 = the net makes none */
   bool table;                          /* the batch's inputs are numbers of the net's dtype */
   struct device_images_options images; /* where batches may come as records; else all 0 */
 };
@@ -65,6 +68,7 @@ struct gradients_parts {
 struct gradients_value {
   double regression_local;           /* this rank's part; the sum over ranks is the loss  */
   double noise_gradient;             /* likewise: its derivative by the noise scale       */
+  double reconstruction_local;       /* likewise: of the mean squared error of the inputs, without its coefficient */
   double conr;                       /* global, without its coefficient; 0 when off       */
   double regularisers[REGULARISERS]; /* likewise                                */
   double regularisers_total;         /* sum of them times their coefficients     */
@@ -86,7 +90,7 @@ enum status gradients_create(const struct gradients_parts *parts, struct gradien
 void gradients_destroy(struct gradients **gradients);
 
 /* batch: the loader's, in host memory; it must stay as it is until gradients_release().
- * Collective: Balanced MSE gathers the labels. */
+ * Local. */
 enum status gradients_begin(struct gradients *gradients, const struct batch *batch);
 
 /* What the work of a step depends on, beside the numbers in its memory: equal keys, equal work.  All ranks see the same
@@ -124,8 +128,8 @@ enum status gradients_finish(struct gradients *gradients, struct gradients_value
 /* Where the time of the steps went on this rank, since the last call with `reset`.  Local. */
 struct gradients_seconds {
   double phase[STEP_PHASES];
-  /* Parts of PHASE_LOSS, which may overlap: waiting for exchanges of rows, and regularisers beside ConR, which are computed
-   * on the host (regularisers_seconds()). */
+  /* Parts of PHASE_LOSS, which may overlap: waiting for exchanges of rows, and regularisers beside ConR that are
+   * computed on the host (regularisers_seconds()). */
   double gather, regularisers;
 };
 struct gradients_seconds gradients_seconds(struct gradients *gradients, bool reset);

@@ -37,8 +37,11 @@ const char *model_precision(const struct device *device, const char *trained_in)
 static enum status build_mlp(const struct model_description *description, double dropout, int64_t capacity,
                              const struct ops *ops, struct net **out) {
   int64_t hidden[MOST_LAYERS];
-  struct mlp_spec spec = {
-      .inputs = description->inputs, .hidden = hidden, .dropout = dropout, .outputs = description->outputs};
+  struct mlp_spec spec = {.inputs = description->inputs,
+                          .hidden = hidden,
+                          .dropout = dropout,
+                          .outputs = description->outputs,
+                          .probabilistic = description->probabilistic};
   TRY(config_integers("hidden", description->hidden, 1, 1 << 20, MOST_LAYERS, hidden, &spec.hidden_count));
   TRY(activation_parse(description->activation, &spec.activation));
   return mlp_create(ops, &spec, capacity, out);
@@ -61,6 +64,8 @@ static enum status build_image_net(const struct model_description *description, 
                             .width = description->width,
                             .pixels = true,
                             .dropout = dropout,
+                            .probabilistic = description->probabilistic,
+                            .reconstructs = description->reconstructs,
                             .outputs = description->outputs};
   memcpy(spec.mean, scaling->mean, sizeof spec.mean);
   memcpy(spec.std, scaling->std, sizeof spec.std);

@@ -69,6 +69,10 @@ static enum status check_fds(const struct config *config) {
     TRY(refuse_unread(config, config->fds, names[i], "--fds"));
   TRY(refuse_unread(config, strcmp(config->fds_kernel, "triang") != 0, "fds-sigma",
                     "--fds-kernel gaussian or laplace"));
+  REQUIRE(!config->fds || !config->probabilistic || strcmp(config->fds_task, "ages") == 0, ERR_ARGUMENT,
+          "--fds-task %s has no rules for features that are distributions, as those of --probabilistic are; give "
+          "--fds-task ages or drop --probabilistic",
+          config->fds_task);
   REQUIRE(!config->fds || config->fds_start_smooth >= config->fds_start_update, ERR_ARGUMENT,
           "--fds-start-smooth %lld lies before --fds-start-update %lld, when there is nothing to smooth by; give the "
           "same epoch or a later one",
@@ -122,8 +126,21 @@ static enum status check_freeze(const struct config *config) {
   return refuse_unread(config, !probe, "batch-norm", "--freeze none or encoder");
 }
 
+/* What the network itself can know is refused there: the size of the images. */
+static enum status check_reconstruct(const struct config *config, bool images) {
+  if (config->reconstruct == 0)
+    return STATUS_OK;
+  REQUIRE(images && strcmp(config->model, "resnet50") == 0, ERR_ARGUMENT,
+          "--reconstruct has a decoder for --model resnet50 alone, and this is %s; give it or drop --reconstruct",
+          config->model);
+  REQUIRE(config->probabilistic, ERR_ARGUMENT,
+          "--reconstruct decodes what is drawn from features that are distributions; add --probabilistic");
+  return STATUS_OK;
+}
+
 enum status options_check_resolved(const struct config *config, bool images) {
   TRY(check_freeze(config));
+  TRY(check_reconstruct(config, images));
   TRY(combinations_check(config));
   return regularising_check(config, images);
 }
@@ -149,6 +166,8 @@ enum status options_check_kind(const struct config *config, bool images) {
           "--cache on keeps images that the host has decoded, and with --decode %s it decodes none; drop one",
           config->decode);
   if (!images && config->hidden[0] == '\0') {
+    REQUIRE(!config->probabilistic, ERR_ARGUMENT,
+            "--probabilistic gives features variances: give --hidden at least one layer");
     TRY(refuse_unread(config, false, "dropout", "a hidden layer"));
     TRY(refuse_unread(config, false, "activation", "a hidden layer"));
   }

@@ -120,6 +120,7 @@ static enum status options_of(const struct config *config, struct fds_options *o
   options->start_smooth = config->fds_start_smooth;
   options->snapshot = strcmp(config->fds_storage, "snapshot") == 0;
   options->whole_buckets = strcmp(config->fds_zero_variance, "bucket") == 0;
+  options->distributions = config->probabilistic;
   return STATUS_OK;
 }
 

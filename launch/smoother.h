@@ -9,6 +9,7 @@
  *       pass.smoothing = smoother_rows(smoother);           NULL when this epoch does not smooth
  *     smoother_destroy(&smoother);
  *
+ * Features that are distributions (net.h) are smoothed as such, as in VIR.
  * Every rank holds the same statistics, and knows from the order of the samples which edge buckets occur in the global
  * batch: nothing is sent in a step.  The tables of an epoch go to the device when its first batch does.  All functions
  * are local. */

@@ -29,6 +29,9 @@ static enum status check_same(const char *path, const char *option, const char *
 static enum status check_model(const char *path, const struct model_description *then,
                                const struct model_description *now) {
   TRY(check_same(path, "model", then->name, now->name));
+  REQUIRE(then->probabilistic == now->probabilistic, ERR_ARGUMENT,
+          "--stage2: the features of the encoder in %s %s variances; %s --probabilistic", path,
+          then->probabilistic ? "have" : "have no", then->probabilistic ? "add" : "drop");
   if (model_is_for_images(now))
     return check_same(path, "normalise", then->normalise, now->normalise);
   TRY(check_same(path, "hidden", then->hidden, now->hidden));

@@ -52,7 +52,7 @@ static enum status report_nonfinite(struct trainer *trainer) {
 /* ---- one step ------------------------------------------------------------------------------ */
 
 /* What a step adds up over ranks beside the gradients. */
-enum step_sum { SUM_REGRESSION, SUM_NOISE, SUM_BAD, SUM_STOP, STEP_SUMS };
+enum step_sum { SUM_REGRESSION, SUM_NOISE, SUM_RECONSTRUCTION, SUM_BAD, SUM_STOP, STEP_SUMS };
 
 /* All that the device does in a step, with the update.  What is not finite is noticed afterwards: the run ends then,
  * and nothing of it is kept. */
@@ -80,14 +80,16 @@ static enum status finish_step(struct trainer *trainer, struct train_step *step,
   TRY(gradients_finish(trainer->gradients, &value));
   sums[SUM_REGRESSION] = value.regression_local;
   sums[SUM_NOISE] = value.noise_gradient;
+  sums[SUM_RECONSTRUCTION] = value.reconstruction_local;
   sums[SUM_BAD] = value.bad;
   sums[SUM_STOP] = signals_stop_asked();
   TRY(comm_sum(trainer->session->comm, F64, sums, STEP_SUMS));
   step->loss_regression = sums[SUM_REGRESSION];
   step->loss_conr = value.conr;
+  step->loss_reconstruction = sums[SUM_RECONSTRUCTION];
   memcpy(step->regularisers, value.regularisers, sizeof step->regularisers);
   step->loss = step->loss_regression + (trainer->config.conr ? trainer->config.conr_beta * step->loss_conr : 0) +
-               value.regularisers_total;
+               value.regularisers_total + trainer->config.reconstruct * step->loss_reconstruction;
   step->grad_norm = sqrt(value.squares);
   step->noise_gradient = sums[SUM_NOISE];
   objective_update(trainer->objective, step->noise_gradient);
@@ -106,6 +108,10 @@ static double metric_regulariser(const struct trainer *trainer, enum regulariser
   return trainer->regularisers.on[which] ? value : NAN;
 }
 
+static double metric_reconstruction(const struct trainer *trainer, double value) {
+  return trainer->config.reconstruct > 0 ? value : NAN;
+}
+
 #define METRICS_REGULARISERS(trainer, values, count)                                                              \
   metric_real("loss_ranksim",                                                                                     \
               metric_regulariser(trainer, REGULARISER_RANKSIM, (values)[REGULARISER_RANKSIM] / (count))),         \
@@ -122,9 +128,10 @@ static enum status log_step(struct loop *loop, const struct train_step *step, do
       loop->metrics, metric_text("event", "step"), metric_integer("epoch", step->epoch),
       metric_integer("step", step->step), metric_real("loss", step->loss),
       metric_real("loss_regression", step->loss_regression), metric_real("loss_conr", step->loss_conr),
-      METRICS_REGULARISERS(loop->trainer, step->regularisers, 1), metric_real("grad_norm", step->grad_norm),
-      metric_real("noise_scale", metric_noise(loop->trainer)), metric_real("lr", step->lr),
-      metric_real("seconds", seconds));
+      METRICS_REGULARISERS(loop->trainer, step->regularisers, 1),
+      metric_real("loss_reconstruction", metric_reconstruction(loop->trainer, step->loss_reconstruction)),
+      metric_real("grad_norm", step->grad_norm), metric_real("noise_scale", metric_noise(loop->trainer)),
+      metric_real("lr", step->lr), metric_real("seconds", seconds));
 }
 
 /* "3 min" */
@@ -149,6 +156,9 @@ static const char *shown_terms(const struct trainer *trainer, char *buffer, size
     if (trainer->regularisers.on[i])
       used += (size_t)snprintf(buffer + used, bytes - used, "%s%s %.4f", used > 0 ? ", " : "",
                                regulariser_name((enum regulariser)i), trainer->regulariser_sums[i] / rows);
+  if (trainer->config.reconstruct > 0 && used < bytes)
+    snprintf(buffer + used, bytes - used, "%sreconstruction %.4f", used > 0 ? ", " : "",
+             trainer->reconstruction_sum / rows);
   return buffer;
 }
 
@@ -195,6 +205,7 @@ static void count_step(struct loop *loop, const struct train_step *step, int64_t
   progress->conr_sum += step->loss_conr * (double)rows;
   for (int i = 0; i < REGULARISERS; i++)
     loop->trainer->regulariser_sums[i] += step->regularisers[i] * (double)rows;
+  loop->trainer->reconstruction_sum += step->loss_reconstruction * (double)rows;
   progress->rows_sum += rows;
   loop->samples += rows;
 }
@@ -490,8 +501,10 @@ static enum status log_epoch(const struct loop *loop, const struct validation *f
       loop->metrics, metric_text("event", "epoch"), metric_integer("epoch", progress->epoch),
       metric_integer("step", progress->step - 1), metric_real("train_loss", progress->loss_sum / rows),
       metric_real("loss_conr", progress->conr_sum / rows),
-      METRICS_REGULARISERS(trainer, trainer->regulariser_sums, rows), metric_real("val_mae", figures->mae),
-      metric_real("val_mse", figures->mse), metric_real("noise_scale", metric_noise(trainer)),
+      METRICS_REGULARISERS(trainer, trainer->regulariser_sums, rows),
+      metric_real("loss_reconstruction", metric_reconstruction(trainer, trainer->reconstruction_sum / rows)),
+      metric_real("val_mae", figures->mae), metric_real("val_mse", figures->mse),
+      metric_real("noise_scale", metric_noise(trainer)),
       metric_real("lr", schedule_lr(&trainer->schedule, progress->step - 1)), metric_real("seconds", seconds),
       metric_real("data_wait", loop->data_wait), metric_real("time_forward", time.phase[PHASE_FORWARD]),
       metric_real("time_loss", time.phase[PHASE_LOSS]), metric_real("time_gather", time.gather),
@@ -571,20 +584,23 @@ static enum status end_epoch(struct loop *loop) {
   TRY(validate(loop, &figures));
   TRY(comm_agree(trainer->session->comm, log_epoch(loop, &figures)));
   struct progress shown = *progress;
-  double shown_sums[REGULARISERS];
+  double shown_sums[REGULARISERS], shown_reconstruction = trainer->reconstruction_sum;
   memcpy(shown_sums, trainer->regulariser_sums, sizeof shown_sums);
   progress->epoch++;
   progress->finished = is_over(trainer);
   progress->epoch_step = 0;
   progress->loss_sum = progress->conr_sum = 0;
   memset(trainer->regulariser_sums, 0, sizeof trainer->regulariser_sums);
+  trainer->reconstruction_sum = 0;
   progress->rows_sum = 0;
   TRY(save(trainer, figures.best));
   struct progress kept = *progress;
   *progress = shown;
   memcpy(trainer->regulariser_sums, shown_sums, sizeof shown_sums);
+  trainer->reconstruction_sum = shown_reconstruction;
   show_progress(loop, kept.finished != 0);
   memset(trainer->regulariser_sums, 0, sizeof shown_sums);
+  trainer->reconstruction_sum = 0;
   *progress = kept;
   return STATUS_OK;
 }

@@ -15,6 +15,7 @@ struct train_step {
   double loss_regression;            /* of the global batch, before the update                   */
   double loss_conr;                  /* without its coefficient                                  */
   double regularisers[REGULARISERS]; /* likewise (loss/regularisers.h); 0 when off    */
+  double loss_reconstruction;        /* likewise                                                 */
   double loss;                       /* regression and all others times their coefficients       */
   double grad_norm;                  /* of the summed gradient, before clipping                  */
   double lr;

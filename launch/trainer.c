@@ -69,7 +69,9 @@ static enum status describe_model(struct trainer *trainer) {
                                               .hidden = trainer->hidden,
                                               .activation = config->activation,
                                               .precision = config->precision,
-                                              .normalise = config->normalise};
+                                              .normalise = config->normalise,
+                                              .probabilistic = config->probabilistic,
+                                              .reconstructs = config->reconstruct > 0};
   return images ? config_size(config->size, &trainer->model.height, &trainer->model.width) : STATUS_OK;
 }
 
@@ -124,10 +126,25 @@ static enum status build_loader(struct trainer *trainer) {
   return loader_create(trainer->dataset, SPLIT_TRAIN, &trainer->sampler, &options, &trainer->loader);
 }
 
+/* It is most of the network, and of its memory: told before the optimiser takes its share. */
+static void tell_decoder(const struct trainer *trainer) {
+  struct parameters own = net_parameters(trainer->net);
+  size_t decoder = 0, arrays = strcmp(trainer->config.optimiser, "sgd") == 0 ? 1 : 2; /* of the optimiser, at most */
+  for (int i = own.head; i < own.count; i++)
+    decoder += strncmp(own.list[i].name, "decoder.", strlen("decoder.")) == 0 ? own.list[i].count : 0;
+  log_line(&trainer->session->log,
+           "--reconstruct: the decoder has %zu of %zu parameters; with gradients and the optimiser's states they take "
+           "%.2f GB of every rank's memory",
+           decoder, own.elements,
+           (double)(own.elements * dtype_size(trainer->ops->parameter_dtype) * (2 + arrays)) / 1e9);
+}
+
 static enum status build_model(struct trainer *trainer) {
   const struct config *config = &trainer->config;
   int64_t rows = gradients_capacity(&trainer->sampler, (int)config->views, config->micro_batch);
   TRY(model_build(trainer->session->device, &trainer->model, config->dropout, rows, &trainer->ops, &trainer->net));
+  if (config->reconstruct > 0)
+    tell_decoder(trainer);
   const char *on_features = options_feature_term(config);
   REQUIRE(on_features == NULL || net_parameters(trainer->net).count > 2, ERR_ARGUMENT,
           "--%s needs features to shape: give --hidden at least one layer", on_features);
@@ -172,12 +189,15 @@ static enum status build_objective(struct trainer *trainer) {
     TRY(regression_of(config, &options.regression));
   TRY(regularising_options(config, &options.regularisers));
   TRY(objective_create(trainer->session->mpi, trainer->session->data, trainer->ops, &options,
-                       (int)net_feature_width(trainer->net), dataset_targets(trainer->dataset), &trainer->objective));
+                       (int)net_mean_width(trainer->net), dataset_targets(trainer->dataset), &trainer->objective));
   trainer->regularisers = options.regularisers;
   trainer->state_count += objective_states(trainer->objective, trainer->states + trainer->state_count);
   if (objective_has_regularisers(trainer->objective, SIDE_BOTH))
     trainer->states[trainer->state_count++] =
         (struct state_array){"regulariser_sums", trainer->regulariser_sums, REGULARISERS};
+  if (config->reconstruct > 0)
+    trainer->states[trainer->state_count++] =
+        (struct state_array){"reconstruction_sum", &trainer->reconstruction_sum, 1};
   return STATUS_OK;
 }
 
@@ -271,6 +291,7 @@ static enum status build_gradients(struct trainer *trainer) {
                                   .views = (int)trainer->config.views,
                                   .micro_batch = trainer->config.micro_batch,
                                   .seed = (uint64_t)trainer->config.seed,
+                                  .reconstruct = trainer->config.reconstruct,
                                   .table = dataset_kind(trainer->dataset) == DATASET_TABLE,
                                   .images = loading_images(trainer->loader, &options, &trainer->sampler)};
   TRY(gradients_create(&parts, &trainer->gradients));

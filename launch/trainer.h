@@ -62,6 +62,7 @@ struct trainer {
   struct regulariser_options regularisers;
   struct progress progress;
   double regulariser_sums[REGULARISERS];  /* of the epoch under way: sum of value x rows */
+  double reconstruction_sum;              /* likewise                                    */
   struct state_array states[MOST_STATES]; /* of the parts above, borrowed: what checkpoints keep beside the network */
   size_t state_count;
   char *feature_names, *target_names; /* newline-separated, for the checkpoint */

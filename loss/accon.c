@@ -8,7 +8,7 @@
 #include "loss/accon.h"
 
 #include "dist/memory.h"
-#include "loss/pair.h"
+#include "loss/accon_element.h"
 #include "loss/pairwise.h"
 #include "loss/rows.h"
 #include "loss/vectorised.h"
@@ -32,6 +32,7 @@ struct accon_sums {
 
 struct accon {
   struct accon_options options;
+  struct accon_rule rule; /* of them */
   int features;
   enum dtype dtype;
 
@@ -57,18 +58,31 @@ static enum status check_positive(const char *name, double value) {
   return STATUS_OK;
 }
 
-enum status accon_create(const struct accon_options *options, int features, int targets, enum dtype dtype,
-                         struct accon **out) {
-  *out = NULL;
-  TRY(rows_check_widths("ACCon", features, targets, dtype));
+struct accon_rule accon_rule_of(const struct accon_options *options) {
+  return (struct accon_rule){.temperature = options->temperature,
+                             .base_temperature = options->base_temperature,
+                             .range = options->range,
+                             .tau = options->tau,
+                             .consistent = options->consistent};
+}
+
+enum status accon_check(const struct accon_options *options, int targets) {
   REQUIRE(targets == 1, ERR_ARGUMENT, "ACCon makes an angle of one label; these have %d components", targets);
   TRY(check_positive("temperature", options->temperature));
   TRY(check_positive("base temperature", options->base_temperature));
   TRY(check_positive("range of labels", options->range));
-  TRY(check_positive("tau", options->tau));
+  return check_positive("tau", options->tau);
+}
+
+enum status accon_create(const struct accon_options *options, int features, int targets, enum dtype dtype,
+                         struct accon **out) {
+  *out = NULL;
+  TRY(rows_check_widths("ACCon", features, targets, dtype));
+  TRY(accon_check(options, targets));
   struct accon *accon;
   TRY(memory_alloc_zero(sizeof *accon, (void **)&accon));
   accon->options = *options;
+  accon->rule = accon_rule_of(options);
   accon->features = features;
   accon->dtype = dtype;
   *out = accon;
@@ -116,9 +130,8 @@ static enum status grow(struct accon *accon, struct comm *comm, int64_t rows) {
 
 /* ---- rows ---- */
 
-/* k_i: the largest cosine of a row is its own. */
 static double shift_of(const struct accon *accon, int64_t row) {
-  return !accon->options.consistent && dtype_get(accon->dtype, accon->inverse, row) > 0 ? 1 : 0;
+  return accon_shift(&accon->rule, dtype_get(accon->dtype, accon->inverse, row));
 }
 
 /* Norms and angles of all rows. */
@@ -128,10 +141,10 @@ static void measure_all(struct accon *accon, const struct gathered *gathered) {
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < gathered->rows; i++) {
     double label = dtype_get(dtype, gathered->labels, i), squares = 0;
-    double angle = fmod(label / accon->options.range, 2) * M_PI; /* the period is 2 R */
+    double angle = accon_angle_of_label(&accon->rule, label);
     for (int64_t k = i * accon->features; k < (i + 1) * accon->features; k++)
       squares += dtype_get(dtype, gathered->z, k) * dtype_get(dtype, gathered->z, k);
-    dtype_put(dtype, accon->inverse, i, sqrt(squares) > 1e-12 ? 1 / sqrt(squares) : 0);
+    dtype_put(dtype, accon->inverse, i, accon_inverse(sqrt(squares)));
     dtype_put(dtype, accon->label, i, label);
     dtype_put(dtype, accon->cosine, i, cos(angle));
     dtype_put(dtype, accon->sine, i, sin(angle));
@@ -228,26 +241,24 @@ static enum status weigh_share(struct accon *accon, const struct gathered *gathe
 /* The scales of all rows, from what was gathered. */
 static void spread_scalars(struct accon *accon) {
   enum dtype dtype = accon->dtype;
-  const struct accon_options *options = &accon->options;
   for (int64_t i = 0; i < accon->rows; i++) {
     struct accon_scalars row = accon->scalars[i];
-    double h = 1 / (options->base_temperature * (double)accon->rows * (row.positives + options->tau));
-    double push = log(h * row.positives) - row.log_z;
-    dtype_put(dtype, accon->pull, i, push - shift_of(accon, i) / options->temperature);
-    dtype_put(dtype, accon->push, i, push);
-    dtype_put(dtype, accon->subtract, i, h);
+    struct accon_scales_f64 scales =
+        accon_scales_of(&accon->rule, accon->rows, dtype_get(dtype, accon->inverse, i), row.positives, row.log_z);
+    dtype_put(dtype, accon->pull, i, scales.pull);
+    dtype_put(dtype, accon->push, i, scales.push);
+    dtype_put(dtype, accon->subtract, i, scales.subtract);
   }
 }
 
 /* The part of own rows in the value. */
 static double own_value(const struct accon *accon, const struct gathered *gathered) {
-  const struct accon_options *options = &accon->options;
   double sum = 0;
   for (int64_t i = 0; i < gathered->own; i++) {
     struct accon_scalars row = accon->scalars[gathered->first + i];
-    sum += (accon->similarity[i] - row.positives * row.log_z + options->tau) / (row.positives + options->tau);
+    sum += accon_value_of(&accon->rule, gathered->rows, accon->similarity[i], row.positives, row.log_z);
   }
-  return -options->temperature / options->base_temperature * sum / (double)gathered->rows;
+  return sum;
 }
 
 enum status accon_loss(struct accon *accon, const struct gathered *gathered, double coefficient, void *grad_own,

@@ -27,6 +27,7 @@
 #ifndef CONR_LOSS_ACCON_H
 #define CONR_LOSS_ACCON_H
 
+#include "loss/accon_element.h"
 #include "loss/gathered.h"
 
 struct accon;
@@ -41,7 +42,12 @@ struct accon_options {
 /* t = base = 1, R = 100, tau = 1e-6, as published. */
 void accon_options_default(struct accon_options *options);
 
-/* ERR_ARGUMENT says what is wrong with the options, or that there are several targets.  Local. */
+/* The two that a backend of devices shares: what is wrong with the options, or that there are several targets
+ * (ERR_ARGUMENT); and the numbers that kernels take (accon_element.h).  Local. */
+enum status accon_check(const struct accon_options *options, int targets);
+struct accon_rule accon_rule_of(const struct accon_options *options);
+
+/* ERR_ARGUMENT as above.  Local. */
 enum status accon_create(const struct accon_options *options, int features, int targets, enum dtype dtype,
                          struct accon **out);
 void accon_destroy(struct accon **accon);

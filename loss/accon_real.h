@@ -1,30 +1,8 @@
 /* Included twice by accon.c, with REAL = float and double.  Not a header for anyone else. */
 
-/* What a row, or all columns, bring into a pair. */
-struct NAME(angle) {
-  REAL label, cosine, sine; /* of pi label / R */
-};
-
-/* One pair: both angles, and the exponent of a negative. */
-struct NAME(pair_angles) {
-  REAL cosine, sine;               /* c, s           */
-  REAL wanted_cosine, wanted_sine; /* cos a, |sin a| */
-};
-
-CONR_PAIR_INLINE struct NAME(pair_angles)
-    NAME(pair_angles_of)(REAL product, REAL tau, struct NAME(angle) own, REAL cosine, REAL sine) {
-  struct NAME(pair_angles) pair;
-  REAL across = own.sine * cosine - own.cosine * sine;
-  pair.cosine = product > 1 ? (REAL)1 : product < -1 ? (REAL)-1 : product;
-  pair.sine = NAME(pair_root)(1 - pair.cosine * pair.cosine + tau);
-  pair.wanted_cosine = own.cosine * cosine + own.sine * sine;
-  pair.wanted_sine = across < 0 ? -across : across;
-  return pair;
-}
-
 /* x [n] products q_i . z_j become exponents; adds up positives, their cosines, and the largest exponent. */
 VECTORISED
-static void NAME(exponents)(int64_t n, struct NAME(angle) own, REAL shift, REAL inverse_t, REAL tau,
+static void NAME(exponents)(int64_t n, struct NAME(accon_angle) own, REAL shift, REAL inverse_t, REAL tau,
                             const REAL *restrict inverse, const REAL *restrict label, const REAL *restrict cosine,
                             const REAL *restrict sine, REAL *restrict x, struct accon_sums *sums) {
   double similarity = 0;
@@ -32,11 +10,10 @@ static void NAME(exponents)(int64_t n, struct NAME(angle) own, REAL shift, REAL 
   REAL largest = -(REAL)INFINITY;
 #pragma omp simd reduction(+ : similarity, positives) reduction(max : largest)
   for (int64_t j = 0; j < n; j++) {
-    struct NAME(pair_angles) pair = NAME(pair_angles_of)(x[j] * inverse[j], tau, own, cosine[j], sine[j]);
+    struct NAME(accon_pair) pair = NAME(accon_pair_of)(x[j] * inverse[j], tau, own, cosine[j], sine[j]);
     int same = label[j] == own.label;
     REAL pull = (pair.cosine - shift) * inverse_t;
-    REAL push = -(pair.cosine * pair.wanted_cosine + pair.sine * pair.wanted_sine) * inverse_t;
-    x[j] = same ? pull : push;
+    x[j] = same ? pull : NAME(accon_push)(pair, inverse_t);
     positives += same;
     similarity += same ? (double)pull : 0.0;
     largest = x[j] > largest ? x[j] : largest;
@@ -55,27 +32,18 @@ static double NAME(sum_exponentials)(int64_t n, REAL largest, const REAL *restri
   return sum;
 }
 
-/* The row's share of both sides of a pair: see accon.c. */
-struct NAME(scales) {
-  REAL pull, push, subtract;
-};
-
 /* x [n] products become H_ij / |z_j|. */
 VECTORISED
-static void NAME(coefficients)(int64_t n, struct NAME(angle) own, struct NAME(scales) scales, REAL inverse_t, REAL tau,
-                               const REAL *restrict inverse, const REAL *restrict label, const REAL *restrict cosine,
-                               const REAL *restrict sine, const REAL *restrict pull, const REAL *restrict push,
-                               const REAL *restrict subtract, REAL *restrict x) {
+static void NAME(coefficients)(int64_t n, struct NAME(accon_angle) own, struct NAME(accon_scales) scales,
+                               REAL inverse_t, REAL tau, const REAL *restrict inverse, const REAL *restrict label,
+                               const REAL *restrict cosine, const REAL *restrict sine, const REAL *restrict pull,
+                               const REAL *restrict push, const REAL *restrict subtract, REAL *restrict x) {
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) {
-    struct NAME(pair_angles) pair = NAME(pair_angles_of)(x[j] * inverse[j], tau, own, cosine[j], sine[j]);
+    struct NAME(accon_pair) pair = NAME(accon_pair_of)(x[j] * inverse[j], tau, own, cosine[j], sine[j]);
     int same = label[j] == own.label;
-    REAL exponent =
-        (same ? pair.cosine : -(pair.cosine * pair.wanted_cosine + pair.sine * pair.wanted_sine)) * inverse_t;
-    REAL weight = NAME(pair_exp)(exponent + (same ? scales.pull : scales.push)) +
-                  NAME(pair_exp)(exponent + (same ? pull[j] : push[j]));
-    REAL slope = pair.cosine / pair.sine * pair.wanted_sine - pair.wanted_cosine;
-    x[j] = (same ? weight - (scales.subtract + subtract[j]) : weight * slope) * inverse[j];
+    struct NAME(accon_scales) column = {pull[j], push[j], subtract[j]};
+    x[j] = NAME(accon_coefficient)(pair, same, scales, column, inverse_t) * inverse[j];
   }
 }
 
@@ -87,9 +55,9 @@ static void NAME(add_scaled)(int64_t n, REAL factor, const REAL *restrict row, R
     sum[k] += factor * row[k];
 }
 
-static struct NAME(angle) NAME(angle_of)(const struct accon *accon, int64_t row) {
-  return (struct NAME(angle)){((const REAL *)accon->label)[row], ((const REAL *)accon->cosine)[row],
-                              ((const REAL *)accon->sine)[row]};
+static struct NAME(accon_angle) NAME(angle_of)(const struct accon *accon, int64_t row) {
+  return (struct NAME(accon_angle)){((const REAL *)accon->label)[row], ((const REAL *)accon->cosine)[row],
+                                    ((const REAL *)accon->sine)[row]};
 }
 
 /* Own row `row`, with its products [rows], which become exponents: its sums. */
@@ -97,7 +65,7 @@ static struct accon_sums NAME(sum_row)(const struct accon *accon, int64_t row, v
   REAL *x = products;
   const struct accon_options *options = &accon->options;
   const REAL *inverse = accon->inverse, *label = accon->label, *cosine = accon->cosine, *sine = accon->sine;
-  struct NAME(angle) own = NAME(angle_of)(accon, row);
+  struct NAME(accon_angle) own = NAME(angle_of)(accon, row);
   struct accon_sums sums = {.largest = -INFINITY};
   REAL inverse_t = (REAL)(1 / options->temperature), tau = (REAL)options->tau, shift = (REAL)shift_of(accon, row);
   int64_t after = row + 1, rows = accon->rows;
@@ -117,7 +85,7 @@ static struct accon_sums NAME(sum_row)(const struct accon *accon, int64_t row, v
 static void NAME(weigh_row)(const struct accon *accon, int64_t row, void *products) {
   REAL *x = products;
   const REAL *pull = accon->pull, *push = accon->push, *subtract = accon->subtract;
-  struct NAME(scales) own = {pull[row], push[row], subtract[row]};
+  struct NAME(accon_scales) own = {pull[row], push[row], subtract[row]};
   NAME(coefficients)
   (accon->rows, NAME(angle_of)(accon, row), own, (REAL)(1 / accon->options.temperature), (REAL)accon->options.tau,
    accon->inverse, accon->label, accon->cosine, accon->sine, pull, push, subtract, x);

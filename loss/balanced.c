@@ -2,6 +2,7 @@
 #include "loss/balanced.h"
 
 #include "dist/memory.h"
+#include "loss/balanced_element.h"
 #include "loss/distinct.h"
 
 #include <math.h>
@@ -94,6 +95,18 @@ failed:
   return status;
 }
 
+struct balanced_prior balanced_prior(const struct balanced *balanced) {
+  const struct points *points = &balanced->points;
+  struct balanced_prior prior = {
+      .targets = balanced->targets, .of_batch = balanced->gathers, .mixture = balanced->mixture};
+  if (!balanced->gathers && balanced->mixture == NULL) {
+    prior.count = points->count;
+    prior.centres = points->at;
+    prior.log_weights = points->log_weight;
+  }
+  return prior;
+}
+
 /* ---- labels of the global batch ------------------------------------------------------------ */
 
 static enum status points_grow(struct points *points, int64_t count, int targets) {
@@ -135,17 +148,13 @@ enum status balanced_begin(struct balanced *balanced, struct comm *comm, const i
     return STATUS_OK;
   for (int rank = 0; rank < comm_size(comm); rank++)
     samples += samples_of_rank[rank];
-  TRY(points_grow(points, samples, balanced->targets));
+  if (samples > points->capacity) /* all ranks know, and come here together */
+    TRY(comm_agree(comm, points_grow(points, samples, balanced->targets)));
   TRY(comm_gather_rows(comm, labels, samples_of_rank, row_bytes, points->gathered));
   return balanced_set_labels(balanced, samples, points->gathered, views);
 }
 
 /* ---- one row ------------------------------------------------------------------------------- */
-
-/* What a row adds, before the factor 1 / N. */
-struct row_result {
-  double loss, grad_sigma;
-};
 
 /* exp for x <= 0, exactly 0 below -708, in plain arithmetic, so that a compiler can put it in vector lanes: the Taylor
  * polynomial on |r| <= ln2/2 (its rest is 4e-18), scaled by a power of two.  Error below 2 ulp. */
@@ -190,7 +199,7 @@ static inline __attribute__((always_inline)) void add_panel(const struct points 
     }
 #pragma omp simd reduction(max : largest)
   for (int j = 0; j < count; j++) {
-    w[j] = points->log_weight[first + j] - square[j] * half_precision;
+    w[j] = balanced_exponent(points->log_weight[first + j], square[j], half_precision);
     largest = w[j] > largest ? w[j] : largest;
   }
 #pragma omp simd reduction(+ : sum, squares)
@@ -223,44 +232,14 @@ VECTORISED static struct point_sums sum_points(const struct points *points, int 
 }
 
 /* Row of BMC or BNI.  error [targets]: p - y; replaced by the gradient. */
-static struct row_result points_row(const struct balanced *balanced, double sigma, const double *p, double *error) {
-  double v = sigma * sigma, half_precision = 1 / (2 * v), own = 0;
+static struct balanced_row points_row(const struct balanced *balanced, double sigma, const double *p, double *error) {
+  double half_precision = 1 / (2 * sigma * sigma), own = 0;
   struct point_sums sums = sum_points(&balanced->points, balanced->targets, p, half_precision);
   for (int d = 0; d < balanced->targets; d++) {
     own += error[d] * error[d];
-    error[d] = 2 * (error[d] + sums.pull[d] / sums.sum);
+    error[d] = balanced_points_slope(error[d], sums.pull[d], sums.sum);
   }
-  return (struct row_result){.loss = 2 * v * (own * half_precision + sums.largest + log(sums.sum)),
-                             .grad_sigma = 2 / sigma * (sums.squares / sums.sum - own)};
-}
-
-/* Likewise of GAI. */
-static struct row_result mixture_row(const struct mixture_density *density, double sigma, const double *p,
-                                     double *error) {
-  int components = density->mixture->components, n = density->mixture->dimensions;
-  double logs[MIXTURE_MOST_COMPONENTS], scaled[MIXTURE_MOST_COMPONENTS][MIXTURE_MOST_DIMENSIONS];
-  double v = sigma * sigma, largest = -INFINITY, sum = 0, own = 0, slope = 0, pull[MIXTURE_MOST_DIMENSIONS] = {0};
-  for (int k = 0; k < components; k++) {
-    logs[k] = mixture_density_log(density, k, p, scaled[k]);
-    largest = logs[k] > largest ? logs[k] : largest;
-  }
-  for (int k = 0; k < components; k++) {
-    double share = exp(logs[k] - largest), square = 0;
-    sum += share;
-    for (int d = 0; d < n; d++) {
-      square += scaled[k][d] * scaled[k][d];
-      pull[d] += share * scaled[k][d];
-    }
-    slope += share * (square - density->trace[k]) / 2;
-  }
-  for (int d = 0; d < n; d++) {
-    own += error[d] * error[d];
-    error[d] = 2 * (error[d] - v * pull[d] / sum);
-  }
-  return (struct row_result){
-      .loss = 2 * v * (own / (2 * v) + n * log(v) / 2 + largest + log(sum)),
-      .grad_sigma = 4 * v * sigma * (slope / sum + (n - own / v) / (2 * v)),
-  };
+  return balanced_points_row(sigma, own, sums.largest, sums.sum, sums.squares);
 }
 
 /* ---- rows ---------------------------------------------------------------------------------- */
@@ -269,16 +248,16 @@ static struct row_result mixture_row(const struct mixture_density *density, doub
 #define BLOCK 256
 
 /* A row's gradient is written, its result returned. */
-static struct row_result one_row(const struct balanced *balanced, const struct mixture_density *density, double sigma,
-                                 const void *pred, const void *target, double rows_global, void *grad, int64_t row) {
+static struct balanced_row one_row(const struct balanced *balanced, const struct mixture_density *density, double sigma,
+                                   const void *pred, const void *target, double rows_global, void *grad, int64_t row) {
   double p[MOST_TARGETS] = {0}, error[MOST_TARGETS] = {0};
   int64_t first = row * balanced->targets;
   for (int d = 0; d < balanced->targets; d++) {
     p[d] = dtype_get(balanced->dtype, pred, first + d);
     error[d] = p[d] - dtype_get(balanced->dtype, target, first + d);
   }
-  struct row_result result =
-      balanced->mixture != NULL ? mixture_row(density, sigma, p, error) : points_row(balanced, sigma, p, error);
+  struct balanced_row result = balanced->mixture != NULL ? balanced_mixture_row(density, sigma, p, error)
+                                                         : points_row(balanced, sigma, p, error);
   if (grad != NULL)
     for (int d = 0; d < balanced->targets; d++)
       dtype_put(balanced->dtype, grad, first + d, error[d] / rows_global);
@@ -288,7 +267,7 @@ static struct row_result one_row(const struct balanced *balanced, const struct m
 void balanced_loss(const struct balanced *balanced, double sigma, int64_t rows, const void *pred, const void *target,
                    int64_t rows_global, void *grad, double *loss, double *grad_sigma) {
   struct mixture_density density = {0}; /* GAI */
-  struct row_result results[BLOCK];
+  struct balanced_row results[BLOCK];
   int64_t terms = balanced->mixture != NULL ? balanced->mixture->components : balanced->points.count;
   double loss_sum = 0, sigma_sum = 0;
   if (balanced->mixture != NULL)

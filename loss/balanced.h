@@ -29,6 +29,8 @@
 #include "dist/comm.h"
 #include "loss/mixture.h"
 
+#include <stdbool.h>
+
 #define BALANCED_MOST_TARGETS 64 /* components of a label */
 
 struct balanced;
@@ -44,6 +46,16 @@ enum status balanced_create_bni(enum dtype dtype, int64_t count, const double *c
                                 struct balanced **out);
 
 void balanced_destroy(struct balanced **balanced); /* NULL is fine */
+
+/* What a backend of devices has to know of it; arrays are borrowed from it. */
+struct balanced_prior {
+  int targets;
+  bool of_batch;                       /* BMC: the labels of the batch; else      */
+  const struct mixture *mixture;       /* GAI; or                                 */
+  int64_t count;                       /* BNI: so many buckets                    */
+  const double *centres, *log_weights; /* [count]                                 */
+};
+struct balanced_prior balanced_prior(const struct balanced *balanced);
 
 /* What a step begins with.  BMC learns the labels of all ranks; the others do nothing.
  * samples_of_rank  [ranks]

@@ -72,30 +72,28 @@ static int64_t padded(int64_t rows) {
   return conr_rounded(rows, CONR_ALIGN);
 }
 
-/* Own rows as a whole number of steps, but no more than a panel may have. */
-static int64_t most_panel_rows(int64_t own_rows) {
+int64_t conr_most_panel_rows(int64_t own_rows) {
   int64_t rows = conr_rounded(own_rows > 0 ? own_rows : 1, PANEL_STEP);
   return rows < PANEL_MOST ? rows : PANEL_MOST;
 }
 
 /* Rows that the largest panel really has: products take no more. */
 static size_t most_product_rows(int64_t own_rows) {
-  int64_t rows = most_panel_rows(own_rows);
+  int64_t rows = conr_most_panel_rows(own_rows);
   return (size_t)(own_rows < rows ? own_rows : rows);
 }
 
-int conr_panel_rows(const struct conr_device *conr, int64_t pitch, int64_t own_rows) {
-  int64_t fit = conr->capacity_panel / (pitch > 0 ? pitch : 1) / PANEL_STEP * PANEL_STEP;
-  int64_t rows = most_panel_rows(own_rows);
+int conr_panel_rows(int64_t capacity, int64_t pitch, int64_t own_rows) {
+  int64_t fit = capacity / (pitch > 0 ? pitch : 1) / PANEL_STEP * PANEL_STEP;
+  int64_t rows = conr_most_panel_rows(own_rows);
   rows = rows < fit ? rows : fit;
   return (int)(rows > PANEL_STEP ? rows : PANEL_STEP);
 }
 
-/* Similarities of the largest panel. */
-static int64_t panel_capacity(int64_t rows, int64_t own) {
-  int64_t pitch = padded(rows) > 0 ? padded(rows) : CONR_ALIGN;
+int64_t conr_panel_capacity(int64_t rows, int64_t own) {
+  int64_t pitch = padded(rows) > 0 ? padded(rows) : CONR_ALIGN, most = conr_most_panel_rows(own);
   int64_t fit = PANEL_BYTES / (int64_t)sizeof(float) / pitch / PANEL_STEP * PANEL_STEP;
-  int64_t rows_fit = most_panel_rows(own) < fit ? most_panel_rows(own) : fit;
+  int64_t rows_fit = most < fit ? most : fit;
   return (rows_fit > PANEL_STEP ? rows_fit : PANEL_STEP) * pitch;
 }
 
@@ -110,11 +108,11 @@ static int columns_blocks(struct conr_columns *columns, int targets, int64_t row
 
 /* What a batch takes, in a list; returns its length. */
 static int dense_blocks(struct conr_device *conr, int64_t rows, int64_t own, bool lends, struct block *out) {
-  size_t row = (size_t)conr->stride * dtype_size(conr->dtype), panel = (size_t)panel_capacity(rows, own);
+  size_t row = (size_t)conr->stride * dtype_size(conr->dtype), panel = (size_t)conr_panel_capacity(rows, own);
   size_t tile_rows = most_product_rows(own);
   const struct block blocks[] = {
       {&conr->q, (size_t)padded(rows) * row},
-      {&conr->z, lends ? (size_t)rows * row : 0},
+      {&conr->z, lends ? (size_t)padded(rows) * row : 0},
       {(void **)&conr->scalars, (size_t)rows * (size_t)(2 * conr->targets + 1) * sizeof(float)},
       {(void **)&conr->sums, (size_t)own * sizeof *conr->sums},
       {(void **)&conr->exchange, (size_t)rows * 2 * sizeof(double)},
@@ -196,7 +194,7 @@ static enum status grow(struct conr_device *conr, int64_t rows, int64_t most_own
   }
   conr->capacity_rows = rows;
   conr->capacity_own = most_own;
-  conr->capacity_panel = panel_capacity(rows, most_own);
+  conr->capacity_panel = conr_panel_capacity(rows, most_own);
   conr->capacity_bands = bands;
   conr->capacity_lent = lends;
   return STATUS_OK;
@@ -334,6 +332,12 @@ enum status conr_device_progress(struct conr_device *conr) {
   return conr_blocks_progress(&conr->blocks);
 }
 
+/* Products take more rows than there are. */
+static enum status clear_beyond(const struct conr_device *conr, void *rows) {
+  return device_zero(conr->device, (char *)rows + (size_t)conr->rows * row_bytes(conr),
+                     (size_t)(conr->pitch - conr->rows) * row_bytes(conr));
+}
+
 /* The first exchange, ended: here the main stream waits for the rows of the other ranks. */
 static enum status receive_rows(struct conr_device *conr) {
   TRY(event_mark(conr->waits[WAIT_ROWS], conr->stream));
@@ -342,8 +346,9 @@ static enum status receive_rows(struct conr_device *conr) {
   if (conr->lends)
     TRY(conr_normalise_launch(conr->dtype, conr->rows, conr->features, conr->stride, conr->targets, conr->z,
                               conr->own_first, conr->own_rows, conr->q, conr->scalars, conr->inverse, conr->stream));
-  TRY(device_zero(conr->device, (char *)conr->q + (size_t)conr->rows * row_bytes(conr),
-                  (size_t)(conr->pitch - conr->rows) * row_bytes(conr)));
+  TRY(clear_beyond(conr, conr->q));
+  if (conr->lends)
+    TRY(clear_beyond(conr, conr->z));
   TRY(conr_inspect_launch(&conr->rule, conr->rows, conr->targets, conr->scalars, conr->partial_inspect, conr->found,
                           conr->stream));
   return conr_columns_launch(&conr->columns, NULL, conr->scalars, conr->stream);

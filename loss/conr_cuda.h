@@ -3,8 +3,9 @@
  *
  * Memory: q of all rows, N x features; beside it for each row 56 bytes and 16 for each component of labels; one panel
  * of similarities (about 256 MiB at most, 2048 rows at most), in bfloat16 once more as coefficients, and the gradient
- * of its rows.  Where rows are lent, as many features once more.  Where bands are wanted also: q in sorted order, a second N x features, the rows of a panel, float32
- * sums of the own rows' gradients, and as much again for each row as above. */
+ * of its rows.  Where rows are lent, as many features once more.  Where bands are wanted also: q in sorted order, a
+ * second N x features, the rows of a panel, float32 sums of the own rows' gradients, and as much again for each row as
+ * above. */
 #ifndef CONR_LOSS_CONR_CUDA_H
 #define CONR_LOSS_CONR_CUDA_H
 
@@ -112,8 +113,11 @@ static inline int64_t conr_rounded(int64_t count, int64_t step) {
   return (count + step - 1) / step * step;
 }
 
-/* Rows of a dense panel for rows of this pitch. */
-int conr_panel_rows(const struct conr_device *conr, int64_t pitch, int64_t own_rows);
+/* Panels of products of own rows with all, also those of ACCon: own rows as a whole number of steps, but no more than a
+ * panel may have; products of the largest panel; rows of a panel of this pitch where so many products fit. */
+int64_t conr_most_panel_rows(int64_t own_rows);
+int64_t conr_panel_capacity(int64_t rows, int64_t own_rows);
+int conr_panel_rows(int64_t capacity, int64_t pitch, int64_t own_rows);
 
 /* Most panels that a banded sweep over own rows can have. */
 int64_t conr_most_panels(int64_t own_rows);

@@ -5,8 +5,8 @@
 
 /* ---- the first exchange: records ---------------------------------------------------------- */
 
-/* q of a row, in its record.  A row that holds a value that is not finite gets the weight NaN, so that every rank sees the
- * fault and none waits.  Returns 1 / |f|, or 0. */
+/* q of a row, in its record.  A row that holds a value that is not finite gets the weight NaN, so that every rank sees
+ * the fault and none waits.  Returns 1 / |f|, or 0. */
 static double normalise_record(const struct conr *conr, const void *f, void *record) {
   bool finite;
   double inverse = row_normalise(conr->dtype, conr->features, f, record, &finite);

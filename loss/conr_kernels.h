@@ -65,6 +65,10 @@ enum status conr_pack_launch(enum dtype dtype, int64_t rows, int features, int s
                              const float *labels, const float *predictions, const float *weights, void *q,
                              float *scalars, float *inverse, struct stream *stream);
 
+/* to [rows, stride] = f [rows, features], zeros beyond. */
+enum status conr_pad_launch(enum dtype dtype, int64_t rows, int features, int stride, const void *f, void *to,
+                            struct stream *stream);
+
 /* The same of packed rows: q from z, both [rows, stride], NaN for the weight of a row that is not finite, and the
  * inverses of own_rows rows from own_first on. */
 enum status conr_normalise_launch(enum dtype dtype, int64_t rows, int features, int stride, int targets, const void *z,
@@ -101,10 +105,11 @@ enum status conr_take_rows_launch(int64_t rows, size_t row_bytes, const int32_t 
 enum status conr_add_rows_launch(int rows, int stride, const int32_t *own, const float *tile, float *sum,
                                  struct stream *stream);
 
-/* From sum_j H_ij q_j = tile [rows, stride] to the gradient of f: with g = factor tile, (g - (g . q) q) / |f|.
+/* From sum_j H_ij q_j = tile [rows, stride] to the gradient of f: with g = factor tile, (g - (g . q) q) / |f|, which is
+ * added to grad or overwrites it.
  * f, grad [rows, features] of dtype; inverse [rows]. */
 enum status conr_finish_launch(enum dtype dtype, int64_t rows, int features, int stride, double factor,
-                               const float *tile, const void *f, const float *inverse, void *grad,
+                               const float *tile, const void *f, const float *inverse, bool add, void *grad,
                                struct stream *stream);
 
 /* --- bands (conr_rows.cu, sort.cu) ---------------------------------------------------------------------------- */

@@ -33,6 +33,30 @@ static __device__ __forceinline__ double normalise_row(sum_of_double (&tree)[THR
   return norm;
 }
 
+template <typename T> static __device__ __forceinline__ void pad_row(int features, int stride, const T *f, T *to) {
+  for (int k = threadIdx.x; k < stride; k += THREADS)
+    from_float(k < features ? to_float(f[k]) : 0.0f, &to[k]);
+}
+
+template <typename T>
+static __global__ void __launch_bounds__(THREADS) pad_kernel(int features, int stride, const T *f, T *to) {
+  int64_t row = blockIdx.x;
+  pad_row(features, stride, f + row * features, to + row * stride);
+}
+
+template <typename T>
+static void pad(int64_t rows, int features, int stride, const void *f, void *to, struct stream *stream) {
+  LAUNCH(pad_kernel<T>, (unsigned)rows, THREADS, cuda_stream(stream), features, stride, (const T *)f, (T *)to);
+}
+
+extern "C" enum status conr_pad_launch(enum dtype dtype, int64_t rows, int features, int stride, const void *f,
+                                       void *to, struct stream *stream) {
+  if (rows == 0)
+    return STATUS_OK;
+  (dtype == BF16 ? pad<__nv_bfloat16> : pad<float>)(rows, features, stride, f, to, stream);
+  return cuda_launched("filling up rows");
+}
+
 /* One block a row. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
@@ -42,12 +66,10 @@ static __global__ void __launch_bounds__(THREADS)
   int64_t row = blockIdx.x;
   const T *from = f + row * features;
   double norm = 0;
-  if (inverse != nullptr) {
+  if (inverse != nullptr)
     norm = normalise_row(tree, features, stride, from, q + row * stride);
-  } else {
-    for (int k = threadIdx.x; k < stride; k += THREADS)
-      from_float(k < features ? to_float(from[k]) : 0.0f, &q[row * stride + k]);
-  }
+  else
+    pad_row(features, stride, from, q + row * stride);
   float *scalar = scalars + row * (2 * targets + 1);
   for (int k = threadIdx.x; k < targets; k += THREADS) {
     scalar[k] = labels[row * targets + k];
@@ -373,7 +395,7 @@ extern "C" enum status conr_add_rows_launch(int rows, int stride, const int32_t 
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     finish_kernel(int features, int stride, double factor, const float *tile, const T *f, const float *inverse,
-                  T *grad) {
+                  bool add, T *grad) {
   __shared__ sum_of_double tree[THREADS];
   int64_t row = blockIdx.x;
   const float *g = tile + row * stride;
@@ -382,23 +404,26 @@ static __global__ void __launch_bounds__(THREADS)
   for (int k = threadIdx.x; k < features; k += THREADS)
     along += factor * g[k] * (to_float(from[k]) * scale);
   along = sum_block(tree, along);
-  for (int k = threadIdx.x; k < features; k += THREADS)
-    from_float((float)((factor * g[k] - along * (to_float(from[k]) * scale)) * scale), &grad[row * features + k]);
+  for (int k = threadIdx.x; k < features; k += THREADS) {
+    T *to = &grad[row * features + k];
+    float value = (float)((factor * g[k] - along * (to_float(from[k]) * scale)) * scale);
+    from_float(add ? to_float(*to) + value : value, to);
+  }
 }
 
 template <typename T>
 static void finish(int64_t rows, int features, int stride, double factor, const float *tile, const void *f,
-                   const float *inverse, void *grad, struct stream *stream) {
+                   const float *inverse, bool add, void *grad, struct stream *stream) {
   LAUNCH_BLOCKS(finish_kernel<T>, (unsigned)rows, THREADS, cuda_stream(stream), features, stride, factor, tile,
-                (const T *)f, inverse, (T *)grad);
+                (const T *)f, inverse, add, (T *)grad);
 }
 
 extern "C" enum status conr_finish_launch(enum dtype dtype, int64_t rows, int features, int stride, double factor,
-                                          const float *tile, const void *f, const float *inverse, void *grad,
+                                          const float *tile, const void *f, const float *inverse, bool add, void *grad,
                                           struct stream *stream) {
   if (rows == 0)
     return STATUS_OK;
-  (dtype == BF16 ? finish<__nv_bfloat16> : finish<float>)(rows, features, stride, factor, tile, f, inverse, grad,
+  (dtype == BF16 ? finish<__nv_bfloat16> : finish<float>)(rows, features, stride, factor, tile, f, inverse, add, grad,
                                                           stream);
   return cuda_launched("the feature gradient of ConR");
 }

@@ -99,7 +99,7 @@ static struct conr_device_sweep best_band(struct conr_device *conr, int first, e
 enum status conr_plan_device(struct conr_device *conr, struct conr_device_sweep sweeps[2], int *count,
                              double *computed_share) {
   double all = (double)conr->own_rows * (double)conr->rows;
-  int dense_rows = conr_panel_rows(conr, conr->pitch, conr->own_rows);
+  int dense_rows = conr_panel_rows(conr->capacity_panel, conr->pitch, conr->own_rows);
   if (conr->own_rows > 0 && conr_wants_bands(conr, conr->rows)) {
     int64_t wanted = band_rows(conr->own_rows), pairs = 0;
     int panel_rows = (int)(wanted < dense_rows ? wanted : dense_rows);
@@ -227,7 +227,7 @@ static enum status backward_sweep(struct conr_device *conr, const struct conr_de
       TRY(conr_add_rows_launch(panel.rows, conr->stride, panel.own, conr->tile, conr->bands.grad, conr->stream));
     else
       TRY(conr_finish_launch(conr->dtype, panel.rows, conr->features, conr->stride, factor, conr->tile,
-                             (const char *)features + from, conr->inverse + panel.first_own, (char *)grad + from,
+                             (const char *)features + from, conr->inverse + panel.first_own, false, (char *)grad + from,
                              conr->stream));
   }
   return STATUS_OK;
@@ -246,5 +246,5 @@ enum status conr_backward_device(struct conr_device *conr, const struct conr_dev
   TRY(order_columns(conr, &sweeps[0]));
   TRY(backward_sweep(conr, &sweeps[0], false, factor, features, grad));
   return conr_finish_launch(conr->dtype, conr->own_rows, conr->features, conr->stride, factor, conr->bands.grad,
-                            features, conr->inverse, grad, conr->stream);
+                            features, conr->inverse, false, grad, conr->stream);
 }

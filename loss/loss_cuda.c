@@ -1,7 +1,10 @@
 /* The losses of the CUDA backend: the table, and the pointwise ones. */
+#include "loss/accon_cuda.h"
+#include "loss/balanced_cuda.h"
 #include "loss/conr_cuda.h"
 #include "loss/metrics_cuda.h"
 #include "loss/pointwise.h"
+#include "loss/rows_cuda.h"
 
 /* The table's functions are not told the device, so there is one a process: another is refused while it is open.  Its
  * scratch is freed with it. */
@@ -55,6 +58,11 @@ static const struct loss_ops table = {.regression = regression,
                                       .evidential = evidential,
                                       .evidential_answer = evidential_predict,
                                       .count_nonfinite = count_nonfinite,
+                                      .balanced_create = balanced_device_create,
+                                      .balanced_destroy = balanced_device_destroy,
+                                      .balanced_set_sigma = balanced_device_set_sigma,
+                                      .balanced_begin = balanced_device_begin,
+                                      .balanced_loss = balanced_device_loss,
                                       .conr_create = conr_device_create,
                                       .conr_destroy = conr_device_destroy,
                                       .conr_loss = conr_device_loss,
@@ -64,6 +72,13 @@ static const struct loss_ops table = {.regression = regression,
                                       .conr_finish = conr_device_finish,
                                       .conr_lent = conr_device_lent,
                                       .conr_result = conr_device_result,
+                                      .rows_create = rows_device_create,
+                                      .rows_destroy = rows_device_destroy,
+                                      .rows_collect = rows_device_collect,
+                                      .accon_create = accon_device_create,
+                                      .accon_destroy = accon_device_destroy,
+                                      .accon_loss = accon_device_loss,
+                                      .accon_value = accon_device_value,
                                       .metrics_create = metrics_device_create,
                                       .metrics_destroy = metrics_device_destroy,
                                       .metrics_compute = metrics_device_compute};

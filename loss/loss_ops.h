@@ -18,6 +18,8 @@
 
 #include "dist/comm.h"
 #include "dist/device.h"
+#include "loss/accon.h"
+#include "loss/balanced.h"
 #include "loss/conr.h"
 #include "loss/evidential.h"
 #include "loss/gathered.h"
@@ -26,8 +28,11 @@
 #include "loss/uvote.h"
 #include "model/ops.h"
 
+struct accon_device;
+struct balanced_device;
 struct conr_device;
 struct metrics_device;
+struct rows_device;
 
 struct loss_ops {
   /* regression_loss() of regression.h on float32: *loss += the part of these rows, in double; grad is overwritten.
@@ -49,6 +54,27 @@ struct loss_ops {
 
   /* *found += how many of x [count] are NaN or infinite.  dtype F32 or BF16.  Local.  Exact. */
   enum status (*count_nonfinite)(enum dtype dtype, int64_t count, const void *x, double *found);
+
+  /* Balanced MSE (balanced.h has the definitions) on float32; BMC gathers the labels where they are.
+   * comm      of device memory (comm_device.h); borrowed: must outlive this
+   * balanced  borrowed: likewise; labels that are set in it are not read
+   * Collective. */
+  enum status (*balanced_create)(struct device *device, struct comm *comm, const struct balanced *balanced,
+                                 struct balanced_device **out);
+  void (*balanced_destroy)(struct balanced_device **balanced);
+
+  /* Of the losses that are queued from now on, also of those that were kept as graphs.  Local. */
+  enum status (*balanced_set_sigma)(struct balanced_device *balanced, double sigma);
+
+  /* As balanced_begin(); the labels travel while what is queued next is computed.  labels [samples of this rank,
+   * targets].  Collective. */
+  enum status (*balanced_begin)(struct balanced_device *balanced, const int64_t *samples_of_rank, const float *labels,
+                                int views);
+
+  /* As balanced_loss(), by the same arithmetic in double: sums += the part of these rows, and its derivative by sigma.
+   * Behind balanced_begin() there is at least one on all ranks, also with no rows.  Repeated. */
+  enum status (*balanced_loss)(struct balanced_device *balanced, int64_t rows, const float *pred, const float *target,
+                               int64_t rows_global, float *grad, double sums[2]);
 
   /* ConR (conr.h has the definitions) over the rows of all ranks.
    * comm       of device memory (comm_device.h), borrowed: must outlive this
@@ -84,6 +110,30 @@ struct loss_ops {
   /* What the last conr_loss() or conr_finish() found; the host waits for it.  ERR_NUMERIC on all ranks alike when a
    * value was not finite. */
   enum status (*conr_result)(struct conr_device *conr, struct conr_result *result);
+
+  /* Rows of all ranks for terms on the device, where ConR has none to lend; queued.
+   * comm      of device memory; borrowed: must outlive this
+   * features  [own rows, features] of dtype F32 or BF16, labels [own rows, targets]
+   * *out      borrowed until the next call; behind its rows, up to a multiple of 8, there are zeros, as in conr_lent()
+   * create: local.  collect: collective. */
+  enum status (*rows_create)(struct device *device, struct comm *comm, enum dtype dtype, int features, int targets,
+                             struct rows_device **out);
+  void (*rows_destroy)(struct rows_device **rows);
+  enum status (*rows_collect)(struct rows_device *rows, const int64_t *rows_of_rank, const void *features,
+                              const float *labels, struct lent_rows *out);
+
+  /* ACCon (accon.h has the definitions) over gathered rows; in TF32 its products are float32.
+   * rows_of_rank   [ranks]; read when kept work is launched, too
+   * features       [own rows, features] of the values' type
+   * grad_features  likewise, += coefficient times the gradient
+   * accon_value    of the last loss, once the host has waited; not finite where a row is not
+   * create: local; ERR_ARGUMENT as accon_create().  loss: collective.  Memory grows with the largest batch. */
+  enum status (*accon_create)(struct device *device, struct comm *comm, enum precision precision, int features,
+                              const struct accon_options *options, struct accon_device **out);
+  void (*accon_destroy)(struct accon_device **accon);
+  enum status (*accon_loss)(struct accon_device *accon, const int64_t *rows_of_rank, const struct lent_rows *rows,
+                            double coefficient, const void *features, void *grad_features);
+  double (*accon_value)(const struct accon_device *accon);
 
   /* Metrics of an evaluated split (metrics.h has the definitions) whose predictions change while its labels stay: bins,
    * groups and the ranks of labels are found once.

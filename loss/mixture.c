@@ -4,6 +4,7 @@
 #include "dist/memory.h"
 #include "dist/random.h"
 #include "loss/distinct.h"
+#include "loss/mixture_density.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -60,35 +61,8 @@ void mixture_set(struct mixture *mixture, int k, double weight, const double *me
 
 void mixture_density_at(const struct mixture *mixture, double added, struct mixture_density *out) {
   out->mixture = mixture;
-  for (int k = 0; k < mixture->components; k++) {
-    out->constant[k] = log(mixture->weight[k]);
-    out->trace[k] = 0;
-    for (int i = 0; i < mixture->dimensions; i++) {
-      double variance = mixture->variance[k][i] + added;
-      out->precision[k][i] = 1 / variance;
-      out->constant[k] -= log(variance) / 2;
-      out->trace[k] += 1 / variance;
-    }
-  }
-}
-
-double mixture_density_log(const struct mixture_density *density, int k, const double *x, double *scaled) {
-  const struct mixture *mixture = density->mixture;
-  int n = mixture->dimensions;
-  double sum = 0;
-  for (int i = 0; i < n; i++)
-    scaled[i] = 0;
-  for (int axis = 0; axis < n; axis++) {
-    const double *direction = mixture->axes[k][axis];
-    double along = 0;
-    for (int i = 0; i < n; i++)
-      along += direction[i] * (x[i] - mixture->mean[k][i]);
-    double pull = along * density->precision[k][axis];
-    sum += along * pull;
-    for (int i = 0; i < n; i++)
-      scaled[i] += direction[i] * pull;
-  }
-  return density->constant[k] - sum / 2;
+  for (int k = 0; k < mixture->components; k++)
+    mixture_density_component(mixture, k, added, out);
 }
 
 /* ---- fit ----------------------------------------------------------------------------------- */

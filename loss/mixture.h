@@ -4,7 +4,7 @@
  *     TRY(mixture_fit(rows, targets, labels, 8, seed, &mixture));                 the training labels
  *     struct mixture_density density;
  *     mixture_density_at(&mixture, sigma * sigma, &density);                      of label + noise
- *     double log_density = mixture_density_log(&density, k, x, scaled);
+ *     double log_density = mixture_density_log(&density, k, x, scaled);            of mixture_density.h
  *
  * A component is held by the principal axes of its covariance: adding v I then adds v to the variances along them.
  * Both structs are plain numbers, to be copied as bytes (41 KB).  All functions are local. */
@@ -47,9 +47,5 @@ struct mixture_density {
 };
 
 void mixture_density_at(const struct mixture *mixture, double added, struct mixture_density *out);
-
-/* The logarithm of weight x density of component k at x, without the factor (2 pi)^(-dimensions / 2).
- * scaled  [dimensions], overwritten with (C_k + added I)^-1 (x - mean) */
-double mixture_density_log(const struct mixture_density *density, int k, const double *x, double *scaled);
 
 #endif

@@ -1,18 +1,10 @@
 /* Composition of regression loss and regularisers. */
 #include "loss/objective.h"
 
-#include "dist/comm_device.h"
 #include "dist/memory.h"
 #include "dist/replay.h"
 #include "loss/conr_parts.h"
 #include "loss/loss_ops.h"
-
-/* Rows of a batch in pinned memory: predictions, labels and gradient one after the other, and the sum of the losses. */
-struct staged {
-  int64_t capacity; /* elements of each */
-  float *rows;      /* [3, capacity]    */
-  double *sum;
-};
 
 struct objective {
   const struct ops *ops;         /* borrowed: lives as long as its device      */
@@ -25,11 +17,10 @@ struct objective {
   /* Balanced MSE */
   struct comm *comm; /* of the host */
   struct noise_scale noise_scale;
-  double noise_gradient;             /* of this rank's rows so far in this step         */
-  double *coefficient;               /* [experts] of the epoch, in the memory of the ops; NULL without experts */
-  struct staged staged;              /* on a device                                     */
-  struct comm *data;                 /* borrowed; of the device; NULL on the host       */
-  struct regularisers *regularisers; /* NULL = none */
+  double *coefficient;                     /* [experts] of the epoch, in the memory of the ops; NULL without experts */
+  struct balanced_device *balanced_device; /* on a device; NULL when off */
+  struct comm *data;                       /* borrowed; of the device; NULL on the host       */
+  struct regularisers *regularisers;       /* NULL = none */
   /* Of the batch that ConR has begun. */
   struct objective_batch batch;
   int64_t pieces;
@@ -40,6 +31,9 @@ static enum status create_balanced(struct objective *objective, MPI_Comm mpi) {
   if (objective->options.balanced == NULL)
     return STATUS_OK;
   TRY(noise_scale_begin(&objective->options.noise_scale, &objective->noise_scale));
+  if (objective->losses != NULL)
+    return objective->losses->balanced_create(objective->ops->device, objective->data, objective->options.balanced,
+                                              &objective->balanced_device);
   return comm_create(mpi, &objective->comm);
 }
 
@@ -101,12 +95,12 @@ enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *
   /* One rank alone may lack memory, or have another library. */
   enum status status = create_own(mpi, ops, options, features, targets, out);
   status = data != NULL ? comm_agree(data, status) : status;
-  if (status == STATUS_OK)
-    status = create_balanced(*out, mpi);
   if (status == STATUS_OK) {
     (*out)->data = ops->device != NULL ? data : NULL;
-    status = create_regularisers(*out, mpi);
+    status = create_balanced(*out, mpi);
   }
+  if (status == STATUS_OK)
+    status = create_regularisers(*out, mpi);
   if (status == STATUS_OK)
     status = create_conr(*out, mpi, data);
   if (status != STATUS_OK)
@@ -122,8 +116,8 @@ void objective_destroy(struct objective **objective) {
   conr_destroy(&(*objective)->conr);
   regularisers_destroy(&(*objective)->regularisers);
   device_free((*objective)->ops->device, (void **)&(*objective)->coefficient);
-  device_free_pinned((*objective)->ops->device, (void **)&(*objective)->staged.rows);
-  device_free_pinned((*objective)->ops->device, (void **)&(*objective)->staged.sum);
+  if ((*objective)->balanced_device != NULL)
+    (*objective)->losses->balanced_destroy(&(*objective)->balanced_device);
   comm_destroy(&(*objective)->comm);
   memory_free((void **)&(*objective)->rows_of_rank);
   memory_free((void **)objective);
@@ -136,7 +130,7 @@ const struct head *objective_head(const struct objective *objective) {
 void objective_left_to_host(const struct objective *objective, char *text, size_t room) {
   text[0] = 0;
   if (objective->losses != NULL)
-    regularisers_names(objective->regularisers, text, room);
+    regularisers_on_host(objective->regularisers, text, room);
 }
 
 bool objective_has_conr(const struct objective *objective) {
@@ -152,68 +146,36 @@ static enum status set_coefficients(struct objective *objective, int64_t epoch) 
                      (size_t)uvote->experts * sizeof *coefficient);
 }
 
-enum status objective_begin(struct objective *objective, int64_t epoch, int64_t step, const int64_t *samples_of_rank,
-                            const void *labels, int views) {
-  objective->noise_gradient = 0;
+enum status objective_begin(struct objective *objective, int64_t epoch, int64_t step) {
   regularisers_set_step(objective->regularisers, step);
   if (objective->coefficient != NULL)
     TRY(set_coefficients(objective, epoch));
+  if (objective->balanced_device == NULL)
+    return STATUS_OK;
+  return objective->losses->balanced_set_sigma(objective->balanced_device, objective->noise_scale.now.sigma);
+}
+
+enum status objective_take_labels(struct objective *objective, const int64_t *samples_of_rank, const void *labels,
+                                  int views) {
   if (objective->options.balanced == NULL)
     return STATUS_OK;
+  if (objective->losses != NULL)
+    return objective->losses->balanced_begin(objective->balanced_device, samples_of_rank, labels, views);
   return balanced_begin(objective->options.balanced, objective->comm, samples_of_rank, labels, views);
 }
 
-/* Balanced MSE on rows in host memory. */
-static double balanced_host(struct objective *objective, const struct objective_batch *batch, const void *predictions,
-                            const void *labels, void *grad_predictions) {
+static enum status balanced(struct objective *objective, const struct objective_batch *batch, void *grad_outputs,
+                            double sums[OBJECTIVE_SUMS]) {
+  int64_t rows = batch->views * batch->samples, rows_global = batch->views * batch->samples_global;
   double part, noise_gradient;
-  balanced_loss(objective->options.balanced, objective->noise_scale.now.sigma, batch->views * batch->samples,
-                predictions, labels, batch->views * batch->samples_global, grad_predictions, &part, &noise_gradient);
-  objective->noise_gradient += noise_gradient;
-  return part;
-}
-
-static enum status staged_grow(struct device *device, int64_t elements, struct staged *staged) {
-  if (elements <= staged->capacity)
-    return STATUS_OK;
-  TRY(device_wait(device)); /* it may still be read from */
-  device_free_pinned(device, (void **)&staged->rows);
-  staged->capacity = 0;
-  if (staged->sum == NULL)
-    TRY(device_alloc_pinned(device, sizeof *staged->sum, (void **)&staged->sum));
-  TRY(device_alloc_pinned(device, (size_t)elements * 3 * sizeof *staged->rows, (void **)&staged->rows));
-  staged->capacity = elements;
+  if (objective->losses != NULL)
+    return objective->losses->balanced_loss(objective->balanced_device, rows, batch->outputs, batch->labels,
+                                            rows_global, grad_outputs, sums);
+  balanced_loss(objective->options.balanced, objective->noise_scale.now.sigma, rows, batch->outputs, batch->labels,
+                rows_global, grad_outputs, &part, &noise_gradient);
+  sums[OBJECTIVE_LOSS] += part;
+  sums[OBJECTIVE_NOISE] += noise_gradient;
   return STATUS_OK;
-}
-
-struct balanced_call {
-  struct objective *objective;
-  struct objective_batch batch;
-  float *grad_outputs;
-  double *sum;
-};
-
-/* The same on a device's rows.  The host waits for them; what it sends back is read in its turn, before the next rows
- * come. */
-static enum status balanced_device(const void *arguments) {
-  const struct balanced_call *call = arguments;
-  struct objective *objective = call->objective;
-  const struct objective_batch *batch = &call->batch;
-  struct device *device = objective->ops->device;
-  struct staged *staged = &objective->staged;
-  int64_t elements = batch->views * batch->samples * objective->targets;
-  size_t bytes = (size_t)elements * sizeof(float);
-  if (elements == 0)
-    return STATUS_OK;
-  TRY(staged_grow(device, elements, staged));
-  float *predictions = staged->rows, *labels = predictions + elements, *grad = labels + elements;
-  TRY(device_copy(device, predictions, batch->outputs, bytes));
-  TRY(device_copy(device, labels, batch->labels, bytes));
-  TRY(device_copy(device, staged->sum, call->sum, sizeof *call->sum));
-  TRY(comm_device_wait(objective->data));
-  *staged->sum += balanced_host(objective, batch, predictions, labels, grad);
-  TRY(device_copy(device, call->grad_outputs, grad, bytes));
-  return device_copy(device, call->sum, staged->sum, sizeof *call->sum);
 }
 
 static enum status pointwise_device(const struct objective *objective, const struct objective_batch *batch,
@@ -258,17 +220,13 @@ static double pointwise_host(const struct objective *objective, const struct obj
 }
 
 enum status objective_regression(struct objective *objective, const struct objective_batch *batch, void *grad_outputs,
-                                 double *sum) {
+                                 double sums[OBJECTIVE_SUMS]) {
   const void *weights = objective->options.weights ? batch->weights : NULL;
-  if (objective->options.balanced != NULL && objective->losses != NULL) {
-    struct balanced_call call = {objective, *batch, grad_outputs, sum};
-    return replay_call(objective->ops->device, balanced_device, &call, sizeof call); /* no graph waits for the host */
-  }
+  if (objective->options.balanced != NULL)
+    return balanced(objective, batch, grad_outputs, sums);
   if (objective->losses != NULL)
-    return pointwise_device(objective, batch, weights, grad_outputs, sum);
-  *sum += objective->options.balanced != NULL
-              ? balanced_host(objective, batch, batch->outputs, batch->labels, grad_outputs)
-              : pointwise_host(objective, batch, weights, grad_outputs);
+    return pointwise_device(objective, batch, weights, grad_outputs, &sums[OBJECTIVE_LOSS]);
+  sums[OBJECTIVE_LOSS] += pointwise_host(objective, batch, weights, grad_outputs);
   return STATUS_OK;
 }
 
@@ -276,10 +234,6 @@ enum status objective_predictions(const struct objective *objective, int64_t row
                                   void *predictions) {
   return head_answer(&objective->options.head, objective->losses, UVOTE_FIRST, objective->ops->parameter_dtype, rows,
                      outputs, NULL, predictions, NULL);
-}
-
-double objective_noise_gradient(const struct objective *objective) {
-  return objective->noise_gradient;
 }
 
 void objective_update(struct objective *objective, double noise_gradient) {

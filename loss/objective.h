@@ -4,11 +4,12 @@
  *     struct objective *objective;
  *     TRY(objective_create(MPI_COMM_WORLD, data, ops, &options, features, targets, &objective));
  *     each step:
- *       TRY(objective_begin(objective, epoch, step, samples_of_rank, labels, views));     collective
+ *       TRY(objective_begin(objective, epoch, step));                                     local
+ *       TRY(objective_take_labels(objective, samples_of_rank, labels, views));            collective
  *     then, on what the network computed for this rank's rows:
  *       TRY(objective_conr_begin(objective, &batch, 1, true));                            collective
  *       TRY(objective_conr_add(objective, 0, features, predictions));                     collective: the rows leave
- *       TRY(objective_regression(objective, &batch, grad_outputs, sum));                  local
+ *       TRY(objective_regression(objective, &batch, grad_outputs, sums));                 local
  *       TRY(objective_conr_finish(objective, features, grad_features));                   collective
  *       share.lent = objective_conr_lent(objective);                                     or they gather by themselves
  *       TRY(objective_regularise(objective, SIDE_BOTH, &share, grad_features));           collective
@@ -66,8 +67,8 @@ struct objective_batch {
   const void *weights;  /* [views * samples, head_weights()]                         */
 };
 
-/* data  a communicator of the ops' memory (dist/comm_device.h), borrowed: must outlive the objective; not read on the
- *       host, where `mpi` is duplicated.
+/* data  a communicator of the ops' memory (dist/comm_device.h), borrowed: must outlive the objective.  On the host
+ *       `mpi` is duplicated, and `data` serves to agree alone.
  * Collective; all ranks pass equal arguments. */
 enum status objective_create(MPI_Comm mpi, struct comm *data, const struct ops *ops,
                              const struct objective_options *options, int features, int targets,
@@ -84,15 +85,19 @@ void objective_left_to_host(const struct objective *objective, char *text, size_
 /* Is ConR on? */
 bool objective_has_conr(const struct objective *objective);
 
-/* Begin a step on rows that the regression loss will see: what is known of them before the network has run.
- * epoch            whose coefficients experts have
- * step             updates made so far: what random draws are keyed by
+/* Begin a step: what the host knows, also of one that is launched as graphs.
+ * epoch  whose coefficients experts have
+ * step   updates made so far: what random draws are keyed by
+ * Local. */
+enum status objective_begin(struct objective *objective, int64_t epoch, int64_t step);
+
+/* Rows that the regression loss will see: what is known of them before the network has run.
  * samples_of_rank  [ranks]
- * labels           [samples of this rank, targets] of the parameters' type, in host memory
+ * labels           [samples of this rank, targets] of the parameters' type, in the memory of the ops
  * views            rows of each sample that the regression loss sees
  * Collective. */
-enum status objective_begin(struct objective *objective, int64_t epoch, int64_t step, const int64_t *samples_of_rank,
-                            const void *labels, int views);
+enum status objective_take_labels(struct objective *objective, const int64_t *samples_of_rank, const void *labels,
+                                  int views);
 
 /* Where outputs are no predictions: those that ConR sees, the first expert's or a distribution's mean.
  * outputs, predictions  [rows, head_outputs()], [rows, targets]
@@ -101,17 +106,13 @@ enum status objective_predictions(const struct objective *objective, int64_t row
                                   void *predictions);
 
 /* The regression loss of some of the rows of the global batch, and its gradient.  A batch may come in pieces: the
- * values of all pieces and ranks add up to the loss.  Balanced MSE is computed on the host: on a device, predictions and
- * labels are fetched, and the host waits for them.
+ * values of all pieces and ranks add up to the loss.
  * grad_outputs  [views * samples, head_outputs()], overwritten
- * sum           += the part of these rows; in the memory of the ops
+ * sums          += the part of these rows; in the memory of the ops
  * Local. */
+enum objective_sum { OBJECTIVE_LOSS, OBJECTIVE_NOISE /* derivative by the noise scale */, OBJECTIVE_SUMS };
 enum status objective_regression(struct objective *objective, const struct objective_batch *batch, void *grad_outputs,
-                                 double *sum);
-
-/* The derivative of the regression loss by the noise scale: the part of this rank's rows since objective_begin(); 0
- * without Balanced MSE. */
-double objective_noise_gradient(const struct objective *objective);
+                                 double sums[OBJECTIVE_SUMS]);
 
 /* Let what the objective learns by itself, the noise scale, take the step's gradient.  Same value. */
 void objective_update(struct objective *objective, double noise_gradient);

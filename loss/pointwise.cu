@@ -6,10 +6,8 @@
 #include "loss/regression_element.h"
 #include "loss/uvote_element.h"
 
-#define SUM_BLOCKS 256 /* a constant: the order of a sum is not to depend on the GPU */
-
 extern "C" size_t pointwise_bytes(void) {
-  return SUM_BLOCKS * sizeof(double);
+  return POINTWISE_PARTS * sizeof(double);
 }
 
 /* *sum += the blocks' parts.  One block. */
@@ -20,8 +18,17 @@ static __global__ void __launch_bounds__(THREADS) add_parts_kernel(int parts, co
     *sum += all;
 }
 
+static void add_parts(int parts, const double *partial, double *sum, struct stream *stream) {
+  LAUNCH_BLOCKS(add_parts_kernel, 1, THREADS, cuda_stream(stream), parts, partial, sum);
+}
+
+extern "C" enum status add_parts_launch(int parts, const double *partial, double *sum, struct stream *stream) {
+  add_parts(parts, partial, sum, stream);
+  return cuda_launched("adding up the parts of a sum");
+}
+
 static int parts_of(int64_t count) {
-  return (int)(count < (int64_t)SUM_BLOCKS * THREADS ? blocks_of(count, THREADS) : SUM_BLOCKS);
+  return (int)(count < (int64_t)POINTWISE_PARTS * THREADS ? blocks_of(count, THREADS) : POINTWISE_PARTS);
 }
 
 /* Elements in double, as the host: only the gradient is rounded. */
@@ -50,7 +57,7 @@ extern "C" enum status regression_launch(const struct regression *loss, int64_t 
   int parts = parts_of(count);
   LAUNCH_BLOCKS(regression_kernel, parts, THREADS, cuda_stream(stream), *loss, count, targets, pred, target, weight,
                 (double)rows_global * targets, grad, partial);
-  LAUNCH_BLOCKS(add_parts_kernel, 1, THREADS, cuda_stream(stream), parts, (const double *)partial, sum);
+  add_parts(parts, partial, sum, stream);
   return cuda_launched("a regression loss");
 }
 
@@ -210,6 +217,6 @@ extern "C" enum status count_nonfinite_launch(enum dtype dtype, int64_t count, c
                   partial);
   else
     LAUNCH_BLOCKS(nonfinite_kernel<float>, parts, THREADS, cuda_stream(stream), count, (const float *)x, partial);
-  LAUNCH_BLOCKS(add_parts_kernel, 1, THREADS, cuda_stream(stream), parts, (const double *)partial, found);
+  add_parts(parts, partial, found, stream);
   return cuda_launched("counting values that are not finite");
 }

@@ -21,6 +21,12 @@ extern "C" {
 extern "C" {
 #endif
 
+/* Parts of a sum at most: a constant, since the order of a sum is not to depend on the GPU. */
+#define POINTWISE_PARTS 256
+
+/* *sum += partial[0] + partial[1] + ..., in an order that depends on their number alone. */
+enum status add_parts_launch(int parts, const double *partial, double *sum, struct stream *stream);
+
 /* Bytes of scratch for any of them that has `partial`. */
 size_t pointwise_bytes(void);
 

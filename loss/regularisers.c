@@ -1,10 +1,11 @@
-/* The regularisers that are on, one after another on the same rows; on a device by way of host memory. */
+/* The regularisers that are on, one after another on the same rows; on a device there, or by way of host memory. */
 #include "loss/regularisers.h"
 
 #include "dist/comm_device.h"
 #include "dist/log.h"
 #include "dist/memory.h"
 #include "dist/replay.h"
+#include "loss/loss_ops.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +29,10 @@ struct regularisers {
   struct gatherer *gatherer; /* owned */
   int64_t *rows_of_rank;     /* [ranks] */
   struct staged staged;
+  /* On a device. */
+  const struct loss_ops *losses;   /* NULL on the host */
+  struct rows_device *rows_device; /* where ConR lends nothing */
+  struct accon_device *accon_device;
   struct ranksim *ranksim;
   struct rnc *rnc;
   struct accon *accon;
@@ -40,10 +45,11 @@ struct regularisers {
 static const struct {
   const char *name;
   enum regulariser_side side;
-} kinds[REGULARISERS] = {[REGULARISER_RANKSIM] = {"ranksim", SIDE_REGRESSION},
-                         [REGULARISER_RNC] = {"rnc", SIDE_CONTRAST},
-                         [REGULARISER_ACCON] = {"accon", SIDE_CONTRAST},
-                         [REGULARISER_SRL] = {"srl", SIDE_REGRESSION}};
+  bool on_device; /* where there is one */
+} kinds[REGULARISERS] = {[REGULARISER_RANKSIM] = {"ranksim", SIDE_REGRESSION, false},
+                         [REGULARISER_RNC] = {"rnc", SIDE_CONTRAST, false},
+                         [REGULARISER_ACCON] = {"accon", SIDE_CONTRAST, true},
+                         [REGULARISER_SRL] = {"srl", SIDE_REGRESSION, false}};
 
 const char *regulariser_name(enum regulariser which) {
   return kinds[which].name;
@@ -57,17 +63,31 @@ static enum status create_terms(struct regularisers *own, enum dtype dtype) {
     TRY(ranksim_create(&options->ranksim, own->features, own->targets, dtype, &own->ranksim));
   if (options->on[REGULARISER_RNC])
     TRY(rnc_create(&options->rnc, own->features, own->targets, dtype, &own->rnc));
-  if (options->on[REGULARISER_ACCON])
+  if (options->on[REGULARISER_ACCON] && own->losses == NULL)
     TRY(accon_create(&options->accon, own->features, own->targets, dtype, &own->accon));
   if (options->on[REGULARISER_SRL])
     TRY(srl_create(&options->srl, own->features, own->targets, dtype, &own->srl));
   return STATUS_OK;
 }
 
+static enum status create_on_device(struct regularisers *own) {
+  const struct ops *ops = own->ops;
+  if (!own->options.on[REGULARISER_ACCON])
+    return STATUS_OK;
+  TRY(accon_check(&own->options.accon, own->targets));
+  TRY(own->losses->rows_create(ops->device, own->data, ops->dtype, own->features, own->targets, &own->rows_device));
+  return own->losses->accon_create(ops->device, own->data, ops->precision, own->features, &own->options.accon,
+                                   &own->accon_device);
+}
+
 static enum status create_own(struct regularisers *own) {
   enum dtype dtype = own->ops->parameter_dtype;
   TRY(gatherer_create(own->comm, dtype, own->features, own->targets, &own->gatherer));
   TRY(memory_alloc((size_t)comm_size(own->comm) * sizeof(int64_t), (void **)&own->rows_of_rank));
+  if (own->ops->device != NULL) {
+    TRY(loss_ops_open(own->ops->device, &own->losses));
+    TRY(create_on_device(own));
+  }
   return create_terms(own, dtype);
 }
 
@@ -106,6 +126,10 @@ void regularisers_destroy(struct regularisers **regularisers) {
   if (own == NULL)
     return;
   free_staged(own->ops->device, &own->staged);
+  if (own->losses != NULL) {
+    own->losses->accon_destroy(&own->accon_device);
+    own->losses->rows_destroy(&own->rows_device);
+  }
   ranksim_destroy(&own->ranksim);
   rnc_destroy(&own->rnc);
   accon_destroy(&own->accon);
@@ -116,17 +140,27 @@ void regularisers_destroy(struct regularisers **regularisers) {
   memory_free((void **)regularisers);
 }
 
-bool regularisers_any(const struct regularisers *own, int sides) {
+/* Is this one on, of these sides, and computed on the device (or not)? */
+static bool takes_part(const struct regularisers *own, int which, int sides, bool on_device) {
+  return own->options.on[which] && (kinds[which].side & sides) &&
+         on_device == (own->losses != NULL && kinds[which].on_device);
+}
+
+static bool any_takes_part(const struct regularisers *own, int sides, bool on_device) {
   bool any = false;
-  for (int i = 0; i < REGULARISERS && own != NULL; i++)
-    any = any || (own->options.on[i] && (kinds[i].side & sides));
+  for (int i = 0; i < REGULARISERS; i++)
+    any = any || takes_part(own, i, sides, on_device);
   return any;
 }
 
-void regularisers_names(const struct regularisers *own, char *text, size_t room) {
+bool regularisers_any(const struct regularisers *own, int sides) {
+  return own != NULL && (any_takes_part(own, sides, false) || any_takes_part(own, sides, true));
+}
+
+void regularisers_on_host(const struct regularisers *own, char *text, size_t room) {
   text[0] = 0;
   for (int i = 0; i < REGULARISERS && own != NULL; i++)
-    if (own->options.on[i]) {
+    if (takes_part(own, i, SIDE_BOTH, false)) {
       size_t used = strlen(text);
       snprintf(text + used, room - used, "%s%s", used > 0 ? ", " : "", regulariser_name((enum regulariser)i));
     }
@@ -171,12 +205,12 @@ static enum status add_on_host(struct regularisers *own, int sides, const struct
   else
     TRY(gatherer_collect(own->gatherer, &rows, &gathered));
   for (int i = 0; i < REGULARISERS; i++)
-    if (own->options.on[i] && (kinds[i].side & sides))
+    if (takes_part(own, i, sides, false))
       TRY(compute(own, (enum regulariser)i, &gathered, grad));
   return STATUS_OK;
 }
 
-/* --- on a device ---------------------------------------------------------------------------------------------- */
+/* --- on a device, by way of the host --------------------------------------------------------------------------- */
 
 static int64_t larger(int64_t a, int64_t b) {
   return a > b ? a : b;
@@ -273,29 +307,55 @@ static enum status add(const void *arguments) {
   const struct add_call *call = arguments;
   struct regularisers *own = call->regularisers;
   own->began = log_seconds();
-  for (int rank = 0; rank < comm_size(own->comm); rank++)
-    own->rows_of_rank[rank] = call->share.views * call->share.samples_of_rank[rank];
   enum status status = own->ops->device == NULL ? add_on_host(own, call->sides, &call->share, call->grad_features)
                                                 : by_way_of_host(call);
   own->seconds += log_seconds() - own->began;
   return status;
 }
 
-/* No graph waits for the host: one that is kept ends here. */
+/* Rows of this call, which the host knows also of kept work. */
+static enum status note_rows(const void *arguments) {
+  const struct add_call *call = arguments;
+  struct regularisers *own = call->regularisers;
+  for (int rank = 0; rank < comm_size(own->comm); rank++)
+    own->rows_of_rank[rank] = call->share.views * call->share.samples_of_rank[rank];
+  return STATUS_OK;
+}
+
+/* The others can borrow what is gathered for those that the device computes. */
+static enum status add_on_device(const struct add_call *call, struct lent_rows *lent) {
+  struct regularisers *own = call->regularisers;
+  const struct regulariser_share *share = &call->share;
+  if (!lent->there)
+    TRY(own->losses->rows_collect(own->rows_device, own->rows_of_rank, share->features, share->labels, lent));
+  return own->losses->accon_loss(own->accon_device, own->rows_of_rank, lent,
+                                 own->options.coefficient[REGULARISER_ACCON], share->features, call->grad_features);
+}
+
+/* No graph waits for the host: one that is kept ends where the host computes. */
 enum status regularisers_add(struct regularisers *own, int sides, const struct regulariser_share *share,
                              void *grad_features) {
   struct add_call call = {own, sides, *share, grad_features};
-  return regularisers_any(own, sides) ? replay_call(own->ops->device, add, &call, sizeof call) : STATUS_OK;
+  if (!regularisers_any(own, sides))
+    return STATUS_OK;
+  TRY(replay_note(own->ops->device, note_rows, &call, sizeof call));
+  if (any_takes_part(own, sides, true))
+    TRY(add_on_device(&call, &call.share.lent));
+  if (!any_takes_part(own, sides, false))
+    return STATUS_OK;
+  return replay_call(own->ops->device, add, &call, sizeof call);
 }
 
 double regularisers_value(const struct regularisers *own, enum regulariser which) {
+  if (own != NULL && which == REGULARISER_ACCON && own->accon_device != NULL)
+    return own->losses->accon_value(own->accon_device);
   return own != NULL ? own->value[which] : 0;
 }
 
 double regularisers_total(const struct regularisers *own) {
   double total = 0;
   for (int i = 0; i < REGULARISERS && own != NULL; i++)
-    total += own->options.on[i] ? own->options.coefficient[i] * own->value[i] : 0;
+    total += own->options.on[i] ? own->options.coefficient[i] * regularisers_value(own, (enum regulariser)i) : 0;
   return total;
 }
 

@@ -11,9 +11,10 @@
  * launch).  Contrastive ones want the views of a sample side by side; RankSim and SRL work on the pass of the regression
  * loss.
  *
- * They are computed on the host.  On a device the rows are fetched, in float32, and their gradient is sent back: the host
- * waits for the rows once a call, then the device for the host, and regularisers_seconds() says how long.  Fetched are this rank's own, which then are
- * gathered, or, where ConR has gathered them on the device, those of all ranks. */
+ * On a device ACCon is computed there (loss_ops.h), the others on the host: the rows are fetched, in float32, and their
+ * gradient is sent back.  The host waits for the rows once a call, then the device for the host, and
+ * regularisers_seconds() says how long.  Fetched are this rank's own rows, which then are gathered, or those of all
+ * ranks where they are on the device already: by ConR's gather, or by that for ACCon. */
 #ifndef CONR_LOSS_REGULARISERS_H
 #define CONR_LOSS_REGULARISERS_H
 
@@ -48,7 +49,8 @@ struct regulariser_share {
   int views;                      /* rows of each sample                                                */
   const void *features;           /* [rows, features] of the values' type                               */
   const void *labels;             /* [rows, targets] of the parameters' type                            */
-  struct lent_rows lent;          /* these rows of all ranks, likewise: then the two above are not read */
+  struct lent_rows lent;          /* these rows of all ranks, likewise: then labels are not read, and features by what
+                                     a device computes alone */
 };
 
 struct regularisers;
@@ -64,8 +66,8 @@ enum status regularisers_create(MPI_Comm mpi, struct comm *data, const struct op
                                 struct regularisers **out);
 void regularisers_destroy(struct regularisers **regularisers); /* NULL is fine */
 
-/* Those that are on, "ranksim, rnc"; "" for none, and for NULL.  Local. */
-void regularisers_names(const struct regularisers *regularisers, char *text, size_t room);
+/* Those that are on and computed on the host, "ranksim, rnc"; "" for none, and for NULL.  Local. */
+void regularisers_on_host(const struct regularisers *regularisers, char *text, size_t room);
 
 /* Is there any of these sides?  NULL has none. */
 bool regularisers_any(const struct regularisers *regularisers, int sides);
@@ -75,7 +77,8 @@ void regularisers_set_step(struct regularisers *regularisers, int64_t step);
 
 /* grad_features [rows, features] += the gradient of the sum of coefficient x value over those of the sides.
  * Collective; failures are those of all ranks, but those of a device are its rank's alone.  ERR_NUMERIC: a feature or a
- * label is not finite.  Memory grows with the largest batch. */
+ * label is not finite; the value of what a device computes is then not finite either.  Memory grows with the largest
+ * batch. */
 enum status regularisers_add(struct regularisers *regularisers, int sides, const struct regulariser_share *share,
                              void *grad_features);
 
@@ -86,7 +89,7 @@ double regularisers_value(const struct regularisers *regularisers, enum regulari
 double regularisers_total(const struct regularisers *regularisers);
 
 /* Of this rank since the last call, both with waits for other ranks: in the gathers, and in all of regularisers_add()
- * from when the rows were in host memory.  Local. */
+ * from when the rows were in host memory; what a device computes is not in it.  Local. */
 void regularisers_seconds(struct regularisers *regularisers, double *gather, double *all);
 
 /* SRL's surrogate takes in the epoch.  NULL is fine.  Same value. */

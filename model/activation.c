@@ -1,4 +1,4 @@
-/* Activations, element by element: relu, tanh, gelu. */
+/* Activations, element by element: relu, tanh, gelu, softplus. */
 #include "model/layer.h"
 
 static size_t elements(const struct net *net, const struct operation *operation) {
@@ -25,7 +25,7 @@ enum status net_add_activation(struct net *net, enum activation activation) {
   struct operation *operation;
   TRY(net_add(net, &activation_kind, read->height, read->width, read->channels, &operation));
   operation->activation = activation;
-  operation->reads_output = activation != ACTIVATION_GELU; /* the others go back by y: see ops.h */
-  operation->overwrites = activation != ACTIVATION_GELU;
+  bool by_output = activation == ACTIVATION_RELU || activation == ACTIVATION_TANH; /* the way back: see ops.h */
+  operation->reads_output = operation->overwrites = by_output;
   return STATUS_OK;
 }

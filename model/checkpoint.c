@@ -115,6 +115,7 @@ enum status checkpoint_write(const char *path, const struct checkpoint *checkpoi
       attribute_integer("model_height", model->height),
       attribute_integer("model_width", model->width),
       attribute_text("model_normalise", model->normalise),
+      attribute_integer("model_probabilistic", model->probabilistic),
       attribute_text("feature_names", checkpoint->feature_names),
       attribute_text("target_names", checkpoint->target_names),
       attribute_text("data_hash", hash),
@@ -242,7 +243,11 @@ static enum status read_model(const struct array_file *file, int64_t version, st
   if (version > 2) {
     TRY(array_file_integer(file, "model_targets", &model->targets));
     TRY(array_file_text(file, "model_head", &model->head));
+    TRY(array_file_integer(file, "model_probabilistic", &model->probabilistic));
   }
+  REQUIRE(model->probabilistic == 0 || model->probabilistic == 1, ERR_FORMAT,
+          "%s says the model is probabilistic %lld times; use another checkpoint", file->path,
+          (long long)model->probabilistic);
   TRY(check_word(file, "model", model->name, names));
   TRY(check_word(file, "precision", model->precision, precisions));
   TRY(check_word(file, "head", model->head, heads));

@@ -18,8 +18,7 @@
 #include "model/optim.h"
 #include "model/state.h"
 
-#define CHECKPOINT_VERSION \
-  3 /* 1, without buffers and image sizes, and 2, whose outputs are predictions, are read too */
+#define CHECKPOINT_VERSION 3 /* 1 and 2 are read too: without images; without heads and distributions */
 #define CHECKPOINT_BUFFERS "buffers/"
 #define CHECKPOINT_STATES "state/"
 
@@ -48,6 +47,8 @@ struct model_description {
   const char *precision;   /* "f32", "f64", "tf32" or "bf16"                               */
   int64_t height, width;   /* of the images the model sees; 0 for tables                   */
   const char *normalise;   /* images: "half", "imagenet" or "none"                         */
+  int64_t probabilistic;   /* 1: features are distributions (net.h)                        */
+  int64_t reconstructs;    /* 1: with a decoder (reconstruction.h), for training alone: not stored */
 };
 
 struct checkpoint {

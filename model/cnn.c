@@ -19,9 +19,14 @@ static enum status add_layer(struct net *net, int index, int stride) {
 
 static enum status add_all(struct net *net, const struct image_spec *spec) {
   bool large = spec->height >= LARGE && spec->width >= LARGE;
-  for (int i = 0; i < CONVOLUTIONS; i++)
+  int before = net_last(net), variance = NO_VALUE;
+  for (int i = 0; i < CONVOLUTIONS; i++) {
+    before = net_last(net);
     TRY(add_layer(net, i, i > 0 || large ? 2 : 1));
-  return image_net_end(net, spec);
+  }
+  if (spec->probabilistic)
+    TRY(image_net_add_variance(net, "", before, 3, 2, &variance));
+  return image_net_end(net, spec, variance, NULL);
 }
 
 enum status cnn_create(const struct ops *ops, const struct image_spec *spec, int64_t capacity_rows, struct net **out) {

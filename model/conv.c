@@ -1,4 +1,6 @@
-/* Convolution with a square kernel: parameters NAME.weight [out, in, kernel, kernel] and, when asked for, NAME.bias. */
+/* Convolution with a square kernel: parameters NAME.weight [out, in, kernel, kernel] and, when asked for, NAME.bias.
+ * The transposed one is its way back: it makes what a convolution of that shape would have read, out of what that one
+ * would have made; NAME.weight is [in, out, kernel, kernel]. */
 #include "model/layer.h"
 
 #include <math.h>
@@ -47,4 +49,48 @@ enum status net_add_conv(struct net *net, const char *name, int64_t out, int ker
   TRY(net_add_parameter(net, name, "weight", 4, (const int64_t[]){out, shape.in, kernel, kernel}, INITIAL_NORMAL,
                         sqrt(2 / (taps * (double)out))));
   return bias ? net_add_parameter(net, name, "bias", 1, &out, INITIAL_CONSTANT, 0) : STATUS_OK;
+}
+
+/* --- transposed ---------------------------------------------------------------------------------------------- */
+
+static enum status transposed_forward(struct net *net, struct operation *conv, const struct pass *pass) {
+  (void)pass;
+  return net->ops->conv_backward_data(conv->conv, &net->workspace, net->rows, conv->input,
+                                      net_parameter_data(net, conv, 0), conv->output);
+}
+
+static enum status transposed_backward_parameters(struct net *net, struct operation *conv, const void *grad_output) {
+  return net->ops->conv_backward_weights(conv->conv, &net->workspace, net->rows, grad_output, conv->input,
+                                         net_parameter_gradient(net, conv, 0), NULL);
+}
+
+static enum status transposed_backward_data(struct net *net, struct operation *conv, const void *grad_output,
+                                            void *grad_input) {
+  return net->ops->conv_forward(conv->conv, &net->workspace, net->rows, grad_output, net_parameter_data(net, conv, 0),
+                                NULL, grad_input);
+}
+
+static const struct operation_kind transposed_kind = {.name = "transposed convolution",
+                                                      .forward = transposed_forward,
+                                                      .backward_parameters = transposed_backward_parameters,
+                                                      .backward_data = transposed_backward_data};
+
+enum status net_add_transposed_conv(struct net *net, const char *name, int64_t out, int kernel, int stride,
+                                    int padding) {
+  const struct value *read = net_last_value(net);
+  struct conv_shape shape = {.height = (read->height - 1) * stride + kernel - 2 * (int64_t)padding,
+                             .width = (read->width - 1) * stride + kernel - 2 * (int64_t)padding,
+                             .in = out,
+                             .out = read->channels,
+                             .kernel = kernel,
+                             .stride = stride,
+                             .padding = padding};
+  int64_t places = read->height * read->width;
+  double taps = (double)kernel * kernel, bound = 1 / sqrt(taps * (double)out);
+  struct operation *conv;
+  TRY(net_add(net, &transposed_kind, shape.height, shape.width, out, &conv));
+  TRY(net->ops->conv_create(&shape, &conv->conv));
+  conv->flops = 2.0 * (double)places * (double)shape.out * (double)out * taps;
+  return net_add_parameter(net, name, "weight", 4, (const int64_t[]){shape.out, out, kernel, kernel}, INITIAL_UNIFORM,
+                           bound);
 }

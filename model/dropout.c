@@ -1,5 +1,5 @@
 /* Dropout: in training a share of the elements becomes 0 and the rest grows by 1 / (1 - share); else the identity.
- * The mask is drawn by sample and unit (ops.h: struct dropout_draw) and kept, one byte per element, for backward. */
+ * The mask is drawn by sample and unit (ops.h: struct unit_draw) and kept, one byte per element, for backward. */
 #include "model/layer.h"
 
 static size_t elements(const struct net *net, const struct operation *dropout) {
@@ -7,12 +7,7 @@ static size_t elements(const struct net *net, const struct operation *dropout) {
 }
 
 static enum status draw_mask(struct net *net, struct operation *dropout, const struct pass *pass) {
-  struct dropout_draw draw = {.seed = pass->seed,
-                              .epoch = pass->epoch,
-                              .layer = dropout->dropout_layer,
-                              .samples = pass->samples,
-                              .samples_count = net->rows / (pass->views > 1 ? pass->views : 1),
-                              .first_view = pass->first_view};
+  struct unit_draw draw = net_draw(net, pass, dropout->dropout_layer);
   return net->ops->dropout_mask(net->rows, dropout->width_in, dropout->share, &draw, dropout->mask);
 }
 
@@ -48,6 +43,7 @@ enum status net_add_dropout(struct net *net, double share) {
   dropout->mask_width = (size_t)dropout->width_in;
   dropout->share = share;
   dropout->dropout_layer = net->dropout_count++;
+  net->draws = true;
   dropout->overwrites = true;
   return STATUS_OK;
 }

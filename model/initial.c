@@ -154,10 +154,26 @@ static bool is_among(const char *name, const struct parameters *parameters) {
   return false;
 }
 
+/* A counter of PyTorch. */
 static bool is_ignored(const char *name) {
   static const char ending[] = ".num_batches_tracked";
   size_t length = strlen(name), tail = strlen(ending);
   return !checkpoint_names_parameter(name) || (length > tail && strcmp(name + length - tail, ending) == 0);
+}
+
+/* Decoders are for training alone, and no loss to a model that has none. */
+static bool is_of_decoder(const char *name) {
+  static const char decoder[] = "decoder.";
+  return strncmp(name, decoder, strlen(decoder)) == 0;
+}
+
+/* Is the name a parameter or buffer of the model? */
+static bool is_known(const char *name, const struct parameters *parameters, const struct parameters *buffers) {
+  if (strncmp(name, CHECKPOINT_BUFFERS, strlen(CHECKPOINT_BUFFERS)) == 0) {
+    name += strlen(CHECKPOINT_BUFFERS);
+    return is_of_decoder(name) || is_among(name, buffers);
+  }
+  return is_ignored(name) || is_of_decoder(name) || is_among(name, parameters) || is_among(name, buffers);
 }
 
 /* Nothing else may be there: it would be another network's. */
@@ -167,18 +183,17 @@ static enum status check_no_others(const struct source *source, const struct par
   int others = 0;
   for (size_t i = 0; i < source_count(source); i++) {
     const char *name = source_name(source, i) + strlen(source->prefix);
-    bool folder = strncmp(name, CHECKPOINT_BUFFERS, strlen(CHECKPOINT_BUFFERS)) == 0;
-    bool known = folder ? is_among(name + strlen(CHECKPOINT_BUFFERS), buffers)
-                        : is_ignored(name) || is_among(name, parameters) || is_among(name, buffers);
-    if (!known && others++ == 0)
+    if (!is_known(name, parameters, buffers) && others++ == 0)
       first = name;
   }
   REQUIRE(others < 2, ERR_FORMAT,
-          "%s has \"%.100s\" and %d more that the model does not have; give the same --model and --hidden as then",
+          "%s has \"%.100s\" and %d more that the model does not have; give the same --model, --hidden and "
+          "--probabilistic as then",
           source->path, first, others - 1);
-  REQUIRE(others == 0, ERR_FORMAT,
-          "%s has \"%.100s\", which the model does not have; give the same --model and --hidden as then", source->path,
-          first);
+  REQUIRE(
+      others == 0, ERR_FORMAT,
+      "%s has \"%.100s\", which the model does not have; give the same --model, --hidden and --probabilistic as then",
+      source->path, first);
   return STATUS_OK;
 }
 

@@ -35,9 +35,22 @@ enum status move_rows_launch(struct stream *stream, enum dtype dtype, int64_t ro
 /* --- kernels_dropout.cu ------------------------------------------------------------------------------------- */
 
 enum status dropout_mask_launch(struct stream *stream, int64_t rows, int64_t width, double share,
-                                const struct dropout_draw *draw, uint8_t *mask);
+                                const struct unit_draw *draw, uint8_t *mask);
 enum status dropout_apply_launch(struct stream *stream, enum dtype dtype, size_t count, double share,
                                  const uint8_t *mask, const void *x, void *y);
+
+/* --- kernels_distributions.cu -------------------------------------------------------------------------------- */
+
+enum status join_forward_launch(struct stream *stream, enum dtype dtype, int64_t rows, int64_t width, double scale,
+                                const void *a, const void *b, void *y);
+enum status join_backward_launch(struct stream *stream, enum dtype dtype, int64_t rows, int64_t width, double scale,
+                                 const void *grad_y, void *grad_a, void *grad_b);
+enum status noise_launch(struct stream *stream, int64_t rows, int64_t width, const struct unit_draw *draw,
+                         float *noise);
+enum status sample_forward_launch(struct stream *stream, enum dtype dtype, int64_t rows, int64_t width, const void *x,
+                                  const float *noise, void *z);
+enum status sample_backward_launch(struct stream *stream, enum dtype dtype, int64_t rows, int64_t width, const void *x,
+                                   const float *noise, const void *grad_z, void *grad_x);
 
 /* --- kernels_cast.cu ---------------------------------------------------------------------------------------- */
 
@@ -65,6 +78,10 @@ enum status column_sums_launch(struct stream *stream, enum dtype dtype, int64_t 
 enum status finish_sums_launch(struct stream *stream, int parts, int64_t columns, const double *partials, float *sums);
 /* *result = sum of x[i]^2 */
 enum status sum_squares_launch(struct stream *stream, size_t count, const float *x, double *partials, double *result);
+
+/* grad = factor (x - y), *sum += sum of (x[i] - y[i])^2; sum may be NULL */
+enum status squared_error_launch(struct stream *stream, enum dtype dtype, size_t count, double factor, const void *x,
+                                 const void *y, void *grad, double *partials, double *sum);
 
 /* --- kernels_linear.cu: products with few outputs, and those that cuBLASLt does not take ---------------------- */
 

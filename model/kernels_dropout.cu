@@ -1,7 +1,5 @@
 /* Kernels of dropout: the mask by counter-based draws, and its use. */
-#include "model/kernels.cuh"
-
-#include "dist/philox.h"
+#include "model/draws.cuh"
 
 /* Units of one row that a thread draws: the key of the row, which is a draw itself, is shared by four draws. */
 enum { UNITS = 16 };
@@ -9,14 +7,12 @@ enum { UNITS = 16 };
 /* As the host's table draws it, to the bit: 128 bits decide four neighbouring units.  Bound by integer arithmetic: five
  * times ten rounds for 16 bytes of mask. */
 static __global__ void __launch_bounds__(THREADS)
-    mask_kernel(int64_t rows, int64_t width, uint64_t threshold, struct dropout_draw draw, uint8_t *mask) {
+    mask_kernel(int64_t rows, int64_t width, uint64_t threshold, struct unit_draw draw, uint8_t *mask) {
   int64_t pieces = (width + UNITS - 1) / UNITS, step = (int64_t)gridDim.x * blockDim.x;
   for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < rows * pieces; i += step) {
     int64_t row = i / pieces, first = i % pieces * UNITS;
-    uint64_t view = (uint64_t)draw.first_view + (uint64_t)(row / draw.samples_count);
-    uint64_t index = (uint64_t)*draw.epoch << 24 | view << 16 | (uint64_t)draw.layer;
-    struct random_key key = philox_key(draw.seed, RANDOM_DROPOUT, index);
-    uint64_t sample = (uint64_t)draw.samples[row % draw.samples_count];
+    uint64_t sample;
+    struct random_key key = key_of_row(draw, RANDOM_DROPOUT, row, &sample);
     for (int64_t unit = first; unit < first + UNITS && unit < width; unit += 4) {
       uint32_t bits[4];
       uint8_t *here = mask + row * width + unit;
@@ -32,7 +28,7 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 extern "C" enum status dropout_mask_launch(struct stream *stream, int64_t rows, int64_t width, double share,
-                                           const struct dropout_draw *draw, uint8_t *mask) {
+                                           const struct unit_draw *draw, uint8_t *mask) {
   uint64_t threshold = (uint64_t)(share * 4294967296.0);
   if (rows == 0)
     return STATUS_OK;

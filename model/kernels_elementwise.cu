@@ -93,6 +93,34 @@ template <typename T> struct gelu_backward {
   }
 };
 
+/* Of variances: ops.h. */
+template <typename T> struct softplus_forward {
+  const T *x;
+  T *y;
+  template <int N> __device__ void apply(size_t at) const {
+    float v[N];
+    load(x + at, v);
+    UNROLL
+    for (int k = 0; k < N; k++)
+      v[k] = (v[k] > SOFTPLUS_LINEAR ? v[k] : log1pf(expf(v[k]))) + 1e-6f;
+    store(v, y + at);
+  }
+};
+
+template <typename T> struct softplus_backward {
+  const T *x, *grad_y;
+  T *grad_x;
+  template <int N> __device__ void apply(size_t at) const {
+    float v[N], g[N];
+    load(x + at, v);
+    load(grad_y + at, g);
+    UNROLL
+    for (int k = 0; k < N; k++)
+      g[k] = v[k] > SOFTPLUS_LINEAR ? g[k] : g[k] / (1 + expf(-v[k]));
+    store(g, grad_x + at);
+  }
+};
+
 template <typename T>
 static enum status activate(struct stream *stream, enum activation activation, size_t count, const void *x_in,
                             void *y_out) {
@@ -106,6 +134,8 @@ static enum status activate(struct stream *stream, enum activation activation, s
     return each(stream, "tanh", count, vectors, tanh_forward<T>{x, y});
   case ACTIVATION_GELU:
     return each(stream, "gelu", count, vectors, gelu_forward<T>{x, y});
+  case ACTIVATION_SOFTPLUS:
+    return each(stream, "softplus", count, vectors, softplus_forward<T>{x, y});
   }
   return fail(ERR_BUG, "activation %d is not in the CUDA backend", (int)activation);
 }
@@ -119,7 +149,8 @@ extern "C" enum status activation_forward_launch(struct stream *stream, enum dty
 template <typename T>
 static enum status activate_back(struct stream *stream, enum activation activation, size_t count, const void *x_in,
                                  const void *y_in, const void *grad_y_in, void *grad_x_out) {
-  const T *grad_y = (const T *)grad_y_in, *read = (const T *)(activation == ACTIVATION_GELU ? x_in : y_in);
+  bool by_x = activation == ACTIVATION_GELU || activation == ACTIVATION_SOFTPLUS;
+  const T *grad_y = (const T *)grad_y_in, *read = (const T *)(by_x ? x_in : y_in);
   T *grad_x = (T *)grad_x_out;
   bool vectors = on_16_bytes(read) && on_16_bytes(grad_y) && on_16_bytes(grad_x);
   switch (activation) {
@@ -129,6 +160,8 @@ static enum status activate_back(struct stream *stream, enum activation activati
     return each(stream, "tanh backward", count, vectors, tanh_backward<T>{read, grad_y, grad_x});
   case ACTIVATION_GELU:
     return each(stream, "gelu backward", count, vectors, gelu_backward<T>{read, grad_y, grad_x});
+  case ACTIVATION_SOFTPLUS:
+    return each(stream, "softplus backward", count, vectors, softplus_backward<T>{read, grad_y, grad_x});
   }
   return fail(ERR_BUG, "activation %d is not in the CUDA backend", (int)activation);
 }

@@ -150,14 +150,15 @@ static __global__ void __launch_bounds__(THREADS)
     partials[blockIdx.x] = total;
 }
 
+/* The sum of the parts, beside what is in *result or instead. */
 static __global__ void __launch_bounds__(THREADS)
-    squares_finish_kernel(int parts, const double *partials, double *result) {
+    squares_finish_kernel(int parts, const double *partials, bool add, double *result) {
   double sum = 0;
   for (int part = (int)threadIdx.x; part < parts; part += THREADS)
     sum += partials[part];
   double total = block_sum(sum);
   if (threadIdx.x == 0)
-    *result = total;
+    *result = add ? *result + total : total;
 }
 
 extern "C" enum status sum_squares_launch(struct stream *stream, size_t count, const float *x, double *partials,
@@ -168,6 +169,41 @@ extern "C" enum status sum_squares_launch(struct stream *stream, size_t count, c
     LAUNCH_BLOCKS(squares_kernel, parts, THREADS, cuda_stream(stream), count, on_16_bytes(x), x, partials);
     TRY(cuda_launched("sum of squares"));
   }
-  LAUNCH_BLOCKS(squares_finish_kernel, 1, THREADS, cuda_stream(stream), parts, (const double *)partials, result);
+  LAUNCH_BLOCKS(squares_finish_kernel, 1, THREADS, cuda_stream(stream), parts, (const double *)partials, false, result);
   return cuda_launched("sum of squares");
+}
+
+/* Threads go through elements as squares_kernel's do; a difference is stored over x after it was read. */
+template <typename T>
+static __global__ void __launch_bounds__(THREADS)
+    squared_error_kernel(size_t count, float factor, const T *x, const T *y, T *grad, double *partials) {
+  size_t step = (size_t)gridDim.x * blockDim.x;
+  double sum = 0;
+  for (size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x; at < count; at += step) {
+    float difference = to_float(x[at]) - to_float(y[at]);
+    from_float(factor * difference, grad + at);
+    sum += (double)difference * (double)difference;
+  }
+  double total = block_sum(sum);
+  if (threadIdx.x == 0)
+    partials[blockIdx.x] = total;
+}
+
+extern "C" enum status squared_error_launch(struct stream *stream, enum dtype dtype, size_t count, double factor,
+                                            const void *x, const void *y, void *grad, double *partials, double *sum) {
+  size_t wanted = (count + THREADS * SQUARES_AT_ONCE - 1) / (THREADS * SQUARES_AT_ONCE);
+  int parts = wanted < SQUARES_BLOCKS ? (int)wanted : SQUARES_BLOCKS;
+  if (parts == 0)
+    return STATUS_OK;
+  if (dtype == BF16)
+    LAUNCH_BLOCKS(squared_error_kernel<bf16>, parts, THREADS, cuda_stream(stream), count, (float)factor,
+                  (const bf16 *)x, (const bf16 *)y, (bf16 *)grad, partials);
+  else
+    LAUNCH_BLOCKS(squared_error_kernel<float>, parts, THREADS, cuda_stream(stream), count, (float)factor,
+                  (const float *)x, (const float *)y, (float *)grad, partials);
+  TRY(cuda_launched("squared error"));
+  if (sum == NULL)
+    return STATUS_OK;
+  LAUNCH_BLOCKS(squares_finish_kernel, 1, THREADS, cuda_stream(stream), parts, (const double *)partials, true, sum);
+  return cuda_launched("squared error");
 }

@@ -55,6 +55,7 @@ struct operation_kind {
   bool gradient_over_input;   /* grad_input may be the memory of the input                                        */
   bool gradient_over_output;  /* grad_input may be grad_output                                                    */
   bool gradient_for_shortcut; /* it leaves the gradient of the shortcut where its output's was                    */
+  bool gradient_of_shortcut;  /* backward_data fills that of the shortcut too, operation->grad_shortcut           */
   bool can_be_wide;           /* it heeds operation->wide                                                         */
 };
 
@@ -78,12 +79,13 @@ struct operation {
   void *grad_output;     /* where the gradient of the output lies; NULL for the last operation                */
   const void *grad_more; /* a second one to be added, or NULL                                                 */
   void *grad_input;      /* NULL when nothing before learns                                                   */
+  void *grad_shortcut;   /* likewise of the shortcut, of kinds that fill it                                   */
 
   enum activation activation; /* activation.c */
   double share;               /* dropout.c: probability to drop */
   int dropout_layer;          /*            number of the dropout in the net, for its draws */
-  bool dropped;               /*            the last pass drew a mask */
-  size_t mask_width;          /* dropout.c, pool.c: bytes of mask a row */
+  bool dropped;               /*            the last pass drew a mask; sample.c: noise */
+  size_t mask_width;          /* dropout.c, pool.c: bytes of mask a row; sample.c: of noise */
   uint8_t *mask;              /*            [capacity, mask_width], inside net->masks */
   struct conv *conv;          /* conv.c, owned */
   bool bias;                  /*         */
@@ -91,6 +93,7 @@ struct operation {
   bool relu;                  /*         */
   struct pool_shape pool;     /* pool.c */
   double mean[4], std[4];     /* pixels.c: [channels] */
+  double scale;               /* join.c: of the second value */
 };
 
 /* A list of named slices under construction. */
@@ -106,24 +109,28 @@ struct net {
   bool planned;
   struct comm *comm; /* borrowed: must outlive this; NULL = batch norm over own rows */
 
-  int64_t rows;               /* of the last encoder pass; -1 before the first               */
-  bool used_up;               /* its backward pass has been                                  */
-  struct pass pass;           /* of the last encoder pass, for the head that follows         */
-  const void *inputs;         /* of the last encoder pass; borrowed until backward is over   */
-  bool smooths;               /* the head of the last pass read `smoothed`                   */
-  struct smoothing smoothing; /* pass.smoothing points here                          */
+  int64_t rows;                         /* of the last encoder pass; -1 before the first               */
+  bool used_up;                         /* its backward pass has been                                  */
+  struct pass pass;                     /* of the last encoder pass, for the head that follows         */
+  struct reconstruction reconstruction; /* likewise; pass.reconstruction is not looked at      */
+  const void *inputs;                   /* of the last encoder pass; borrowed until backward is over   */
+  bool smooths;                         /* the head of the last pass read `smoothed`                   */
+  struct smoothing smoothing;           /* pass.smoothing points here                          */
 
   struct net_input input;
   struct operation *operations; /* [NET_MAX_OPERATIONS] */
   struct value *value;          /* [NET_MAX_OPERATIONS + 1] */
   int operation_count;
-  int last;     /* the value that the next operation reads        */
-  int head;     /* index of the head's first operation; -1 until net_begin_head() */
-  int features; /* the value the head begins with             */
+  int last;                 /* the value that the next operation reads        */
+  int head;                 /* index of the head's first operation; -1 until net_begin_head() */
+  int features;             /* the value the head begins with             */
+  int64_t means;            /* of the features: the first so many; 0 = all of them */
+  int decoder, decoder_end; /* operations of training passes alone (reconstruction.c): decoder .. decoder_end - 1 */
   int head_parameter;
   int first_learned; /* parameter: 0, or the head's first   */
   bool evaluates;    /* training passes of a frozen encoder */
   int dropout_count;
+  bool draws; /* training passes draw by epoch and sample */
 
   struct parameter_list parameters, buffers;
   void *data, *gradients; /* [parameters.elements]                                                 */
@@ -156,11 +163,21 @@ enum status net_add_pixels(struct net *net, const double *mean, const double *st
 enum status net_add_conv(struct net *net, const char *name, int64_t out, int kernel, int stride, int padding,
                          bool bias);
 
+/* Its way back, which makes larger images of smaller ones: height (h - 1) stride + kernel - 2 padding. */
+enum status net_add_transposed_conv(struct net *net, const char *name, int64_t out, int kernel, int stride,
+                                    int padding);
+
 /* Batch normalisation (epsilon 1e-5, momentum 0.1), then shortcut added unless NO_VALUE, then relu if asked. */
 enum status net_add_norm(struct net *net, const char *name, int shortcut, bool relu);
 
 enum status net_add_max_pool(struct net *net, int kernel, int stride, int padding);
 enum status net_add_average_pool(struct net *net); /* over all of height and width */
+
+/* [rows, 2 width]: the value made last, then `second` times scale, both [rows, width]. */
+enum status net_add_join(struct net *net, int second, double scale);
+
+/* First of a head whose features are means, then as many variances: draws from them in training, else the means. */
+enum status net_add_sample(struct net *net);
 
 /* The value made last, and the one that the next operation is to read instead. */
 int net_last(const struct net *net);
@@ -192,6 +209,9 @@ int64_t value_width(const struct value *value);               /* height * width 
 void *net_parameter_data(const struct net *net, const struct operation *operation, int which);
 void *net_parameter_gradient(const struct net *net, const struct operation *operation, int which);
 void *net_buffer_data(const struct net *net, const struct operation *operation, int which);
+
+/* Whose draws those of a pass are; layer: which of its kind in the net. */
+struct unit_draw net_draw(const struct net *net, const struct pass *pass, int layer);
 
 /* norm.c, for net.c: bytes are laid out by net_plan(). */
 size_t norm_place(struct net *net, struct operation *operation, double *memory); /* numbers; memory NULL = count only */

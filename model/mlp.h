@@ -6,7 +6,11 @@
  *
  * Each hidden layer is linear, activation, dropout; the head is linear.  Parameters: layer0.weight [hidden0, inputs],
  * layer0.bias [hidden0], layer1.weight, ...; the last layer is the head.  The features are the last hidden activation
- * after its dropout, just as the head reads them (the inputs, when there is no hidden layer). */
+ * after its dropout, just as the head reads them (the inputs, when there is no hidden layer).
+ *
+ * Features may be distributions (net.h), as VIR has them for images; for tables this is our reading.  The last hidden
+ * activations are then the means, a linear layer "variance" that reads the same as the last hidden one makes the
+ * variances, by softplus, and what is drawn from them goes through the dropout. */
 #ifndef CONR_MODEL_MLP_H
 #define CONR_MODEL_MLP_H
 
@@ -17,8 +21,9 @@ struct mlp_spec {
   int hidden_count;      /* 0 = linear regression                */
   const int64_t *hidden; /* [hidden_count] widths, from the input on */
   enum activation activation;
-  double dropout;  /* share dropped after each hidden activation, 0 <= dropout < 1 */
-  int64_t outputs; /* columns of the target                */
+  double dropout;     /* share dropped after each hidden activation, 0 <= dropout < 1 */
+  bool probabilistic; /* features are distributions: at least one hidden layer */
+  int64_t outputs;    /* columns of the target                */
 };
 
 /* Build the net for at most capacity_rows rows in a pass.  ERR_ARGUMENT names the value that is out of range;

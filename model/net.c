@@ -281,14 +281,27 @@ static enum status check_pass(const struct net *net, int64_t rows, const struct 
           (long long)views);
   REQUIRE(pass->smoothing == NULL || net->smoothed != NULL, ERR_BUG,
           "a pass of %lld rows is to smooth features, but the network has no room for smoothed ones", (long long)rows);
-  REQUIRE(!pass->training || net->dropout_count == 0 || rows == 0 || (pass->samples != NULL && pass->epoch != NULL),
-          ERR_ARGUMENT, "dropout is drawn by epoch and sample, but this training pass of %lld rows lacks %s",
+  REQUIRE(!pass->training || !net->draws || rows == 0 || (pass->samples != NULL && pass->epoch != NULL), ERR_ARGUMENT,
+          "dropout and noise are drawn by epoch and sample, but this training pass of %lld rows lacks %s",
           (long long)rows, pass->samples != NULL ? "the epoch" : "samples");
   return STATUS_OK;
 }
 
+struct unit_draw net_draw(const struct net *net, const struct pass *pass, int layer) {
+  return (struct unit_draw){.seed = pass->seed,
+                            .epoch = pass->epoch,
+                            .layer = layer,
+                            .samples = pass->samples,
+                            .samples_count = net->rows / (pass->views > 1 ? pass->views : 1),
+                            .first_view = pass->first_view};
+}
+
 static enum status call_progress(const struct net_hooks *hooks) {
   return hooks != NULL && hooks->progress != NULL ? hooks->progress(hooks->context) : STATUS_OK;
+}
+
+static bool is_decoder(const struct net *net, int operation) {
+  return operation >= net->decoder && operation < net->decoder_end;
 }
 
 /* Operations first .. end-1; `input` stands for value `from`. */
@@ -296,6 +309,8 @@ static enum status run_forward(struct net *net, int first, int end, int from, co
                                const struct pass *pass) {
   for (int i = first; i < end; i++) {
     struct operation *operation = &net->operations[i];
+    if (is_decoder(net, i) && !pass->training)
+      continue;
     if (operation->reads == from)
       operation->input = input;
     TRY(operation->kind->forward(net, operation, pass));
@@ -313,6 +328,7 @@ enum status net_forward_encoder(struct net *net, const void *inputs, int64_t row
     net->smoothing = *pass->smoothing;
     net->pass.smoothing = &net->smoothing;
   }
+  net->reconstruction = pass->reconstruction != NULL ? *pass->reconstruction : (struct reconstruction){0};
   net->pass.training = pass->training && !net->evaluates;
   net->inputs = inputs;
   return run_forward(net, 0, net->head, 0, inputs, &net->pass);
@@ -451,6 +467,8 @@ static enum status prepare_partial(struct net *net) {
 enum status net_backward_head(struct net *net, const void *grad_predictions, const struct net_hooks *hooks) {
   REQUIRE(net->rows >= 0, ERR_BUG, "the network was asked for gradients before a forward pass");
   REQUIRE(!net->used_up, ERR_BUG, "the network was asked for gradients twice after one forward pass");
+  REQUIRE(net->decoder_end == 0 || net->pass.training, ERR_BUG,
+          "a network that reconstructs its inputs has gradients of training passes alone");
   net->used_up = true;
   TRY(prepare_partial(net));
   return run_backward(net, net->head, net->operation_count, grad_predictions, NULL, hooks);
@@ -504,6 +522,10 @@ int64_t net_feature_width(const struct net *net) {
   return value_width(&net->value[net->features]);
 }
 
+int64_t net_mean_width(const struct net *net) {
+  return net->means > 0 ? net->means : net_feature_width(net);
+}
+
 int64_t net_output_width(const struct net *net) {
   return value_width(&net->value[net->operation_count]);
 }
@@ -516,6 +538,8 @@ double net_flops_per_row(const struct net *net, bool training) {
   double flops = 0;
   for (int i = 0; i < net->operation_count; i++) { /* backward: parameters, and data where something learns before */
     const struct operation *operation = &net->operations[i];
+    if (is_decoder(net, i) && !training)
+      continue;
     flops += operation->flops * (!training ? 1 : operation->grad_input != NULL ? 3 : 2);
   }
   return flops;

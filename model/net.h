@@ -22,6 +22,13 @@
  *     ... turn net_feature_gradient(), the gradient of `smoothed`, into that of the features, in place ...
  *     TRY(net_backward_encoder(net, grad_features, &hooks));
  *
+ * Features may be distributions (builders: `probabilistic`): the first half of them are means, the second variances,
+ * net_mean_width() of each.  The head begins with draws from them in training, mean + sqrt(variance) noise, and with
+ * the means in evaluation; net_features() and their gradients are the distributions, and a smoothing moves both.
+ *
+ * A net may reconstruct its inputs from these draws (image_net.h): in training a decoder stands beside the rest of the
+ * head, and the backward pass adds what the objective loses by its error.  Evaluations leave it out.
+ *
  * A batch that does not fit goes through in pieces: a forward and a backward pass for each, all but the first with
  * pass.accumulate.
  *
@@ -90,11 +97,17 @@ struct smoothing {
   const void *scale, *shift; /* [buckets, channels of the features], of the parameters' type       */
 };
 
+/* What becomes of a reconstruction of the inputs in a pass and its way back, in a net that has one. */
+struct reconstruction {
+  double factor;   /* times the error of a number is the objective's derivative by it: 2 W / numbers for W MSE */
+  double *squares; /* the sum of the squared errors is added to it, in the memory of the ops; NULL = not wanted */
+};
+
 struct net_hooks;
 
-/* How a forward pass is meant.  Only training with dropout reads seed, epoch, samples and views. */
+/* How a forward pass is meant.  Only training with dropout or distributions reads seed, epoch, samples and views. */
 struct pass {
-  bool training;        /* false: dropout is the identity, batch norm uses its running statistics   */
+  bool training;        /* false: no dropout or noise, batch norm uses its running statistics       */
   bool accumulate;      /* its backward pass adds to the gradients                                  */
   bool keep_statistics; /* training: what batch norm sees is not kept for net_update_statistics()   */
   uint64_t seed;
@@ -104,6 +117,7 @@ struct pass {
   int views;              /* 0 counts as 1                                                                   */
   int first_view;         /* the rows' views are first_view, first_view + 1, ...                             */
   const struct smoothing *smoothing; /* NULL = none; read in training alone, by a net that net_can_smooth()  */
+  const struct reconstruction *reconstruction; /* NULL: its error counts for nothing */
   const struct net_hooks *hooks; /* progress alone is called, if there is one; borrowed until the head has run; NULL =
                                     none                                                                            */
 };
@@ -163,7 +177,7 @@ enum status net_can_smooth(struct net *net);
 enum status net_update_statistics(struct net *net, struct comm *comm);
 
 /* inputs as net_input() says, 0 <= rows <= capacity; borrowed until the backward pass is over.
- * ERR_ARGUMENT when rows exceed the capacity, do not divide into views, or dropout lacks its samples. */
+ * ERR_ARGUMENT when rows exceed the capacity, do not divide into views, or dropout or noise lacks its samples. */
 enum status net_forward(struct net *net, const void *inputs, int64_t rows, const struct pass *pass);
 
 /* Gradients of all parameters, summed over the rows of the last forward pass.
@@ -209,6 +223,8 @@ const struct ops *net_ops(const struct net *net);
 struct net_input net_input(const struct net *net);
 int64_t net_input_width(const struct net *net); /* numbers or pixels' bytes of one row */
 int64_t net_feature_width(const struct net *net);
+int64_t net_mean_width(const struct net *net); /* the first so many features are means, the others variances of these;
+                                                  all of them where they are no distributions */
 int64_t net_output_width(const struct net *net);
 int64_t net_capacity(const struct net *net);
 

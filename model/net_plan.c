@@ -128,11 +128,14 @@ static enum status plan_turn(struct net *net, struct plan *plan, int turn) {
   struct operation *operation = &net->operations[turn];
   struct value *made = &net->value[turn + 1];
   int own = made->gradients > 0 ? made->gradient[0] : -1;
-  bool spreads = operation->also_reads != NO_VALUE && net->value[operation->also_reads].needs_gradient;
+  bool needed = operation->also_reads != NO_VALUE && net->value[operation->also_reads].needs_gradient;
+  bool spreads = needed && !operation->kind->gradient_of_shortcut;
   REQUIRE(!spreads || (own >= 0 && operation->kind->gradient_for_shortcut), ERR_BUG, "a %s cannot have a shortcut here",
           operation->kind->name);
   if (spreads)
     TRY(assign(net, plan, operation->also_reads, own));
+  else if (needed)
+    TRY(assign(net, plan, operation->also_reads, add_buffer(net, plan, operation->also_reads, turn, NULL)));
   if (!net->value[operation->reads].needs_gradient)
     return STATUS_OK;
   int number;
@@ -206,8 +209,10 @@ static void connect(struct net *net, const struct plan *plan) {
       operation->grad_output = gradient_of(net, plan, turn + 1, 0);
     if (made->gradients > 1)
       operation->grad_more = gradient_of(net, plan, turn + 1, 1);
-    if (operation->also_reads != NO_VALUE && net->value[operation->also_reads].needs_gradient)
-      written[operation->also_reads]++;
+    if (operation->also_reads != NO_VALUE && net->value[operation->also_reads].needs_gradient) {
+      void *gradient = gradient_of(net, plan, operation->also_reads, written[operation->also_reads]++);
+      operation->grad_shortcut = operation->kind->gradient_of_shortcut ? gradient : NULL;
+    }
     if (net->value[operation->reads].needs_gradient)
       operation->grad_input = gradient_of(net, plan, operation->reads, written[operation->reads]++);
   }

@@ -43,8 +43,10 @@ enum status ops_open(struct device *device, enum precision precision, const stru
   return ((ops_open_function *)open)(device, precision, out);
 }
 
-static const char *const activation_names[] = {
-    [ACTIVATION_RELU] = "relu", [ACTIVATION_TANH] = "tanh", [ACTIVATION_GELU] = "gelu"};
+static const char *const activation_names[] = {[ACTIVATION_RELU] = "relu",
+                                               [ACTIVATION_TANH] = "tanh",
+                                               [ACTIVATION_GELU] = "gelu",
+                                               [ACTIVATION_SOFTPLUS] = "softplus"};
 
 #define ACTIVATIONS (sizeof activation_names / sizeof *activation_names)
 
@@ -55,7 +57,7 @@ enum status activation_parse(const char *name, enum activation *out) {
       return STATUS_OK;
     }
   }
-  return fail(ERR_ARGUMENT, "activation \"%s\" is unknown; choose one of: relu, tanh, gelu", name);
+  return fail(ERR_ARGUMENT, "activation \"%s\" is unknown; choose one of: relu, tanh, gelu, softplus", name);
 }
 
 const char *activation_name(enum activation activation) {

@@ -36,15 +36,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum activation { ACTIVATION_RELU, ACTIVATION_TANH, ACTIVATION_GELU };
+enum activation { ACTIVATION_RELU, ACTIVATION_TANH, ACTIVATION_GELU, ACTIVATION_SOFTPLUS };
 
-/* Whose draws these are.  The mask of an element depends on (seed, epoch, sample, view, layer, unit) and on nothing
- * else: not on its row, on the rank that holds it, or on the rows beside it.
+#define SOFTPLUS_LINEAR 20 /* above it softplus is its argument */
+
+/* Whose draws these are.  That of an element depends on (seed, epoch, sample, view, layer, unit) and on nothing else:
+ * not on its row, on the rank that holds it, or on the rows beside it.
  * Rows are stacked by view: row r is view first_view + r / samples_count of sample samples[r % samples_count]. */
-struct dropout_draw {
+struct unit_draw {
   uint64_t seed;
   const int64_t *epoch;   /* < 2^40; borrowed, in the memory of ops->device */
-  int layer;              /* which dropout of the network, < 2^16         */
+  int layer;              /* which of its kind in the network, < 2^16     */
   const int64_t *samples; /* [samples_count] ids, borrowed, in the memory of ops->device */
   int64_t samples_count;  /* divides the number of rows; at most 2^8 views */
   int first_view;         /* of the rows; 0 <= first_view + views <= 2^8  */
@@ -98,19 +100,37 @@ struct ops {
   enum status (*linear_backward_weights)(int64_t rows, const struct linear_shape *shape, const void *x,
                                          const void *grad_y, void *grad_weight, void *grad_bias);
 
-  /* y = f(x); y may be x.  Exact.  gelu is the exact one, x Phi(x) with the error function. */
+  /* y = f(x); y may be x.  Exact.  gelu is the exact one, x Phi(x) with the error function; softplus is log(1 + exp(x))
+   * + 1e-6, and x + 1e-6 above 20: what a variance may be, as published for VIR. */
   enum status (*activation_forward)(enum activation activation, size_t count, const void *x, void *y);
-  /* grad_x = grad_y f'(x); grad_x may be grad_y.  x is read for gelu only, y for the others only (x may have been
-   * overwritten by y).  relu'(0) = 0.  Exact. */
+  /* grad_x = grad_y f'(x); grad_x may be grad_y.  x alone is read for gelu and softplus, y alone for the others (x may
+   * have been overwritten by y).  relu'(0) = 0.  Exact. */
   enum status (*activation_backward)(enum activation activation, size_t count, const void *x, const void *y,
                                      const void *grad_y, void *grad_x);
 
   /* mask [rows, width]: 1 keeps the element, 0 drops it, with probability share (0 <= share < 1) by `draw`.
    * Exact, and the same bits for every dtype and backend (integer arithmetic only). */
-  enum status (*dropout_mask)(int64_t rows, int64_t width, double share, const struct dropout_draw *draw,
-                              uint8_t *mask);
+  enum status (*dropout_mask)(int64_t rows, int64_t width, double share, const struct unit_draw *draw, uint8_t *mask);
   /* y = x / (1 - share) where the mask is 1, 0 elsewhere; forward and backward alike; y may be x.  Exact. */
   enum status (*dropout_apply)(size_t count, double share, const uint8_t *mask, const void *x, void *y);
+
+  /* Two values side by side: a row of y is that of a, then scale times that of b.  a, b [rows, width], y [rows, 2
+   * width].  Backward: grad_a, grad_b are the parts of grad_y, the second times scale; either may be NULL.  Exact. */
+  enum status (*join_forward)(int64_t rows, int64_t width, double scale, const void *a, const void *b, void *y);
+  enum status (*join_backward)(int64_t rows, int64_t width, double scale, const void *grad_y, void *grad_a,
+                               void *grad_b);
+
+  /* Standard normal numbers [rows, width] by `draw`, of the parameters' type: Box and Muller's in double, then rounded;
+   * on all backends alike but for the last bits of double.  Exact. */
+  enum status (*noise)(int64_t rows, int64_t width, const struct unit_draw *draw, void *noise);
+  /* Draws from distributions: z = mu + sqrt(var) noise, where a row of x [rows, 2 width] is means mu, then variances
+   * var; noise [rows, width] of the parameters' type, z [rows, width].  noise NULL: z = mu.  A variance below 0 makes
+   * NaN.  Exact. */
+  enum status (*sample_forward)(int64_t rows, int64_t width, const void *x, const void *noise, void *z);
+  /* grad_mu = grad_z, grad_var = grad_z noise / (2 sqrt(var)), in grad_x [rows, 2 width]; noise NULL: grad_var = 0, and
+   * x is not read.  At a variance of 0 grad_var is infinite, or NaN where the noise is 0.  Exact. */
+  enum status (*sample_backward)(int64_t rows, int64_t width, const void *x, const void *noise, const void *grad_z,
+                                 void *grad_x);
 
   /* Convolution, channels-last (spatial.h); x [rows, height, width, in], y [rows, out height, out width, out], weight
    * [out, in, kernel, kernel], bias [out] or NULL when the shape has none.  Create takes what the backend keeps for one
@@ -180,6 +200,10 @@ struct ops {
   enum status (*scale)(size_t count, double a, void *x);
   enum status (*add)(size_t count, double a, const void *x, void *y);
 
+  /* Of values:  grad = factor (x - y), which may be x, and *sum += the sum of (x - y)^2, in double, in an order that
+   * depends on count alone; sum in the backend's memory, NULL = not wanted.  Exact. */
+  enum status (*squared_error)(size_t count, double factor, const void *x, const void *y, void *grad, double *sum);
+
   /* Of parameters:  y += x.  Exact. */
   enum status (*accumulate)(size_t count, const void *x, void *y);
 
@@ -221,7 +245,7 @@ const struct ops *ops_host(enum dtype dtype);
 #define OPS_OPEN_SYMBOL "conr_cuda_ops_open"
 typedef enum status ops_open_function(struct device *device, enum precision precision, const struct ops **out);
 
-/* relu | tanh | gelu.  ERR_ARGUMENT lists the names. */
+/* relu | tanh | gelu | softplus.  ERR_ARGUMENT lists the names. */
 enum status activation_parse(const char *name, enum activation *out);
 const char *activation_name(enum activation activation);
 

@@ -8,5 +8,6 @@
 #define ERF erff
 #define ERFC erfcf
 #define TANH tanhf
+#define LOG1P log1pf
 #define SQRT sqrtf
 #include "model/ops_cpu_real.h"

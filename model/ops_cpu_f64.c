@@ -8,5 +8,6 @@
 #define ERF erf
 #define ERFC erfc
 #define TANH tanh
+#define LOG1P log1p
 #define SQRT sqrt
 #include "model/ops_cpu_real.h"

@@ -5,7 +5,7 @@
  *     OPS                           the name of the table
  *     CONV(name)                    the type's function of conv_cpu.h
  *     INDEX                         an integer as wide as REAL
- *     EXP, ERF, ERFC, TANH, SQRT    the C library's functions of that type
+ *     EXP, ERF, ERFC, TANH, LOG1P, SQRT  the C library's functions of that type
  *
  * A kernel takes one block (at most BLOCK elements); the entry of the same name cuts the whole into blocks. */
 #include "dist/random.h"
@@ -119,6 +119,18 @@ static void gelu_backward_kernel(size_t n, const REAL *x, const REAL *grad_y, RE
     grad_x[i] = grad_y[i] * (normal_below(x[i]) + x[i] * density_at_0 * EXP((REAL)-0.5 * x[i] * x[i]));
 }
 
+static const REAL least_variance = (REAL)1e-6;
+
+static void softplus_forward_kernel(size_t n, const REAL *x, REAL *y) {
+  for (size_t i = 0; i < n; i++)
+    y[i] = (x[i] > SOFTPLUS_LINEAR ? x[i] : LOG1P(EXP(x[i]))) + least_variance;
+}
+
+static void softplus_backward_kernel(size_t n, const REAL *x, const REAL *grad_y, REAL *grad_x) {
+  for (size_t i = 0; i < n; i++)
+    grad_x[i] = x[i] > SOFTPLUS_LINEAR ? grad_y[i] : grad_y[i] / (1 + EXP(-x[i]));
+}
+
 static enum status activation_forward(enum activation activation, size_t count, const void *x_in, void *y_out) {
   const REAL *x = x_in;
   REAL *y = y_out;
@@ -131,6 +143,9 @@ static enum status activation_forward(enum activation activation, size_t count, 
     return STATUS_OK;
   case ACTIVATION_GELU:
     FOR_EACH_BLOCK(count, gelu_forward_kernel(n, x + first, y + first));
+    return STATUS_OK;
+  case ACTIVATION_SOFTPLUS:
+    FOR_EACH_BLOCK(count, softplus_forward_kernel(n, x + first, y + first));
     return STATUS_OK;
   }
   return fail(ERR_BUG, "activation %d is not in the cpu backend", (int)activation);
@@ -150,11 +165,22 @@ static enum status activation_backward(enum activation activation, size_t count,
   case ACTIVATION_GELU:
     FOR_EACH_BLOCK(count, gelu_backward_kernel(n, x + first, grad_y + first, grad_x + first));
     return STATUS_OK;
+  case ACTIVATION_SOFTPLUS:
+    FOR_EACH_BLOCK(count, softplus_backward_kernel(n, x + first, grad_y + first, grad_x + first));
+    return STATUS_OK;
   }
   return fail(ERR_BUG, "activation %d is not in the cpu backend", (int)activation);
 }
 
 /* --- dropout ------------------------------------------------------------------------------------------------ */
+
+/* The stream of a row's draws, and the sample that is their first place in it. */
+static struct random_key key_of_row(const struct unit_draw *draw, enum random_purpose purpose, int64_t row,
+                                    uint64_t *sample) {
+  uint64_t view = (uint64_t)draw->first_view + (uint64_t)(row / draw->samples_count);
+  *sample = (uint64_t)draw->samples[row % draw->samples_count];
+  return random_key(draw->seed, purpose, (uint64_t)*draw->epoch << 24 | view << 16 | (uint64_t)draw->layer);
+}
 
 /* One row: each draw of 128 bits decides four neighbouring units. */
 static void dropout_mask_row(int64_t width, uint64_t threshold, struct random_key key, uint64_t sample, uint8_t *mask) {
@@ -166,15 +192,13 @@ static void dropout_mask_row(int64_t width, uint64_t threshold, struct random_ke
   }
 }
 
-static enum status dropout_mask(int64_t rows, int64_t width, double share, const struct dropout_draw *draw,
+static enum status dropout_mask(int64_t rows, int64_t width, double share, const struct unit_draw *draw,
                                 uint8_t *mask) {
   uint64_t threshold = (uint64_t)(share * 0x1p32);
 #pragma omp parallel for schedule(static) if (rows * width > BLOCK)
   for (int64_t row = 0; row < rows; row++) {
-    uint64_t view = (uint64_t)draw->first_view + (uint64_t)(row / draw->samples_count);
-    uint64_t index = (uint64_t)*draw->epoch << 24 | view << 16 | (uint64_t)draw->layer;
-    struct random_key key = random_key(draw->seed, RANDOM_DROPOUT, index);
-    uint64_t sample = (uint64_t)draw->samples[row % draw->samples_count];
+    uint64_t sample;
+    struct random_key key = key_of_row(draw, RANDOM_DROPOUT, row, &sample);
     dropout_mask_row(width, threshold, key, sample, mask + row * width);
   }
   return STATUS_OK;
@@ -190,6 +214,87 @@ static enum status dropout_apply(size_t count, double share, const uint8_t *mask
   const REAL *x = x_in;
   REAL *y = y_out, factor = (REAL)(1.0 / (1.0 - share));
   FOR_EACH_BLOCK(count, dropout_kernel(n, factor, mask + first, x + first, y + first));
+  return STATUS_OK;
+}
+
+/* --- distributions ------------------------------------------------------------------------------------------ */
+
+static enum status join_forward(int64_t rows, int64_t width, double scale, const void *a_in, const void *b_in,
+                                void *y_out) {
+#pragma omp parallel for schedule(static) if (rows * width > BLOCK * BLOCKS_THREADED)
+  for (int64_t row = 0; row < rows; row++) {
+    const REAL *b = (const REAL *)b_in + row * width;
+    REAL *y = (REAL *)y_out + 2 * row * width, factor = (REAL)scale;
+    memcpy(y, (const REAL *)a_in + row * width, (size_t)width * sizeof *y);
+    for (int64_t i = 0; i < width; i++)
+      y[width + i] = factor * b[i];
+  }
+  return STATUS_OK;
+}
+
+static enum status join_backward(int64_t rows, int64_t width, double scale, const void *grad_y, void *grad_a,
+                                 void *grad_b) {
+#pragma omp parallel for schedule(static) if (rows * width > BLOCK * BLOCKS_THREADED)
+  for (int64_t row = 0; row < rows; row++) {
+    const REAL *slope = (const REAL *)grad_y + 2 * row * width;
+    REAL factor = (REAL)scale;
+    if (grad_a != NULL)
+      memcpy((REAL *)grad_a + row * width, slope, (size_t)width * sizeof *slope);
+    for (int64_t i = 0; grad_b != NULL && i < width; i++)
+      ((REAL *)grad_b)[row * width + i] = factor * slope[width + i];
+  }
+  return STATUS_OK;
+}
+
+static enum status noise(int64_t rows, int64_t width, const struct unit_draw *draw, void *noise_out) {
+#pragma omp parallel for schedule(static) if (rows * width > BLOCK)
+  for (int64_t row = 0; row < rows; row++) {
+    uint64_t sample;
+    struct random_key key = key_of_row(draw, RANDOM_ENCODING, row, &sample);
+    for (int64_t unit = 0; unit < width; unit++)
+      ((REAL *)noise_out)[row * width + unit] = (REAL)random_normal(key, sample, (uint64_t)unit);
+  }
+  return STATUS_OK;
+}
+
+VECTOR_KERNEL static void sample_row_kernel(int64_t width, const REAL *x, const REAL *drawn, REAL *z) {
+#pragma omp simd
+  for (int64_t i = 0; i < width; i++)
+    z[i] = x[i] + SQRT(x[width + i]) * drawn[i];
+}
+
+static enum status sample_forward(int64_t rows, int64_t width, const void *x_in, const void *drawn, void *z_out) {
+#pragma omp parallel for schedule(static) if (rows * width > BLOCK * BLOCKS_THREADED)
+  for (int64_t row = 0; row < rows; row++) {
+    const REAL *x = (const REAL *)x_in + 2 * row * width;
+    REAL *z = (REAL *)z_out + row * width;
+    if (drawn != NULL)
+      sample_row_kernel(width, x, (const REAL *)drawn + row * width, z);
+    else
+      memcpy(z, x, (size_t)width * sizeof *z);
+  }
+  return STATUS_OK;
+}
+
+VECTOR_KERNEL static void sample_back_kernel(int64_t width, const REAL *x, const REAL *drawn, const REAL *slope,
+                                             REAL *grad_x) {
+#pragma omp simd
+  for (int64_t i = 0; i < width; i++)
+    grad_x[width + i] = slope[i] * drawn[i] / (2 * SQRT(x[width + i]));
+}
+
+static enum status sample_backward(int64_t rows, int64_t width, const void *x_in, const void *drawn, const void *grad_z,
+                                   void *grad_x_out) {
+#pragma omp parallel for schedule(static) if (rows * width > BLOCK * BLOCKS_THREADED)
+  for (int64_t row = 0; row < rows; row++) {
+    const REAL *x = (const REAL *)x_in + 2 * row * width, *slope = (const REAL *)grad_z + row * width;
+    REAL *grad_x = (REAL *)grad_x_out + 2 * row * width;
+    memcpy(grad_x, slope, (size_t)width * sizeof *slope);
+    if (drawn != NULL)
+      sample_back_kernel(width, x, (const REAL *)drawn + row * width, slope, grad_x);
+    else
+      memset(grad_x + width, 0, (size_t)width * sizeof *grad_x);
+  }
   return STATUS_OK;
 }
 
@@ -286,6 +391,8 @@ VECTOR_KERNEL static double sum_squares_kernel(size_t n, const REAL *x) {
   return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
 }
 
+enum { SUM_RUNS = 64 }; /* pieces the threads share: a constant, so the order of summation is one too */
+
 /* The sum over a run of blocks, in order. */
 static double sum_squares_run(size_t count, const REAL *x) {
   double total = 0;
@@ -295,18 +402,56 @@ static double sum_squares_run(size_t count, const REAL *x) {
 }
 
 static enum status sum_squares(size_t count, const void *x_in, double *result) {
-  enum { RUNS = 64 }; /* pieces the threads share: a constant, so the order of summation is one too */
   const REAL *x = x_in;
-  double partial[RUNS];
-  size_t run = (count / BLOCK / RUNS + 1) * BLOCK;
+  double partial[SUM_RUNS];
+  size_t run = (count / BLOCK / SUM_RUNS + 1) * BLOCK;
 #pragma omp parallel for schedule(static) if (count > BLOCK * BLOCKS_THREADED)
-  for (int i = 0; i < RUNS; i++) {
+  for (int i = 0; i < SUM_RUNS; i++) {
     size_t first = (size_t)i * run < count ? (size_t)i * run : count;
     partial[i] = sum_squares_run(count - first < run ? count - first : run, x + first);
   }
   *result = 0;
-  for (int i = 0; i < RUNS; i++)
+  for (int i = 0; i < SUM_RUNS; i++)
     *result += partial[i];
+  return STATUS_OK;
+}
+
+VECTOR_KERNEL static double squared_error_kernel(size_t n, REAL factor, const REAL *x, const REAL *y, REAL *grad) {
+  double lane[8] = {0};
+  for (size_t i = 0; i < n; i++) {
+    REAL difference = x[i] - y[i];
+    lane[i % 8] += (double)difference * (double)difference;
+    grad[i] = factor * difference;
+  }
+  return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}
+
+/* Over a run of blocks, in order. */
+static double squared_error_run(size_t count, REAL factor, const REAL *x, const REAL *y, REAL *grad) {
+  double total = 0;
+  for (size_t first = 0; first < count; first += BLOCK) {
+    size_t n = count - first < BLOCK ? count - first : BLOCK;
+    total += squared_error_kernel(n, factor, x + first, y + first, grad + first);
+  }
+  return total;
+}
+
+static enum status squared_error(size_t count, double factor, const void *x_in, const void *y_in, void *grad_out,
+                                 double *sum) {
+  const REAL *x = x_in, *y = y_in;
+  REAL *grad = grad_out;
+  double partial[SUM_RUNS], total = 0;
+  size_t run = (count / BLOCK / SUM_RUNS + 1) * BLOCK;
+#pragma omp parallel for schedule(static) if (count > BLOCK * BLOCKS_THREADED)
+  for (int i = 0; i < SUM_RUNS; i++) {
+    size_t first = (size_t)i * run < count ? (size_t)i * run : count;
+    size_t n = count - first < run ? count - first : run;
+    partial[i] = squared_error_run(n, (REAL)factor, x + first, y + first, grad + first);
+  }
+  for (int i = 0; i < SUM_RUNS; i++)
+    total += partial[i];
+  if (sum != NULL)
+    *sum += total;
   return STATUS_OK;
 }
 
@@ -387,6 +532,11 @@ const struct ops OPS = {
     .activation_backward = activation_backward,
     .dropout_mask = dropout_mask,
     .dropout_apply = dropout_apply,
+    .join_forward = join_forward,
+    .join_backward = join_backward,
+    .noise = noise,
+    .sample_forward = sample_forward,
+    .sample_backward = sample_backward,
     .conv_create = CONV(create),
     .conv_destroy = CONV(destroy),
     .conv_forward = CONV(forward),
@@ -407,6 +557,7 @@ const struct ops OPS = {
     .copy = copy,
     .scale = scale,
     .add = add,
+    .squared_error = squared_error,
     .accumulate = accumulate,
     .sum_squares = sum_squares,
     .clip_factor = clip_factor,

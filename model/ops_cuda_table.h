@@ -41,13 +41,37 @@ static enum status activation_backward(enum activation activation, size_t count,
   return activation_backward_launch(stream(), DTYPE, activation, count, x, y, grad_y, grad_x);
 }
 
-static enum status dropout_mask(int64_t rows, int64_t width, double share, const struct dropout_draw *draw,
+static enum status dropout_mask(int64_t rows, int64_t width, double share, const struct unit_draw *draw,
                                 uint8_t *mask) {
   return dropout_mask_launch(stream(), rows, width, share, draw, mask);
 }
 
 static enum status dropout_apply(size_t count, double share, const uint8_t *mask, const void *x, void *y) {
   return dropout_apply_launch(stream(), DTYPE, count, share, mask, x, y);
+}
+
+/* --- distributions ------------------------------------------------------------------------------------------- */
+
+static enum status join_forward(int64_t rows, int64_t width, double scale, const void *a, const void *b, void *y) {
+  return join_forward_launch(stream(), DTYPE, rows, width, scale, a, b, y);
+}
+
+static enum status join_backward(int64_t rows, int64_t width, double scale, const void *grad_y, void *grad_a,
+                                 void *grad_b) {
+  return join_backward_launch(stream(), DTYPE, rows, width, scale, grad_y, grad_a, grad_b);
+}
+
+static enum status noise(int64_t rows, int64_t width, const struct unit_draw *draw, void *noise_out) {
+  return noise_launch(stream(), rows, width, draw, noise_out);
+}
+
+static enum status sample_forward(int64_t rows, int64_t width, const void *x, const void *drawn, void *z) {
+  return sample_forward_launch(stream(), DTYPE, rows, width, x, drawn, z);
+}
+
+static enum status sample_backward(int64_t rows, int64_t width, const void *x, const void *drawn, const void *grad_z,
+                                   void *grad_x) {
+  return sample_backward_launch(stream(), DTYPE, rows, width, x, drawn, grad_z, grad_x);
 }
 
 /* --- height and width ---------------------------------------------------------------------------------------- */
@@ -133,6 +157,10 @@ static enum status add(size_t count, double a, const void *x, void *y) {
   return add_launch(stream(), DTYPE, count, a, x, y);
 }
 
+static enum status squared_error(size_t count, double factor, const void *x, const void *y, void *grad, double *sum) {
+  return squared_error_launch(stream(), DTYPE, count, factor, x, y, grad, ops_cuda_context()->partials, sum);
+}
+
 /* Parameters are float in every precision. */
 static enum status accumulate(size_t count, const void *x, void *y) {
   return add_launch(stream(), F32, count, 1, x, y);
@@ -168,6 +196,11 @@ const struct ops TABLE = {
     .activation_backward = activation_backward,
     .dropout_mask = dropout_mask,
     .dropout_apply = dropout_apply,
+    .join_forward = join_forward,
+    .join_backward = join_backward,
+    .noise = noise,
+    .sample_forward = sample_forward,
+    .sample_backward = sample_backward,
     .conv_create = conv_create,
     .conv_destroy = conv_cuda_destroy,
     .conv_forward = conv_cuda_forward,
@@ -188,6 +221,7 @@ const struct ops TABLE = {
     .copy = copy,
     .scale = scale,
     .add = add,
+    .squared_error = squared_error,
     .accumulate = accumulate,
     .sum_squares = sum_squares,
     .clip_factor = clip_factor,

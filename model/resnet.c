@@ -13,9 +13,11 @@ struct plan {
 };
 
 struct block {
-  char prefix[32];  /* "layer1.0" */
+  char prefix[32]; /* "layer1.0" */
+  bool bottleneck;
   int64_t channels; /* of the 3x3 convolution */
   int stride;
+  int *variance; /* becomes the value of the variances beside the block's means; NULL = it makes none */
 };
 
 static const char *in_block(const struct block *block, const char *layer, char name[PARAMETER_NAME_BYTES]) {
@@ -53,31 +55,55 @@ static enum status add_shortcut(struct net *net, const struct block *block, int 
   return STATUS_OK;
 }
 
-static enum status add_basic_block(struct net *net, const struct block *block) {
+/* *before: what the last convolution reads. */
+static enum status add_basic_block(struct net *net, const struct block *block, int *before) {
   int input = net_last(net), shortcut;
   TRY(add_conv(net, block, 1, block->channels, 3, block->stride));
   TRY(add_norm(net, block, 1, NO_VALUE));
+  *before = net_last(net);
   TRY(add_conv(net, block, 2, block->channels, 3, 1));
   TRY(add_shortcut(net, block, input, block->channels, &shortcut));
   return add_norm(net, block, 2, shortcut);
 }
 
-static enum status add_bottleneck(struct net *net, const struct block *block) {
+static enum status add_bottleneck(struct net *net, const struct block *block, int *before) {
   int input = net_last(net), shortcut;
   TRY(add_conv(net, block, 1, block->channels, 1, 1));
   TRY(add_norm(net, block, 1, NO_VALUE));
   TRY(add_conv(net, block, 2, block->channels, 3, block->stride));
   TRY(add_norm(net, block, 2, NO_VALUE));
+  *before = net_last(net);
   TRY(add_conv(net, block, 3, 4 * block->channels, 1, 1));
   TRY(add_shortcut(net, block, input, 4 * block->channels, &shortcut));
   return add_norm(net, block, 3, shortcut);
 }
 
-static enum status add_stage(struct net *net, const struct plan *plan, int stage) {
+static enum status add_block(struct net *net, const struct block *block) {
+  char prefix[PARAMETER_NAME_BYTES];
+  int before;
+  TRY(block->bottleneck ? add_bottleneck(net, block, &before) : add_basic_block(net, block, &before));
+  if (block->variance == NULL)
+    return STATUS_OK;
+  return image_net_add_variance(net, in_block(block, "", prefix), before, block->bottleneck ? 1 : 3, 1,
+                                block->variance);
+}
+
+enum status resnet_add_last_block(struct net *net, const char *prefix, bool bottleneck, int64_t channels,
+                                  int *variance) {
+  struct block block = {.bottleneck = bottleneck, .channels = channels, .stride = 1, .variance = variance};
+  snprintf(block.prefix, sizeof block.prefix, "%s", prefix);
+  return add_block(net, &block);
+}
+
+/* variance: as resnet_add_last_block() takes it, for the last block of this stage. */
+static enum status add_stage(struct net *net, const struct plan *plan, int stage, int *variance) {
   for (int i = 0; i < plan->blocks[stage]; i++) {
-    struct block block = {.channels = (int64_t)64 << stage, .stride = i == 0 && stage > 0 ? 2 : 1};
+    struct block block = {.bottleneck = plan->bottleneck,
+                          .channels = (int64_t)64 << stage,
+                          .stride = i == 0 && stage > 0 ? 2 : 1,
+                          .variance = i == plan->blocks[stage] - 1 ? variance : NULL};
     snprintf(block.prefix, sizeof block.prefix, "layer%d.%d", stage + 1, i);
-    TRY(plan->bottleneck ? add_bottleneck(net, &block) : add_basic_block(net, &block));
+    TRY(add_block(net, &block));
   }
   return STATUS_OK;
 }
@@ -86,9 +112,13 @@ static enum status add_all(struct net *net, const struct image_spec *spec, const
   TRY(net_add_conv(net, "conv1", 64, 7, 2, 3, false));
   TRY(net_add_norm(net, "bn1", NO_VALUE, true));
   TRY(net_add_max_pool(net, 3, 2, 1));
+  int variance = NO_VALUE;
   for (int stage = 0; stage < STAGES; stage++)
-    TRY(add_stage(net, plan, stage));
-  return image_net_end(net, spec);
+    TRY(add_stage(net, plan, stage, stage == STAGES - 1 && spec->probabilistic ? &variance : NULL));
+  struct mirror mirror = {.stages = STAGES, .planes = 512, .side = net_last_value(net)->height};
+  for (int stage = 0; stage < STAGES; stage++)
+    mirror.blocks[stage] = plan->blocks[STAGES - 1 - stage];
+  return image_net_end(net, spec, variance, plan->bottleneck ? &mirror : NULL);
 }
 
 enum status resnet_create(const struct ops *ops, int depth, const struct image_spec *spec, int64_t capacity_rows,

@@ -232,7 +232,7 @@ void ops_contract_linear(const struct ops_contract *contract) {
 
 static const int64_t counts[] = {0, 1, 7, 8, 4097, 70001};
 
-/* f(x) of numbers below 4 in size, by functions of the C library or of CUDA that are right to a few units. */
+/* f(x) by functions of the C library or of CUDA that are right to a few units. */
 static void check_activation(const struct ops_contract *contract, enum activation activation, int64_t n, int offset,
                              bool in_place) {
   struct run run = run_begin(contract, offset);
@@ -240,9 +240,13 @@ static void check_activation(const struct ops_contract *contract, enum activatio
   snprintf(run.name, sizeof run.name, "%s of %lld%s, offset %d", activation_name(activation), (long long)n,
            in_place ? " in place" : "", offset);
   struct array *x = values(&run, n, 1), *grad_y = values(&run, n, 2), *taken = values(&run, n, 3);
-  for (int64_t i = 0; i < n; i++)
-    x->exact[i] = i % 97 == 5 ? NAN : i % 89 == 6 ? 0 : 4 * x->exact[i];
+  double reach = activation == ACTIVATION_SOFTPLUS ? 60 : 4; /* beyond where it is linear, and where exp(x) is 0 */
+  for (int64_t i = 0; i < n; i++) {
+    x->exact[i] = i % 97 == 5 ? NAN : i % 89 == 6 ? 0 : reach * x->exact[i];
+    taken->exact[i] *= activation == ACTIVATION_SOFTPLUS ? reach : 1;
+  }
   upload(&run, x);
+  upload(&run, taken);
   struct array *y = in_place ? x : room(&run, ops->dtype, n), *grad_x = in_place ? grad_y : room(&run, ops->dtype, n);
   double error = activation == ACTIVATION_RELU ? 0 : 32 * arithmetic(&run);
   OK(run.exact->activation_backward(activation, (size_t)n, taken->exact, taken->exact, grad_y->exact, grad_x->exact));
@@ -255,7 +259,7 @@ static void check_activation(const struct ops_contract *contract, enum activatio
 }
 
 void ops_contract_activations(const struct ops_contract *contract) {
-  for (enum activation activation = ACTIVATION_RELU; activation <= ACTIVATION_GELU; activation++)
+  for (enum activation activation = ACTIVATION_RELU; activation <= ACTIVATION_SOFTPLUS; activation++)
     for (size_t i = 0; i < LENGTH(counts); i++)
       for (int form = 0; form < 4; form++)
         check_activation(contract, activation, counts[i], form & 1, form & 2);
@@ -267,36 +271,59 @@ void ops_contract_activations(const struct ops_contract *contract) {
 
 /* --- dropout ------------------------------------------------------------------------------------------------- */
 
+/* Samples, views and an epoch in the memory of the table; the host's come first. */
+struct draws {
+  struct unit_draw here, there;
+  int64_t epoch, *ids;
+  void *own_ids, *own_epoch;
+};
+
+static void draws_begin(const struct run *run, int64_t samples, struct draws *draws) {
+  size_t bytes = (size_t)samples * sizeof *draws->ids;
+  draws->ids = malloc(bytes + 1);
+  draws->epoch = 1234567;
+  for (int64_t i = 0; i < samples; i++)
+    draws->ids[i] = 3 * i + ((int64_t)1 << 40);
+  draws->here = draws->there = (struct unit_draw){
+      .seed = 99, .epoch = &draws->epoch, .layer = 3, .samples = draws->ids, .samples_count = samples, .first_view = 5};
+  OK(device_alloc(run->ops->device, bytes, &draws->own_ids));
+  OK(device_copy(run->ops->device, draws->own_ids, draws->ids, bytes));
+  OK(device_alloc(run->ops->device, sizeof draws->epoch, &draws->own_epoch));
+  OK(device_copy(run->ops->device, draws->own_epoch, &draws->epoch, sizeof draws->epoch));
+  draws->there.samples = draws->own_ids;
+  draws->there.epoch = draws->own_epoch;
+}
+
+/* From now on the host's are wrong. */
+static void draws_spoil(struct draws *draws) {
+  memset(draws->ids, 0, (size_t)draws->here.samples_count * sizeof *draws->ids);
+  draws->epoch = 0;
+}
+
+static void draws_end(const struct run *run, struct draws *draws) {
+  device_free(run->ops->device, &draws->own_epoch);
+  device_free(run->ops->device, &draws->own_ids);
+  free(draws->ids);
+}
+
 static void check_mask(const struct ops_contract *contract, int64_t samples, int views, int64_t width, double share,
                        int offset) {
   struct run run = run_begin(contract, offset);
-  int64_t rows = samples * views, *ids = malloc((size_t)samples * sizeof *ids + 1), epoch = 1234567;
+  int64_t rows = samples * views;
   uint8_t *expected = malloc((size_t)(rows * width) + 1);
-  void *own_ids, *own_epoch;
+  struct draws draws;
   snprintf(run.name, sizeof run.name, "mask of %lld x %d x %lld, share %g, offset %d", (long long)samples, views,
            (long long)width, share, offset);
-  for (int64_t i = 0; i < samples; i++)
-    ids[i] = 3 * i + ((int64_t)1 << 40);
-  struct dropout_draw draw = {
-      .seed = 99, .epoch = &epoch, .layer = 3, .samples = ids, .samples_count = samples, .first_view = 5};
-  OK(run.exact->dropout_mask(rows, width, share, &draw, expected));
-  OK(device_alloc(run.ops->device, (size_t)samples * sizeof *ids, &own_ids));
-  OK(device_copy(run.ops->device, own_ids, ids, (size_t)samples * sizeof *ids));
-  OK(device_alloc(run.ops->device, sizeof epoch, &own_epoch));
-  OK(device_copy(run.ops->device, own_epoch, &epoch, sizeof epoch));
-  draw.samples = own_ids;
-  draw.epoch = own_epoch;
-  memset(ids, 0, (size_t)samples * sizeof *ids);
-  epoch = 0;
+  draws_begin(&run, samples, &draws);
+  OK(run.exact->dropout_mask(rows, width, share, &draws.here, expected));
+  draws_spoil(&draws);
   uint8_t *before = memset(malloc((size_t)(rows * width) + 1), 9, (size_t)(rows * width));
   uint8_t *mask = bytes_to(&run, before, rows * width);
-  OK(run.ops->dropout_mask(rows, width, share, &draw, mask));
+  OK(run.ops->dropout_mask(rows, width, share, &draws.there, mask));
   expect_bytes(&run, mask, expected, rows * width, "mask");
-  device_free(run.ops->device, &own_epoch);
-  device_free(run.ops->device, &own_ids);
+  draws_end(&run, &draws);
   free(before);
   free(expected);
-  free(ids);
   run_end(&run);
 }
 
@@ -328,6 +355,88 @@ void ops_contract_dropout(const struct ops_contract *contract) {
   for (size_t i = 0; i < LENGTH(counts); i++)
     for (int form = 0; form < 4; form++)
       check_dropout(contract, counts[i], form & 1, form & 2);
+}
+
+/* --- distributions ------------------------------------------------------------------------------------------- */
+
+static void check_join(const struct ops_contract *contract, int64_t rows, int64_t width, int form) {
+  struct run run = run_begin(contract, form & 1);
+  const struct ops *ops = run.ops, *exact = run.exact;
+  bool first = !(form & 2), second = !(form & 4);
+  snprintf(run.name, sizeof run.name, "join of 2 x %lld x %lld, form %d", (long long)rows, (long long)width, form);
+  struct array *a = values(&run, rows * width, 1), *b = values(&run, rows * width, 2);
+  struct array *y = room(&run, ops->dtype, 2 * rows * width), *grad_y = values(&run, 2 * rows * width, 3);
+  struct array *grad_a = first ? room(&run, ops->dtype, rows * width) : NULL;
+  struct array *grad_b = second ? room(&run, ops->dtype, rows * width) : NULL;
+  OK(exact->join_forward(rows, width, 1.0 / 49, a->exact, b->exact, y->exact));
+  OK(ops->join_forward(rows, width, 1.0 / 49, a->data, b->data, y->data));
+  expect(&run, y, "y", 4 * arithmetic(&run) / 49);
+  OK(exact->join_backward(rows, width, 1.0 / 49, grad_y->exact, exact_of(grad_a), exact_of(grad_b)));
+  OK(ops->join_backward(rows, width, 1.0 / 49, grad_y->data, data_of(grad_a), data_of(grad_b)));
+  if (first)
+    expect(&run, grad_a, "grad_a", 0);
+  if (second)
+    expect(&run, grad_b, "grad_b", 4 * arithmetic(&run) / 49);
+  run_end(&run);
+}
+
+static void check_noise(const struct ops_contract *contract, int64_t samples, int views, int64_t width, int offset) {
+  struct run run = run_begin(contract, offset);
+  struct draws draws;
+  int64_t rows = samples * views;
+  snprintf(run.name, sizeof run.name, "noise of %lld x %d x %lld, offset %d", (long long)samples, views,
+           (long long)width, offset);
+  struct array *noise = room(&run, run.ops->parameter_dtype, rows * width);
+  draws_begin(&run, samples, &draws);
+  OK(run.exact->noise(rows, width, &draws.here, noise->exact));
+  draws_spoil(&draws);
+  OK(run.ops->noise(rows, width, &draws.there, noise->data));
+  expect(&run, noise, "noise", 0x1p-50);
+  draws_end(&run, &draws);
+  run_end(&run);
+}
+
+/* Variances from small ones, as a mean of many has, to large ones. */
+static struct array *distributions(struct run *run, int64_t rows, int64_t width) {
+  struct array *x = values(run, 2 * rows * width, 1);
+  for (int64_t i = 0; i < x->count; i++)
+    if (i % (2 * width) >= width)
+      x->exact[i] = i % 11 == 3 ? 1e-6 / 49 : fabs(x->exact[i]) + (i % 7 == 2 ? 50 : 0.01);
+  upload(run, x);
+  return x;
+}
+
+static void check_sample(const struct ops_contract *contract, int64_t rows, int64_t width, int form) {
+  struct run run = run_begin(contract, form & 1);
+  const struct ops *ops = run.ops, *exact = run.exact;
+  snprintf(run.name, sizeof run.name, "sample of %lld x %lld, form %d", (long long)rows, (long long)width, form);
+  struct array *x = distributions(&run, rows, width), *z = room(&run, ops->dtype, rows * width);
+  struct array *noise = form & 2 ? NULL : parameters(&run, rows * width, 2);
+  struct array *grad_z = values(&run, rows * width, 3), *grad_x = room(&run, ops->dtype, 2 * rows * width);
+  double steepest = 1 / (2 * sqrt(1e-6 / 49)); /* slope of a root: what errors are relative to */
+  OK(exact->sample_forward(rows, width, x->exact, exact_of(noise), z->exact));
+  OK(ops->sample_forward(rows, width, x->data, data_of(noise), z->data));
+  expect(&run, z, "z", noise != NULL ? 4 * 8 * arithmetic(&run) : 0);
+  OK(exact->sample_backward(rows, width, x->exact, exact_of(noise), grad_z->exact, grad_x->exact));
+  OK(ops->sample_backward(rows, width, noise != NULL ? x->data : NULL, data_of(noise), grad_z->data, grad_x->data));
+  expect(&run, grad_x, "grad_x", noise != NULL ? 4 * steepest * arithmetic(&run) : 0);
+  run_end(&run);
+}
+
+void ops_contract_distributions(const struct ops_contract *contract) {
+  static const int64_t rows[] = {0, 1, 3, 70}, widths[] = {1, 7, 8, 64, 200};
+  for (size_t r = 0; r < LENGTH(rows); r++)
+    for (size_t w = 0; w < LENGTH(widths); w++) {
+      for (int form = 0; form < 8; form++)
+        check_join(contract, rows[r], widths[w], form);
+      for (int form = 0; form < 4; form++)
+        check_sample(contract, rows[r], widths[w], form);
+      for (int offset = 0; offset < 2; offset++)
+        check_noise(contract, rows[r], 3, widths[w], offset);
+    }
+  check_join(contract, 3000, 201, 1); /* more than a grid has threads */
+  check_sample(contract, 3000, 201, 1);
+  check_noise(contract, 1500, 2, 201, 1);
 }
 
 /* --- convolutions -------------------------------------------------------------------------------------------- */
@@ -721,6 +830,20 @@ static void check_vectors(const struct ops_contract *contract, int64_t n, int of
 }
 
 /* The order of summation depends on count alone: not on where the numbers lie. */
+static void check_squared_error(const struct ops_contract *contract, int64_t n, int form) {
+  struct run run = run_begin(contract, form & 1);
+  const struct ops *ops = run.ops;
+  bool in_place = form & 2, counted = !(form & 4);
+  snprintf(run.name, sizeof run.name, "squared error of %lld elements, form %d", (long long)n, form);
+  struct array *x = values(&run, n, 1), *y = values(&run, n, 2), *sum = same(&run, F64, 1, 3);
+  struct array *grad = in_place ? x : room(&run, ops->dtype, n);
+  OK(ops->squared_error((size_t)n, 0.3, x->data, y->data, grad->data, counted ? sum->data : NULL));
+  OK(run.exact->squared_error((size_t)n, 0.3, x->exact, y->exact, grad->exact, counted ? sum->exact : NULL));
+  expect(&run, grad, "grad", 4 * arithmetic(&run));
+  expect(&run, sum, "sum", counted ? 16 * arithmetic(&run) * (double)n : 0);
+  run_end(&run);
+}
+
 static void check_squares_order(const struct ops_contract *contract, int64_t n) {
   double sums[2];
   for (int offset = 0; offset < 2; offset++) {
@@ -735,6 +858,9 @@ static void check_squares_order(const struct ops_contract *contract, int64_t n) 
 }
 
 void ops_contract_vectors(const struct ops_contract *contract) {
+  for (size_t i = 0; i < LENGTH(counts); i++)
+    for (int form = 0; form < 8; form++)
+      check_squared_error(contract, counts[i], form);
   for (size_t i = 0; i < LENGTH(counts); i++)
     for (int offset = 0; offset < 2; offset++)
       check_vectors(contract, counts[i], offset);

@@ -22,6 +22,7 @@ struct ops_contract {
 void ops_contract_linear(const struct ops_contract *contract);
 void ops_contract_activations(const struct ops_contract *contract);
 void ops_contract_dropout(const struct ops_contract *contract);
+void ops_contract_distributions(const struct ops_contract *contract);
 void ops_contract_convolutions(const struct ops_contract *contract);
 void ops_contract_norm(const struct ops_contract *contract);
 void ops_contract_norm_channels(const struct ops_contract *contract);

@@ -53,8 +53,7 @@ void rows_case_free(struct rows_case *batch) {
 
 /* ---- a share of them ---- */
 
-/* The sample and view of each gathered row: ranks after each other, each view by view. */
-static void place_rows(const struct rows_case *batch, int size, const int64_t *samples_of_rank, int64_t *place) {
+void rows_place(const struct rows_case *batch, int size, const int64_t *samples_of_rank, int64_t *place) {
   int64_t first = 0, row = 0;
   for (int rank = 0; rank < size; rank++) {
     for (int view = 0; view < batch->views; view++)
@@ -171,7 +170,7 @@ struct rows_outcome rows_run(const struct rows_setting *setting, const struct ro
   void *z = calloc((size_t)(rows * features) + 1, sizeof(double));
   void *labels = calloc((size_t)(rows * targets) + 1, sizeof(double));
   void *grad = calloc((size_t)(rows_of_rank[rank] * features) + 1, sizeof(double));
-  place_rows(batch, size, samples_of_rank, place);
+  rows_place(batch, size, samples_of_rank, place);
   for (int64_t i = 0; i < rows; i++) {
     for (int k = 0; k < features; k++)
       dtype_put(dtype, z, i * features + k, batch->feature[place[i] * features + k]);

@@ -63,6 +63,10 @@ struct rows_outcome rows_run(const struct rows_setting *setting, const struct ro
                              enum share share, MPI_Comm comm, double coefficient);
 void rows_outcome_free(struct rows_outcome *outcome);
 
+/* The sample and view, samples x views, of each gathered row: ranks after each other, each view by view.
+ * place [samples * views] */
+void rows_place(const struct rows_case *batch, int size, const int64_t *samples_of_rank, int64_t *place);
+
 /* The same by plain loops in double, as in the papers.  grad [samples, views, features]. */
 double rows_reference(const struct rows_setting *setting, const struct rows_case *batch, double coefficient,
                       double *grad);

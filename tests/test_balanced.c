@@ -3,6 +3,7 @@
 
 #include "dist/memory.h"
 #include "dist/random.h"
+#include "tests/balanced_cases.h"
 #include "tests/gradient_check.h"
 #include "tests/run_ranks.h"
 
@@ -15,62 +16,13 @@
 
 #define OK(call) cr_assert(eq(int, (call), STATUS_OK), "%s", status_message())
 
-#define ROWS 300 /* more than are summed at a time, and than a panel of points holds */
-#define MOST 3
-#define KINDS 6
-
-/* One batch, and a loss of each kind for it. */
-struct batch {
-  int targets;
-  double pred[ROWS * MOST], label[ROWS * MOST];
-};
-
-static const char *const kind_names[KINDS] = {"BMC of 1", "BMC of 3", "BMC of 1, repeated labels",
-                                              "BNI",      "GAI of 1", "GAI of 3"};
-
-static struct batch make_batch(int kind) {
-  static const int targets[KINDS] = {1, 3, 1, 1, 1, 3};
-  struct batch batch = {.targets = targets[kind]};
-  struct random_key key = random_key(5, RANDOM_TEST, (uint64_t)kind);
-  for (int i = 0; i < ROWS * batch.targets; i++) {
-    batch.label[i] = 3 * random_normal(key, 0, (uint64_t)i);
-    if (kind == 2)
-      batch.label[i] = round(batch.label[i]);
-    batch.pred[i] = batch.label[i] + random_normal(key, 1, (uint64_t)i);
-  }
-  return batch;
-}
-
-static struct mixture make_mixture(int dimensions) {
-  static const double mean[3][3] = {{-2, 1, 0.5}, {0, -1, 2}, {3, 0.2, -2}};
-  static const double covariance[3][9] = {{1, 0.3, -0.1, 0.3, 0.7, 0.2, -0.1, 0.2, 2},
-                                          {0.4, 0, 0, 0, 0.4, 0, 0, 0, 0.4},
-                                          {2, -1, 0.5, -1, 1.5, 0, 0.5, 0, 1}};
-  struct mixture mixture = {.components = 3, .dimensions = dimensions};
-  for (int k = 0; k < 3; k++)
-    mixture_set(&mixture, k, (k + 1) / 6.0, mean[k], covariance[k]);
-  return mixture;
-}
-
-static struct balanced *make_loss(int kind, const struct batch *batch) {
-  static const double centres[] = {-6, -4, -2, 0, 2, 4, 6}, probabilities[] = {.02, .08, .2, .4, .2, .08, .02};
-  struct mixture mixture = make_mixture(batch->targets);
-  struct balanced *balanced;
-  if (kind < 3) {
-    OK(balanced_create_bmc(F64, batch->targets, &balanced));
-    OK(balanced_set_labels(balanced, ROWS, batch->label, 1));
-  } else if (kind == 3) {
-    OK(balanced_create_bni(F64, 7, centres, probabilities, &balanced));
-  } else {
-    OK(balanced_create_gai(F64, &mixture, &balanced));
-  }
-  return balanced;
-}
+#define ROWS BALANCED_ROWS
+#define MOST BALANCED_MOST
 
 /* ---- the definition -------------------------------------------------------------------------- */
 
 /* BMC as it stands in the header, over all pairs. */
-static double plain_bmc(const struct batch *batch, double sigma) {
+static double plain_bmc(const struct balanced_batch *batch, double sigma) {
   double v = sigma * sigma, sum = 0;
   for (int i = 0; i < ROWS; i++) {
     double own = 0, total = 0;
@@ -87,13 +39,13 @@ static double plain_bmc(const struct batch *batch, double sigma) {
 }
 
 Test(balanced, bmc_is_the_softmax_over_all_labels) {
-  for (int kind = 0; kind < 3; kind++) {
-    struct batch batch = make_batch(kind);
-    struct balanced *balanced = make_loss(kind, &batch);
+  for (int kind = 0; kind < BALANCED_BNI; kind++) {
+    struct balanced_batch batch = balanced_batch_of(kind);
+    struct balanced *balanced = balanced_of(kind, F64, &batch);
     double loss, grad_sigma, expected = plain_bmc(&batch, 0.8);
     balanced_loss(balanced, 0.8, ROWS, batch.pred, batch.label, ROWS, NULL, &loss, &grad_sigma);
-    cr_expect(le(dbl, fabs(loss - expected), 1e-13 * fabs(expected)), "%s: %.17g, %.17g", kind_names[kind], loss,
-              expected);
+    cr_expect(le(dbl, fabs(loss - expected), 1e-13 * fabs(expected)), "%s: %.17g, %.17g", balanced_kind_names[kind],
+              loss, expected);
     balanced_destroy(&balanced);
   }
 }
@@ -116,7 +68,7 @@ Test(balanced, gai_of_one_component_is_a_difference_of_squares) {
 
 struct point {
   const struct balanced *balanced;
-  const struct batch *batch;
+  const struct balanced_batch *batch;
   double sigma, factor; /* 2 v of the point itself: a constant */
 };
 
@@ -136,19 +88,21 @@ static double by_sigma(void *context, const double *sigma) {
 
 Test(balanced, gradients_equal_finite_differences, .timeout = 120) {
   static const double sigmas[] = {0.8, 2.5, -1.3};
-  for (int kind = 0; kind < KINDS; kind++)
+  for (int kind = 0; kind < BALANCED_KINDS; kind++)
     for (int s = 0; s < 3; s++) {
-      struct batch batch = make_batch(kind);
+      struct balanced_batch batch = balanced_batch_of(kind);
       double sigma = sigmas[s], grad[ROWS * MOST], loss, grad_sigma;
-      struct point point = {make_loss(kind, &batch), &batch, sigma, 2 * sigma * sigma};
+      struct point point = {balanced_of(kind, F64, &batch), &batch, sigma, 2 * sigma * sigma};
       balanced_loss(point.balanced, sigma, ROWS, batch.pred, batch.label, ROWS, grad, &loss, &grad_sigma);
       double x[ROWS * MOST];
       memcpy(x, batch.pred, sizeof x);
       struct gradient_check check = gradient_check(by_predictions, &point, x, 24, grad, 1e-3);
       /* The loss is a mean of 300 terms of order 1 to 10: rounding is 1e-15 / h = 1e-12, a gradient about 1e-2. */
-      cr_expect(le(dbl, check.error, 1e-8), "%s, sigma %g: %s", kind_names[kind], sigma, gradient_check_text(&check));
+      cr_expect(le(dbl, check.error, 1e-8), "%s, sigma %g: %s", balanced_kind_names[kind], sigma,
+                gradient_check_text(&check));
       check = gradient_check(by_sigma, &point, &sigma, 1, &grad_sigma, 1e-3);
-      cr_expect(le(dbl, check.error, 1e-8), "%s, sigma %g: %s", kind_names[kind], sigma, gradient_check_text(&check));
+      cr_expect(le(dbl, check.error, 1e-8), "%s, sigma %g: %s", balanced_kind_names[kind], sigma,
+                gradient_check_text(&check));
       balanced_destroy((struct balanced **)&point.balanced);
     }
 }
@@ -158,9 +112,9 @@ Test(balanced, gradients_equal_finite_differences, .timeout = 120) {
 /* Each row's gradient has the same bits in any piece; the parts of all pieces add up. */
 Test(balanced, pieces_add_up_to_the_whole_batch) {
   static const int first[] = {0, 1, 1, 150, ROWS};
-  for (int kind = 0; kind < KINDS; kind++) {
-    struct batch batch = make_batch(kind);
-    struct balanced *balanced = make_loss(kind, &batch);
+  for (int kind = 0; kind < BALANCED_KINDS; kind++) {
+    struct balanced_batch batch = balanced_batch_of(kind);
+    struct balanced *balanced = balanced_of(kind, F64, &batch);
     double whole[ROWS * MOST] = {0}, parts[ROWS * MOST] = {0}, loss, grad_sigma, loss_sum = 0, sigma_sum = 0;
     balanced_loss(balanced, 1.1, ROWS, batch.pred, batch.label, ROWS, whole, &loss, &grad_sigma);
     for (int piece = 0; piece < 4; piece++) {
@@ -171,30 +125,30 @@ Test(balanced, pieces_add_up_to_the_whole_batch) {
       loss_sum += part;
       sigma_sum += slope;
     }
-    cr_expect(le(dbl, fabs(loss_sum - loss), 1e-13 * fabs(loss)), "%s", kind_names[kind]);
-    cr_expect(le(dbl, fabs(sigma_sum - grad_sigma), 1e-12 * fabs(grad_sigma)), "%s", kind_names[kind]);
-    cr_expect(eq(int, memcmp(whole, parts, sizeof whole), 0), "%s", kind_names[kind]);
+    cr_expect(le(dbl, fabs(loss_sum - loss), 1e-13 * fabs(loss)), "%s", balanced_kind_names[kind]);
+    cr_expect(le(dbl, fabs(sigma_sum - grad_sigma), 1e-12 * fabs(grad_sigma)), "%s", balanced_kind_names[kind]);
+    cr_expect(eq(int, memcmp(whole, parts, sizeof whole), 0), "%s", balanced_kind_names[kind]);
     balanced_destroy(&balanced);
   }
 }
 
 Test(balanced, threads_do_not_change_a_bit) {
-  for (int kind = 0; kind < KINDS; kind++) {
-    struct batch batch = make_batch(kind);
-    struct balanced *balanced = make_loss(kind, &batch);
+  for (int kind = 0; kind < BALANCED_KINDS; kind++) {
+    struct balanced_batch batch = balanced_batch_of(kind);
+    struct balanced *balanced = balanced_of(kind, F64, &batch);
     double one[ROWS * MOST + 2] = {0}, three[ROWS * MOST + 2] = {0};
     omp_set_num_threads(1);
     balanced_loss(balanced, 1.1, ROWS, batch.pred, batch.label, ROWS, one + 2, &one[0], &one[1]);
     omp_set_num_threads(3);
     balanced_loss(balanced, 1.1, ROWS, batch.pred, batch.label, ROWS, three + 2, &three[0], &three[1]);
-    cr_expect(eq(int, memcmp(one, three, sizeof one), 0), "%s", kind_names[kind]);
+    cr_expect(eq(int, memcmp(one, three, sizeof one), 0), "%s", balanced_kind_names[kind]);
     balanced_destroy(&balanced);
   }
 }
 
 /* Two views: every row stands twice in the batch, and so does its label in the softmax. */
 Test(balanced, views_are_rows_of_the_batch) {
-  struct batch batch = make_batch(0);
+  struct balanced_batch batch = balanced_batch_of(BALANCED_BMC);
   double twice_pred[2 * ROWS], twice_label[2 * ROWS], grad[2][2 * ROWS], loss[2], grad_sigma[2];
   struct balanced *balanced;
   for (int i = 0; i < 2 * ROWS; i++) {
@@ -237,8 +191,8 @@ Test(balanced, one_row_and_no_rows_have_no_gradient) {
 
 /* Where exponents are far out of range: the nearest label takes the whole softmax, or all share it. */
 Test(balanced, very_small_and_very_large_scales_stay_finite) {
-  struct batch batch = make_batch(0);
-  struct balanced *balanced = make_loss(0, &batch);
+  struct balanced_batch batch = balanced_batch_of(BALANCED_BMC);
+  struct balanced *balanced = balanced_of(BALANCED_BMC, F64, &batch);
   double grad[ROWS], loss, grad_sigma, mean = 0;
   balanced_loss(balanced, 1e-9, ROWS, batch.pred, batch.label, ROWS, grad, &loss, &grad_sigma);
   for (int i = 0; i < ROWS; i++) {
@@ -261,14 +215,14 @@ Test(balanced, very_small_and_very_large_scales_stay_finite) {
 
 Test(balanced, what_is_not_finite_shows_in_the_loss) {
   static const double bad[] = {NAN, INFINITY, -INFINITY};
-  for (int kind = 0; kind < KINDS; kind++)
+  for (int kind = 0; kind < BALANCED_KINDS; kind++)
     for (int b = 0; b < 3; b++) {
-      struct batch batch = make_batch(kind);
-      struct balanced *balanced = make_loss(kind, &batch);
+      struct balanced_batch batch = balanced_batch_of(kind);
+      struct balanced *balanced = balanced_of(kind, F64, &batch);
       double loss, grad_sigma;
       batch.pred[7] = bad[b];
       balanced_loss(balanced, 1, ROWS, batch.pred, batch.label, ROWS, NULL, &loss, &grad_sigma);
-      cr_expect(not(isfinite(loss)), "%s, %g: %g", kind_names[kind], bad[b], loss);
+      cr_expect(not(isfinite(loss)), "%s, %g: %g", balanced_kind_names[kind], bad[b], loss);
       balanced_destroy(&balanced);
     }
 }

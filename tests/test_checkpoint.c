@@ -42,13 +42,15 @@ static const struct model_description cnn_model = {.name = "cnn",
                                                    .height = SIDE,
                                                    .width = SIDE,
                                                    .normalise = "imagenet"};
+/* Also one whose features are distributions: what its net is does not matter to a checkpoint. */
 static const struct model_description mlp_model = {.name = "mlp",
                                                    .inputs = 3,
                                                    .outputs = 2,
                                                    .hidden = "5,4",
                                                    .activation = "tanh",
                                                    .precision = "f64",
-                                                   .normalise = "half"};
+                                                   .normalise = "half",
+                                                   .probabilistic = 1};
 static double counts[3] = {4, 0.1, -7}, scale = 1.0 / 3;
 static const struct state_array states_written[] = {{"a/counts", counts, 3}, {"scale", &scale, 1}, {"none", NULL, 0}};
 static const double mean[3] = {1, 2, 3}, deviation[3] = {0.5, 1, 2};
@@ -130,7 +132,7 @@ static void come_back(struct net *net, struct net *other, const struct model_des
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
     cr_expect(eq(str, (char *)texts[i][1], (char *)texts[i][0]));
   cr_expect(back->inputs == model->inputs && back->outputs == model->outputs && back->height == model->height &&
-            back->width == model->width);
+            back->width == model->width && back->probabilistic == model->probabilistic);
   bool standardised = opened.mean != NULL && opened.std != NULL;
   cr_expect(standardised == (strcmp(model->name, "mlp") == 0));
   checkpoint_close(&opened);
@@ -243,6 +245,7 @@ FILE_TEST(checkpoint, outputs_of_one_of_version_2_are_predictions) {
   attribute_of(file, "conr_version")->integer = 2;
   forget_attribute(file, "model_targets");
   forget_attribute(file, "model_head");
+  forget_attribute(file, "model_probabilistic");
   struct opened_checkpoint opened;
   OK(checkpoint_open(store(file), &opened));
   cr_expect(eq(str, (char *)opened.model.head, "values"));
@@ -253,7 +256,8 @@ FILE_TEST(checkpoint, outputs_of_one_of_version_2_are_predictions) {
 
 /* Version 1 had neither buffers nor these attributes. */
 FILE_TEST(checkpoint, one_of_version_1_is_read_as_a_perceptron) {
-  static const char *const newer[] = {"model_height", "model_width", "model_normalise", "model_targets", "model_head"};
+  static const char *const newer[] = {"model_height",  "model_width", "model_normalise",
+                                      "model_targets", "model_head",  "model_probabilistic"};
   struct array_file *file = sample(&mlp_model);
   attribute_of(file, "conr_version")->integer = 1;
   for (size_t i = 0; i < sizeof newer / sizeof *newer; i++)
@@ -266,6 +270,7 @@ FILE_TEST(checkpoint, one_of_version_1_is_read_as_a_perceptron) {
   cr_expect(eq(str, (char *)opened.model.name, "mlp"));
   cr_expect(eq(str, (char *)opened.model.normalise, "none"));
   cr_expect(opened.model.height == 0 && opened.model.width == 0 && opened.model.inputs == 3);
+  cr_expect(eq(i64, opened.model.probabilistic, 0));
   checkpoint_close(&opened);
   net_destroy(&net);
   net_destroy(&other);
@@ -297,6 +302,7 @@ static const struct forgery {
 } forgeries[] = {
     {true, "conr_version", NULL, 4, "%s is a checkpoint of format version 4; this program reads versions 1 to 3"},
     {true, "conr_version", NULL, 0, "%s is a checkpoint of format version 0; this program reads versions 1 to 3"},
+    {true, "model_probabilistic", NULL, 2, "%s says the model is probabilistic 2 times; use another checkpoint"},
     {true, "model", "gan", 0, "%s says its model is \"gan\", which this program does not have"},
     {true, "precision", "f16", 0, "%s says its precision is \"f16\", which this program does not have"},
     {true, "model_normalise", "x", 0, "%s says its normalisation is \"x\", which this program does not have"},

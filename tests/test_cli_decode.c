@@ -9,6 +9,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,6 +135,23 @@ Test(cli_decode, a_run_is_resumed_with_the_decoder_it_was_begun_with) {
               cli_text("train %s -o %s --full-decode --resume " COMMON, data, run));
   cli_accepted(1, cli_text("train %s --config %s/config.used -o %s --quiet", data, run, io_file("again")));
   cli_same_runs(run, io_file("again"));
+}
+
+/* Whether or not the option is given again: the last epoch's figure is that of the last checkpoint. */
+Test(cli_decode, a_run_that_decodes_at_full_size_is_evaluated_so) {
+  static const char *const options[] = {"--decode nvjpeg", "--full-decode --device cpu"};
+  const char *data = data_of((struct io_images){0}), *run = io_file("run");
+  for (int i = 0; i < 2; i++) {
+    cli_accepted(1, cli_text("train %s -o %s --force %s " COMMON, data, run, options[i]));
+    char *text = cli_output(1, cli_text("eval %s %s --part val --checkpoint last --json", run, data));
+    json_t *table = json_loads(text, 0, NULL);
+    cr_assert(table != NULL, "%s", text);
+    double mae = json_number_value(json_object_get(json_object_get(table, "all"), "mae"));
+    double logged = cli_last_metric(run, "val_mae");
+    cr_expect(fabs(mae - logged) <= 1e-6 * logged, "%.9g evaluated, %.9g in validation", mae, logged);
+    json_decref(table);
+    free(text);
+  }
 }
 
 Test(cli_decode, it_can_be_measured) {

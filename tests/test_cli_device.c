@@ -59,6 +59,17 @@ Test(cli_device, a_table_trains_as_on_the_host) {
   expect_same(data, "--epochs 2 --batch 16 --hidden 12 --activation gelu --dropout 0.3 --loss huber", 0, TOLERANCE);
 }
 
+Test(cli_device, balanced_mse_is_that_of_the_host) {
+  const char *data = cli_data("t.h5", 60), *options = "--epochs 2 --batch 16 --hidden 8 --optimiser sgd --lr 1e-3";
+  const char *bmc = cli_text("%s --loss bmc --noise-scale 0.5 --conr --micro-batch 5", options);
+  expect_same(data, bmc, 0, TOLERANCE);
+  expect_same(data, bmc, 3, TOLERANCE); /* MPI through host memory */
+  expect_same(data, cli_text("%s --loss gai --gmm 3 --views 3 --conr", options), 2, TOLERANCE);
+  expect_same(data, cli_text("%s --loss bni --weight-bins -10,0.25,80", options), 2, TOLERANCE);
+  setenv("EMULATED_CUDA_DEVICES", "2", 1);
+  expect_same(data, bmc, 2, TOLERANCE); /* NCCL */
+}
+
 Test(cli_device, micro_batches_and_three_views_are_those_of_the_host) {
   const char *data = cli_data("t.h5", 60);
   expect_same(data, "--epochs 1 --batch 16 --hidden 8 --conr --views 3 --micro-batch 5 --optimiser sgd", 0, TOLERANCE);
@@ -68,6 +79,21 @@ Test(cli_device, features_are_smoothed_as_on_the_host) {
   const char *smoothing = "--epochs 3 --batch 8 --lr 1e-3 --optimiser sgd --fds --fds-size 3 --fds-buckets";
   expect_same(cli_data("t.h5", 60), cli_text("%s -3,3 --hidden 12,8 --dropout 0.2", smoothing), 2, TOLERANCE);
   expect_same(image_data(16), cli_text("%s 1,4 --fds-bucket-width 10 --model cnn --size 16", smoothing), 0, 1e-4);
+}
+
+/* The noise is the host's up to the last bits of float64. */
+Test(cli_device, features_that_are_distributions_are_those_of_the_host) {
+  const char *smoothing = "--probabilistic --epochs 3 --batch 8 --lr 1e-3 --optimiser sgd --fds --fds-size 3";
+  expect_same(cli_data("t.h5", 60),
+              cli_text("%s --fds-buckets -3,3 --hidden 12,8 --dropout 0.2 --conr --srl --micro-batch 3", smoothing), 2,
+              TOLERANCE);
+  const char *images = image_data(16);
+  expect_same(images, cli_text("%s --fds-buckets 1,4 --fds-bucket-width 10 --model cnn --size 16", smoothing), 0, 1e-4);
+  const char *narrow = io_file("narrow"); /* values of 16 bits */
+  cli_accepted(0, cli_text("train %s -o %s %s --fds-buckets 1,4 --fds-bucket-width 10 --fds-start-smooth 0 --conr "
+                           "--model cnn --size 16 --device cuda --precision bf16 --quiet",
+                           images, narrow, smoothing));
+  free(cli_output(0, cli_text("eval %s %s --part val --device cuda --json", narrow, images)));
 }
 
 Test(cli_device, images_train_as_on_the_host) {
@@ -141,7 +167,7 @@ static void says_what_the_host_computes(const char *options, const char *terms) 
 
 Test(cli_device, what_the_host_computes_is_said_once) {
   says_what_the_host_computes("--device cuda --conr --rnc --ranksim", "ranksim, rnc");
-  says_what_the_host_computes("--device cuda --srl --accon", "accon, srl");
+  says_what_the_host_computes("--device cuda --srl --accon", "srl");
   says_what_the_host_computes("--device cuda --conr", NULL);
 }
 

@@ -53,12 +53,34 @@ Test(cli_fds, three_views_with_conr) {
   agrees(abalone_table(io_file("")), words);
 }
 
-/* Batch norm, whose running statistics the collection changes too; more ranks than samples in the last batch. */
-Test(cli_fds, images_with_batch_norm) {
+/* Statistics of means and of variances.  ConR sees means, SRL and RankSim smoothed ones. */
+Test(cli_fds, tables_whose_features_are_distributions) {
+  static const char *const words[] = {"--probabilistic",
+                                      "--batch",
+                                      "130",
+                                      "--hidden",
+                                      "12,8",
+                                      "--dropout",
+                                      "0.2",
+                                      "--conr",
+                                      "--srl",
+                                      "--ranksim",
+                                      "--fds-buckets",
+                                      "5,15",
+                                      "--noise",
+                                      "0.1",
+                                      "--lr",
+                                      "0.01",
+                                      "--fds-collect",
+                                      "train",
+                                      "--ranksim-gamma",
+                                      "1",
+                                      NULL};
+  agrees(abalone_table(io_file("")), words);
+}
+
+static const char *image_data(void) {
   static const char *const splits[] = {"train", "train", "train", "val"};
-  static const char *const words[] = {
-      "--batch", "6",          "--model", "cnn", "--size", "16", "--lr", "0.01", "--fds-bucket-width",
-      "10",      "--fds-size", "3",       NULL};
   const char *csv = io_file("labels.csv"), *data = io_file("images.h5");
   FILE *file = fopen(csv, "w");
   fprintf(file, "path,split,age\n");
@@ -69,7 +91,21 @@ Test(cli_fds, images_with_batch_norm) {
   }
   fclose(file);
   cli_accepted(0, cli_text("import %s --images %s -o %s --quiet", csv, io_file(""), data));
-  agrees(data, words);
+  return data;
+}
+
+#define IMAGES \
+  "--batch", "6", "--model", "cnn", "--size", "16", "--lr", "0.01", "--fds-bucket-width", "10", "--fds-size", "3"
+
+/* Batch norm, whose running statistics the collection changes too; more ranks than samples in the last batch. */
+Test(cli_fds, images_with_batch_norm) {
+  static const char *const words[] = {IMAGES, NULL};
+  agrees(image_data(), words);
+}
+
+Test(cli_fds, images_whose_features_are_distributions) {
+  static const char *const words[] = {IMAGES, "--probabilistic", NULL};
+  agrees(image_data(), words);
 }
 
 /* The options that were left open are written as they were resolved, and mean the same when they are read. */
@@ -107,6 +143,9 @@ Test(cli_fds, options_without_effect) {
 }
 
 Test(cli_fds, options_that_cannot_be) {
+  refused("--fds --probabilistic --fds-task sts",
+          "--fds-task sts has no rules for features that are distributions, as those of --probabilistic are; give "
+          "--fds-task ages or drop --probabilistic");
   refused("--fds --hidden ''", "--fds needs features to smooth: give --hidden at least one layer");
   refused("--fds --fds-start-update 3",
           "--fds-start-smooth 1 lies before --fds-start-update 3, when there is nothing to smooth by; give the same "

@@ -130,7 +130,9 @@ Test(config, help_fits_eighty_columns) {
 
 /* A value other than the default for every option of train. */
 static const char every_option[] =
-    "train t.h5 --output run --force --hidden 8,4,2 --activation gelu --dropout 0.25 --init start.h5 --stage2 first "
+    "train t.h5 --output run --force --hidden 8,4,2 --activation gelu --dropout 0.25 --probabilistic --reconstruct 0.5 "
+    "--init start.h5 "
+    "--stage2 first "
     "--freeze probe --precision f64 "
     "--loss huber --huber-beta 0.1 --focal-beta 0.3 --focal-gamma 2 --focal-activation tanh --noise-scale 3 "
     "--noise-lr 0.02 --gmm 5 --experts 4 --expert-powers 0,1,1,2 --expert-density kernel --expert-bandwidth 3 "

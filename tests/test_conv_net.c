@@ -40,17 +40,22 @@ static enum status add_layers(struct net *net) {
   return net_plan(net);
 }
 
+/* Betas away from 0, so that kinks are not where the differences are taken. */
+static void initialise(struct net *net) {
+  OK(net_initialise(net, 4));
+  struct parameters own = net_parameters(net);
+  for (int p = 0; p < own.count; p++)
+    if (own.list[p].initial == INITIAL_CONSTANT)
+      for (size_t i = 0; i < own.list[p].count; i++)
+        ((double *)own.data)[own.list[p].offset + i] += 0.3 * sin(3 + 7.0 * (double)(own.list[p].offset + i));
+}
+
 static struct net *make(void) {
   struct net_input input = {.height = SIDE, .width = SIDE, .channels = 2};
   struct net *net;
   OK(net_begin(ops_host(F64), &input, 2 * ROWS, &net));
   OK(add_layers(net));
-  OK(net_initialise(net, 4));
-  struct parameters own = net_parameters(net);
-  for (int p = 0; p < own.count; p++) /* betas away from 0, so that kinks are not where the differences are taken */
-    if (own.list[p].initial == INITIAL_CONSTANT)
-      for (size_t i = 0; i < own.list[p].count; i++)
-        ((double *)own.data)[own.list[p].offset + i] += 0.3 * sin(3 + 7.0 * (double)(own.list[p].offset + i));
+  initialise(net);
   return net;
 }
 
@@ -84,7 +89,8 @@ static double loss_of(struct net *net, int64_t rows) {
 
 static double evaluate(void *context, const double *parameters) {
   struct problem *problem = context;
-  struct pass pass = {.training = problem->training, .keep_statistics = true};
+  static const int64_t epoch = 2, samples[ROWS] = {40, 7, 13};
+  struct pass pass = {.training = problem->training, .keep_statistics = true, .epoch = &epoch, .samples = samples};
   (void)parameters; /* they are the net's own */
   OK(net_forward(problem->net, problem->inputs, ROWS, &pass));
   return loss_of(problem->net, ROWS);
@@ -117,6 +123,73 @@ Test(conv_net, gradients_are_those_of_differences_in_training) {
 
 Test(conv_net, gradients_are_those_of_differences_in_evaluation) {
   check_gradients(false);
+}
+
+/* --- distributions: a block with variances, and the whole networks ------------------------------------------- */
+
+static struct net *make_probabilistic(bool bottleneck) {
+  struct net_input input = {.height = SIDE, .width = SIDE, .channels = 2};
+  struct net *net;
+  int variance;
+  OK(net_begin(ops_host(F64), &input, 2 * ROWS, &net));
+  OK(net_add_conv(net, "stem", bottleneck ? 4 : 3, 3, 2, 1, true));
+  OK(resnet_add_last_block(net, "last", bottleneck, bottleneck ? 1 : 3, &variance));
+  OK(image_net_add_features(net, 0.3, variance));
+  OK(net_add_linear(net, "fc", 2));
+  OK(net_plan(net));
+  initialise(net);
+  return net;
+}
+
+Test(conv_net, gradients_of_distributions_are_those_of_differences) {
+  for (int form = 0; form < 4; form++) {
+    struct problem problem = {
+        .net = make_probabilistic(form & 1), .inputs = make_inputs(ROWS, 0), .training = form & 2};
+    struct parameters own = net_parameters(problem.net);
+    evaluate(&problem, own.data);
+    backward(problem.net, ROWS);
+    struct gradient_check check = gradient_check(evaluate, &problem, own.data, own.elements, own.gradients, 1e-4);
+    cr_assert(le(dbl, check.error, 1e-8), "form %d: %s", form, gradient_check_text(&check));
+    free((void *)problem.inputs);
+    net_destroy(&problem.net);
+  }
+}
+
+static bool has_parameter(struct net *net, const char *name) {
+  struct parameters own = net_parameters(net);
+  for (int i = 0; i < own.count; i++)
+    if (strcmp(own.list[i].name, name) == 0)
+      return i < own.head;
+  return false;
+}
+
+Test(conv_net, probabilistic_networks_have_variances_beside_their_means) {
+  static const char *const names[] = {"variance.weight", "layer4.1.variance.weight"};
+  struct image_spec spec = {.height = 32, .width = 32, .outputs = 1, .probabilistic = true};
+  static const int64_t epoch = 1, samples[] = {4, 9};
+  float *inputs = calloc(2 * 32 * 32 * 3, sizeof *inputs), gradient[2] = {1, -1};
+  struct pass pass = {.training = true, .epoch = &epoch, .samples = samples};
+  for (int i = 0; i < 2 * 32 * 32 * 3; i++)
+    inputs[i] = (float)sin(i);
+  for (int kind = 0; kind < 2; kind++) {
+    struct net *net;
+    OK(kind == 0 ? cnn_create(ops_host(F32), &spec, 2, &net) : resnet_create(ops_host(F32), 18, &spec, 2, &net));
+    OK(net_initialise(net, 1));
+    cr_assert(has_parameter(net, names[kind]));
+    int64_t means = kind == 0 ? 256 : 512;
+    cr_assert(eq(i64, net_mean_width(net), means));
+    cr_assert(eq(i64, net_feature_width(net), 2 * means));
+    OK(net_forward(net, inputs, 2, &pass));
+    OK(net_backward(net, gradient, NULL, NULL));
+    const float *features = net_features(net), *slopes = net_parameters(net).gradients;
+    for (int64_t i = 0; i < 4 * means; i++)
+      cr_assert(i % (2 * means) < means ? features[i] >= 0 : features[i] > 0, "feature %lld", (long long)i);
+    for (size_t i = 0; i < net_parameters(net).elements; i++)
+      cr_assert(isfinite(slopes[i]));
+    net_destroy(&net);
+  }
+  free(inputs);
+  cr_assert(eq(sz, memory_in_use(), 0));
 }
 
 Test(conv_net, passes_add_up_when_asked) {
@@ -230,6 +303,12 @@ Test(conv_net, parameter_counts_are_those_of_the_published_networks) {
   net_destroy(&net);
   OK(resnet_create(ops_host(F32), 18, &spec, 0, &net));
   cr_assert(eq(sz, net_parameters(net).elements, 11177025));
+  net_destroy(&net);
+  spec.probabilistic = true; /* VIR's encoder */
+  OK(resnet_create(ops_host(F32), 50, &spec, 0, &net));
+  cr_assert(eq(sz, net_parameters(net).list[net_parameters(net).head].offset, 24556608));
+  cr_assert(eq(i64, net_mean_width(net), 2048));
+  cr_assert(has_parameter(net, "layer4.2.variance.weight"));
   net_destroy(&net);
 }
 

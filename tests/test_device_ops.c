@@ -51,6 +51,7 @@ static void check_host(part *check) {
 CONTRACT(linear)
 CONTRACT(activations)
 CONTRACT(dropout)
+CONTRACT(distributions)
 CONTRACT(convolutions)
 CONTRACT(norm)
 CONTRACT(norm_channels)

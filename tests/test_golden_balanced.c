@@ -1,11 +1,14 @@
 /* Balanced MSE against golden vectors of the published functions, and the mixture it rests on. */
+#include "dist/device.h"
 #include "dist/memory.h"
-#include "loss/balanced.h"
+#include "tests/balanced_cases.h"
+#include "tests/emulated.h"
 #include "tests/golden.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,29 +51,49 @@ static struct balanced *make(const struct golden_file *file, const char *name, c
   return balanced;
 }
 
-static void check_case(const struct golden_file *file, const char *name, const char *kind, enum dtype dtype) {
-  struct golden_array pred = golden_read(file, name, "pred"), target = golden_read(file, name, "target");
+static void check_loss(const struct golden_file *file, const char *name, const char *where, double tolerance,
+                       const double sums[2]) {
+  static const char *const stored[] = {"loss", "grad_sigma"};
+  for (int i = 0; i < 2; i++) {
+    double error = golden_scalar_error(sums[i], golden_scalar(file, name, stored[i]));
+    cr_expect(le(dbl, error, tolerance), "%s %s: %s %.17g", name, where, stored[i], sums[i]);
+  }
+}
+
+static void check_gradient(const struct golden_file *file, const char *name, const char *where, enum dtype dtype,
+                           const void *grad) {
   struct golden_array expected = golden_read(file, name, "grad_pred");
-  double sigma = golden_number(file, name, "noise_sigma", NAN), loss, grad_sigma;
+  double error = golden_array_error(dtype, expected.count, grad, expected.data);
+  cr_expect(le(dbl, error, tolerances[dtype][1]), "%s %s: gradient off by %g", name, where, error);
+  golden_free(&expected);
+}
+
+/* bench: of the device that computes in float32; NULL = the host in dtype */
+static void check_case(const struct golden_file *file, const char *name, const char *kind, enum dtype dtype,
+                       const struct balanced_bench *bench) {
+  struct golden_array pred = golden_read(file, name, "pred"), target = golden_read(file, name, "target");
+  const char *where = bench != NULL ? "on a device" : dtype == F32 ? "in f32" : "in f64";
+  double sigma = golden_number(file, name, "noise_sigma", NAN), sums[2];
   int64_t rows = pred.shape[0];
   int targets = (int)pred.shape[1];
   void *p = golden_buffer(&pred, dtype), *y = golden_buffer(&target, dtype);
   void *grad = malloc((size_t)pred.count * dtype_size(dtype));
   struct balanced *balanced = make(file, name, kind, dtype, rows, targets, y);
-  balanced_loss(balanced, sigma, rows, p, y, rows, grad, &loss, &grad_sigma);
-  double loss_error = golden_scalar_error(loss, golden_scalar(file, name, "loss"));
-  double sigma_error = golden_scalar_error(grad_sigma, golden_scalar(file, name, "grad_sigma"));
-  double grad_error = golden_array_error(dtype, pred.count, grad, expected.data);
-  cr_expect(le(dbl, loss_error, tolerances[dtype][0]), "%s in %s: loss %.17g", name, dtype_name(dtype), loss);
-  cr_expect(le(dbl, sigma_error, tolerances[dtype][0]), "%s in %s: gradient of sigma %.17g", name, dtype_name(dtype),
-            grad_sigma);
-  cr_expect(le(dbl, grad_error, tolerances[dtype][1]), "%s in %s: gradient off by %g", name, dtype_name(dtype),
-            grad_error);
+  if (bench == NULL) {
+    balanced_loss(balanced, sigma, rows, p, y, rows, grad, &sums[0], &sums[1]);
+  } else {
+    struct balanced_device *there;
+    OK(bench->losses->balanced_create(bench->device, bench->data, balanced, &there));
+    balanced_labels_there(bench, there, rows, targets, y, 1);
+    balanced_there(bench, there, sigma, rows, targets, p, y, rows, grad, sums);
+    bench->losses->balanced_destroy(&there);
+  }
+  check_loss(file, name, where, tolerances[dtype][0], sums);
+  check_gradient(file, name, where, dtype, grad);
   balanced_destroy(&balanced);
   free(grad);
   free(y);
   free(p);
-  golden_free(&expected);
   golden_free(&target);
   golden_free(&pred);
 }
@@ -118,12 +141,32 @@ Test(golden_balanced, losses_gradients_and_the_fitted_mixture_equal_the_publishe
     if (strcmp(kind, "fit") == 0) {
       check_fit(file, name);
     } else {
-      check_case(file, name, kind, F64);
-      check_case(file, name, kind, F32);
+      check_case(file, name, kind, F64, NULL);
+      check_case(file, name, kind, F32, NULL);
     }
     golden_ran(file);
   }
   golden_report(file);
   golden_close(&file);
   cr_expect(eq(sz, memory_in_use(), 0));
+}
+
+Test(golden_balanced, losses_and_gradients_of_a_device_equal_the_published_ones, .timeout = 120) {
+  struct balanced_bench bench;
+  int cases = 0;
+  if (!gpu_use())
+    cr_skip("there is no emulated CUDA library");
+  struct golden_file *file = golden_open("balanced_mse.h5");
+  balanced_bench_open(&bench);
+  for (int i = 0; i < golden_case_count(file); i++) {
+    char kind[32];
+    golden_text(file, golden_case_name(file, i), "kind", "fit", kind, sizeof kind);
+    if (strcmp(kind, "fit") == 0)
+      continue;
+    check_case(file, golden_case_name(file, i), kind, F32, &bench);
+    cases++;
+  }
+  printf("golden balanced_mse.h5: %d cases run, on a device\n", cases);
+  golden_close(&file);
+  balanced_bench_close(&bench);
 }

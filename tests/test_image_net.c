@@ -22,6 +22,10 @@ Test(image_net, five_steps_of_resnet18_equal_those_of_one_rank, .timeout = 200) 
   run_case("resnet18");
 }
 
+Test(image_net, reconstructions_equal_those_of_one_rank, .timeout = 200) {
+  run_case("reconstruction");
+}
+
 Test(image_net, micro_batches_equal_the_whole_batch_without_batch_norm, .timeout = 200) {
   run_case("micro_batch");
 }

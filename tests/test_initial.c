@@ -200,11 +200,11 @@ FILE_TEST(initial, another_network_is_refused) {
           "\"bn2.weight\" is [32] in %s but [64] in the model; give the same --model and --hidden as then");
   content = content_of(source, "", "");
   add(&content, "conv9.weight");
-  refused(write_safetensors(&content),
-          "%s has \"conv9.weight\", which the model does not have; give the same --model and --hidden as then");
+  refused(write_safetensors(&content), "%s has \"conv9.weight\", which the model does not have; give the same --model, "
+                                       "--hidden and --probabilistic as then");
   add(&content, "conv8.bias");
   refused(write_safetensors(&content), "%s has \"conv8.bias\" and 1 more that the model does not have; give the same "
-                                       "--model and --hidden as then");
+                                       "--model, --hidden and --probabilistic as then");
   content = content_of(source, "module.", "");
   refused(write_safetensors(&content), "%s has no \"conv1.weight\"; the model has it with shape [32, 3, 3, 3]");
   net_destroy(&source);

@@ -1,5 +1,5 @@
 /* Mixtures: principal axes, densities, fits that find what samples were drawn from. */
-#include "loss/mixture.h"
+#include "loss/mixture_density.h"
 
 #include "dist/memory.h"
 #include "dist/random.h"

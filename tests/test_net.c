@@ -15,7 +15,7 @@
 
 #define OK(call) cr_assert(eq(int, (call), STATUS_OK), "%s", status_message())
 
-enum { INPUTS = 5, OUTPUTS = 2, ROWS = 6 };
+enum { INPUTS = 5, OUTPUTS = 2, ROWS = 6, MOST_FEATURES = 18 };
 
 static const int64_t widths[] = {7, 9, 4};
 static const int64_t samples[ROWS] = {40, 7, 13, 2, 99, 58};
@@ -53,7 +53,7 @@ struct problem {
   int64_t first, rows;
   struct pass pass;
   bool with_features;
-  double grad_predictions[ROWS * OUTPUTS], grad_features[ROWS * 16];
+  double grad_predictions[ROWS * OUTPUTS], grad_features[ROWS * MOST_FEATURES];
 };
 
 static double problem_loss(struct problem *problem) {
@@ -208,22 +208,26 @@ Test(net, initial_values_depend_on_seed_and_place_alone) {
 
 /* --- gradients ---------------------------------------------------------------------------------------------- */
 
-static void check_gradients(int hidden_count, enum activation activation, double dropout, bool training) {
+static void check_gradients_of(const struct mlp_spec *spec, bool training) {
   double *inputs = make_inputs();
-  struct mlp_spec spec = spec_of(hidden_count, activation, dropout);
-  struct problem problem = {.net = make(F64, &spec, ROWS),
+  struct problem problem = {.net = make(F64, spec, ROWS),
                             .inputs = inputs,
                             .rows = ROWS,
                             .pass = training_pass(samples),
-                            .with_features = hidden_count > 0};
+                            .with_features = spec->hidden_count > 0};
   problem.pass.training = training;
   gradients_of(&problem, NULL);
   struct parameters own = net_parameters(problem.net);
   struct gradient_check check = gradient_check(loss_at, &problem, own.data, own.elements, own.gradients, 1e-4);
-  cr_assert(le(dbl, check.error, 1e-10), "%d hidden, %s, dropout %g: %s", hidden_count, activation_name(activation),
-            dropout, gradient_check_text(&check));
+  cr_assert(le(dbl, check.error, 1e-10), "%d hidden, %s, dropout %g, probabilistic %d: %s", spec->hidden_count,
+            activation_name(spec->activation), spec->dropout, spec->probabilistic, gradient_check_text(&check));
   net_destroy(&problem.net);
   free(inputs);
+}
+
+static void check_gradients(int hidden_count, enum activation activation, double dropout, bool training) {
+  struct mlp_spec spec = spec_of(hidden_count, activation, dropout);
+  check_gradients_of(&spec, training);
 }
 
 Test(net, gradients_are_derivatives_for_every_depth_activation_and_dropout) {
@@ -238,10 +242,19 @@ Test(net, gradients_of_an_evaluation_pass_are_derivatives_too) {
     check_gradients(2, activation, 0.4, false);
 }
 
+Test(net, gradients_of_distributions_are_derivatives) {
+  for (int hidden_count = 1; hidden_count <= 3; hidden_count++)
+    for (int form = 0; form < 4; form++) {
+      struct mlp_spec spec = spec_of(hidden_count, ACTIVATION_TANH, form & 1 ? 0.4 : 0);
+      spec.probabilistic = true;
+      check_gradients_of(&spec, form & 2);
+    }
+}
+
 /* Feature smoothing as FDS does it: the head reads scaled and shifted features. */
 static double smoothed_loss(void *context, const double *x) {
   struct problem *problem = context;
-  double smoothed[ROWS * 16];
+  double smoothed[ROWS * MOST_FEATURES];
   (void)x;
   OK(net_forward_encoder(problem->net, problem->inputs, problem->rows, &problem->pass));
   const double *f = net_features(problem->net);
@@ -283,7 +296,7 @@ Test(net, features_may_be_changed_between_encoder_and_head) {
 struct moved {
   struct problem problem;
   int32_t bucket[ROWS];
-  double scale[3 * 16], shift[3 * 16], grad_smoothed[ROWS * 16];
+  double scale[3 * MOST_FEATURES], shift[3 * MOST_FEATURES], grad_smoothed[ROWS * MOST_FEATURES];
   struct smoothing smoothing;
 };
 
@@ -305,9 +318,10 @@ static double moved_loss(void *context, const double *x) {
   return loss;
 }
 
-static void check_smoothing(double dropout) {
+static void check_smoothing(double dropout, bool probabilistic) {
   double *inputs = make_inputs();
   struct mlp_spec spec = spec_of(2, ACTIVATION_TANH, dropout);
+  spec.probabilistic = probabilistic;
   struct moved moved = {.problem = {.net = make(F64, &spec, ROWS),
                                     .inputs = inputs,
                                     .rows = ROWS,
@@ -317,9 +331,9 @@ static void check_smoothing(double dropout) {
   struct problem *problem = &moved.problem;
   size_t before = net_bytes(problem->net);
   moved.smoothing = (struct smoothing){moved.bucket, moved.scale, moved.shift};
-  for (int i = 0; i < 3 * 16; i++) {
+  for (int i = 0; i < 3 * MOST_FEATURES; i++) {
     moved.scale[i] = 1.5 + number(30, i);
-    moved.shift[i] = number(31, i);
+    moved.shift[i] = probabilistic ? fabs(number(31, i)) : number(31, i); /* variances stay above 0 */
   }
   problem->pass.smoothing = &moved.smoothing;
   cr_assert(eq(int, net_forward(problem->net, inputs, ROWS, &problem->pass), ERR_BUG), "without room");
@@ -344,8 +358,8 @@ static void check_smoothing(double dropout) {
 
 Test(net, smoothed_features_go_to_the_head_and_their_gradients_come_back) {
   size_t before = memory_in_use();
-  check_smoothing(0);
-  check_smoothing(0.3);
+  for (int form = 0; form < 4; form++)
+    check_smoothing(form & 1 ? 0.3 : 0, form & 2);
   cr_assert(eq(sz, memory_in_use(), before));
 }
 
@@ -389,11 +403,88 @@ Test(net, float32_agrees_with_float64) {
   net_destroy(&nets[1]);
 }
 
+/* --- distributions ------------------------------------------------------------------------------------------ */
+
+static struct net *make_probabilistic(void) {
+  struct mlp_spec spec = spec_of(2, ACTIVATION_TANH, 0);
+  spec.probabilistic = true;
+  return make(F64, &spec, ROWS);
+}
+
+static void predict(struct net *net, const double *inputs, const struct pass *pass,
+                    double predictions[ROWS * OUTPUTS]) {
+  OK(net_forward(net, inputs, ROWS, pass));
+  memcpy(predictions, net_predictions(net), ROWS * OUTPUTS * sizeof *predictions);
+}
+
+Test(net, features_that_are_distributions_are_means_and_variances) {
+  static const char *const names[] = {"layer0.weight",   "layer0.bias",   "layer1.weight", "layer1.bias",
+                                      "variance.weight", "variance.bias", "layer2.weight", "layer2.bias"};
+  struct net *net = make_probabilistic();
+  struct parameters own = net_parameters(net);
+  double *inputs = make_inputs();
+  cr_assert(eq(i64, net_feature_width(net), 18));
+  cr_assert(eq(i64, net_mean_width(net), 9));
+  cr_assert(eq(int, own.count, 8));
+  cr_assert(eq(int, own.head, 6));
+  for (int i = 0; i < own.count; i++)
+    cr_assert(eq(str, (char *)own.list[i].name, (char *)names[i]));
+  struct pass pass = training_pass(samples);
+  OK(net_forward(net, inputs, ROWS, &pass));
+  const double *features = net_features(net);
+  for (int i = 0; i < ROWS * 18; i++)
+    cr_assert(i % 18 < 9 ? fabs(features[i]) < 1 : features[i] > 1e-6, "feature %d is %g", i, features[i]);
+  net_destroy(&net);
+  free(inputs);
+}
+
+Test(net, heads_draw_by_sample_and_epoch_in_training_and_see_the_means_else) {
+  static const int64_t later = 3;
+  struct net *net = make_probabilistic();
+  struct pass pass = training_pass(samples), next = pass, evaluation = {0};
+  double *inputs = make_inputs(), first[ROWS * OUTPUTS], other[ROWS * OUTPUTS];
+  next.epoch = &later;
+  predict(net, inputs, &pass, first);
+  predict(net, inputs, &pass, other);
+  cr_assert(zero(int, memcmp(first, other, sizeof first)), "a pass that is repeated draws the same");
+  predict(net, inputs, &next, other);
+  for (int i = 0; i < ROWS * OUTPUTS; i++)
+    cr_assert(ne(dbl, first[i], other[i]), "prediction %d does not change with the epoch", i);
+  predict(net, inputs, &evaluation, other);
+  const struct parameter *weight = &net_parameters(net).list[6];
+  const double *w = (double *)net_parameters(net).data + weight->offset, *bias = w + weight->count;
+  const double *features = net_features(net);
+  for (int i = 0; i < ROWS * OUTPUTS; i++) {
+    double expected = bias[i % OUTPUTS];
+    for (int k = 0; k < 9; k++)
+      expected += w[i % OUTPUTS * 9 + k] * features[i / OUTPUTS * 18 + k];
+    cr_assert(epsilon_eq(dbl, other[i], expected, 1e-14), "prediction %d", i);
+  }
+  /* An encoder that is evaluated has nothing to draw from. */
+  net_freeze_encoder(net, true);
+  predict(net, inputs, &next, first);
+  cr_assert(zero(int, memcmp(first, other, sizeof first)));
+  next.samples = NULL;
+  cr_assert(eq(int, net_forward(net, inputs, ROWS, &next), ERR_ARGUMENT), "draws without samples");
+  net_destroy(&net);
+  free(inputs);
+}
+
+Test(net, distributions_need_a_hidden_layer) {
+  struct mlp_spec spec = spec_of(0, ACTIVATION_TANH, 0);
+  struct net *net;
+  spec.probabilistic = true;
+  cr_assert(eq(int, mlp_create(ops_host(F64), &spec, ROWS, &net), ERR_ARGUMENT));
+  cr_assert(eq(str, (char *)status_message(),
+               "features with variances are those of a hidden layer, and this network has none; give at least one"));
+}
+
 /* --- rows --------------------------------------------------------------------------------------------------- */
 
-Test(net, shards_of_a_batch_give_its_predictions_and_their_gradients_add_up) {
+static void check_shards(bool probabilistic) {
   double *inputs = make_inputs();
   struct mlp_spec spec = spec_of(2, ACTIVATION_GELU, 0.4);
+  spec.probabilistic = probabilistic;
   struct problem whole = {.net = make(F64, &spec, ROWS),
                           .inputs = inputs,
                           .rows = ROWS,
@@ -422,6 +513,11 @@ Test(net, shards_of_a_batch_give_its_predictions_and_their_gradients_add_up) {
   net_destroy(&whole.net);
   free(sum);
   free(inputs);
+}
+
+Test(net, shards_of_a_batch_give_its_predictions_and_their_gradients_add_up) {
+  check_shards(false);
+  check_shards(true);
 }
 
 Test(net, a_pass_of_fewer_rows_than_the_capacity_is_exactly_that_of_a_smaller_net) {

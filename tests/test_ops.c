@@ -181,7 +181,7 @@ Test(ops, float64_row_of_linear_does_not_depend_on_the_other_rows) {
 Test(ops, activations_have_their_known_values) {
   static const struct {
     enum activation activation;
-    double x, y; /* gelu to 17 digits by 50-digit arithmetic */
+    double x, y; /* gelu and softplus by 50-digit arithmetic */
   } known[] = {{ACTIVATION_RELU, 2, 2},
                {ACTIVATION_RELU, -2, 0},
                {ACTIVATION_RELU, 0, 0},
@@ -191,7 +191,12 @@ Test(ops, activations_have_their_known_values) {
                {ACTIVATION_GELU, 1, 0.84134474606854295},
                {ACTIVATION_GELU, -1, -0.15865525393145705},
                {ACTIVATION_GELU, -5, -1.4332578593959665e-6},
-               {ACTIVATION_GELU, 30, 30}};
+               {ACTIVATION_GELU, 30, 30},
+               {ACTIVATION_SOFTPLUS, 0, 0.6931481805599453},
+               {ACTIVATION_SOFTPLUS, -20, 1.0020611536203144e-6},
+               {ACTIVATION_SOFTPLUS, 20, 20.000001002061154},
+               {ACTIVATION_SOFTPLUS, 21, 21.000001},
+               {ACTIVATION_SOFTPLUS, -200, 1e-6}};
   for (int d = 0; d < 2; d++)
     for (size_t k = 0; k < sizeof known / sizeof *known; k++) {
       double x[1], y[1];
@@ -231,16 +236,31 @@ static double activation_sum(void *context, const double *x) {
 
 Test(ops, activation_gradients_are_derivatives_also_in_place) {
   const struct ops *ops = ops_host(F64);
-  for (enum activation activation = ACTIVATION_RELU; activation <= ACTIVATION_GELU; activation++) {
+  for (enum activation activation = ACTIVATION_RELU; activation <= ACTIVATION_SOFTPLUS; activation++) {
     double x[9] = {-4, -1.5, -0.6, -0.02, 0.01, 0.3, 0.9, 2.2, 5}, y[9], grad[9];
     for (int i = 0; i < 9; i++)
       grad[i] = i + 1;
     memcpy(y, x, sizeof y);
     OK(ops->activation_forward(activation, 9, y, y));
-    const double *kept = activation == ACTIVATION_GELU ? x : y; /* the others must not need x any more */
+    bool by_x = activation == ACTIVATION_GELU || activation == ACTIVATION_SOFTPLUS;
+    const double *kept = by_x ? x : y; /* the others must not need x any more */
     OK(ops->activation_backward(activation, 9, kept, y, grad, grad));
     struct gradient_check check = gradient_check(activation_sum, &activation, x, 9, grad, 1e-3);
     cr_assert(le(dbl, check.error, 1e-10), "%s: %s", activation_name(activation), gradient_check_text(&check));
+  }
+}
+
+Test(ops, softplus_has_slope_one_from_where_it_is_linear) {
+  for (int d = 0; d < 2; d++) {
+    double x[3], grad[3];
+    const double values[3] = {20.5, 1000, -1000}, slopes[3] = {3, 3, 0};
+    for (int i = 0; i < 3; i++) {
+      buffer_set(dtypes[d], x, i, values[i]);
+      buffer_set(dtypes[d], grad, i, 3);
+    }
+    OK(ops_host(dtypes[d])->activation_backward(ACTIVATION_SOFTPLUS, 3, x, NULL, grad, grad));
+    for (int i = 0; i < 3; i++)
+      cr_assert(eq(dbl, buffer_get(dtypes[d], grad, i), slopes[i]), "at %g", values[i]);
   }
 }
 
@@ -248,7 +268,7 @@ Test(ops, activation_gradients_are_derivatives_also_in_place) {
 
 enum { WIDTH = 37, SAMPLES = 24 };
 
-static void draw_mask(const struct dropout_draw *draw, int64_t rows, double share, uint8_t *mask) {
+static void draw_mask(const struct unit_draw *draw, int64_t rows, double share, uint8_t *mask) {
   OK(ops_host(F32)->dropout_mask(rows, WIDTH, share, draw, mask));
 }
 
@@ -261,7 +281,7 @@ Test(ops, dropout_mask_follows_the_sample_and_the_view_not_the_row) {
     samples[i] = 1000 + 7 * i;
   for (int64_t i = 0; i < SAMPLES / 2; i++) /* every other sample, backwards: what another rank might hold */
     moved[i] = samples[SAMPLES - 1 - 2 * i];
-  struct dropout_draw draw = {.seed = 5, .epoch = &epochs[3], .layer = 1, .samples = samples, .samples_count = SAMPLES};
+  struct unit_draw draw = {.seed = 5, .epoch = &epochs[3], .layer = 1, .samples = samples, .samples_count = SAMPLES};
   draw_mask(&draw, 2 * SAMPLES, 0.3, all);
   draw.samples = moved;
   draw.samples_count = SAMPLES / 2;
@@ -276,8 +296,8 @@ Test(ops, dropout_mask_follows_the_sample_and_the_view_not_the_row) {
 
 Test(ops, dropout_masks_differ_by_seed_epoch_layer_view_and_sample) {
   static const int64_t one[] = {11}, other[] = {12}, twice[] = {11, 11};
-  struct dropout_draw base = {.seed = 5, .epoch = &epochs[3], .layer = 1, .samples = one, .samples_count = 1};
-  struct dropout_draw draws[4] = {base, base, base, base};
+  struct unit_draw base = {.seed = 5, .epoch = &epochs[3], .layer = 1, .samples = one, .samples_count = 1};
+  struct unit_draw draws[4] = {base, base, base, base};
   draws[0].seed = 6;
   draws[1].epoch = &epochs[4];
   draws[2].layer = 2;
@@ -302,7 +322,7 @@ Test(ops, dropout_drops_its_share_in_every_unit_position) {
   uint8_t *mask = malloc((size_t)MANY * WIDTH);
   for (int64_t i = 0; i < MANY; i++)
     samples[i] = i;
-  struct dropout_draw draw = {.seed = 1, .epoch = epochs, .samples = samples, .samples_count = MANY};
+  struct unit_draw draw = {.seed = 1, .epoch = epochs, .samples = samples, .samples_count = MANY};
   draw_mask(&draw, MANY, 0.2, mask);
   for (int unit = 0; unit < WIDTH; unit++) {
     double dropped = 0;
@@ -319,7 +339,7 @@ Test(ops, dropout_drops_its_share_in_every_unit_position) {
 
 Test(ops, dropout_mask_is_the_same_for_every_dtype) {
   static const int64_t samples[] = {3, 1, 4, 1 + ((int64_t)1 << 40)};
-  struct dropout_draw draw = {.seed = 9, .epoch = &epochs[2], .samples = samples, .samples_count = 4};
+  struct unit_draw draw = {.seed = 9, .epoch = &epochs[2], .samples = samples, .samples_count = 4};
   uint8_t masks[2][4 * WIDTH];
   for (int d = 0; d < 2; d++)
     OK(ops_host(dtypes[d])->dropout_mask(4, WIDTH, 0.4, &draw, masks[d]));
@@ -467,7 +487,7 @@ static char *exact_results(const struct ops *ops, size_t *bytes) {
   int64_t samples[ROWS];
   uint8_t *mask = malloc(ROWS * COLUMNS);
 #define KEEP(data, length) (memcpy(out + used, data, length), used += (length))
-  for (enum activation a = ACTIVATION_RELU; a <= ACTIVATION_GELU; a++) {
+  for (enum activation a = ACTIVATION_RELU; a <= ACTIVATION_SOFTPLUS; a++) {
     OK(ops->activation_forward(a, N, x, m));
     KEEP(m, N * size);
     OK(ops->activation_backward(a, N, x, m, p, v));
@@ -490,11 +510,27 @@ static char *exact_results(const struct ops *ops, size_t *bytes) {
   KEEP(&squares, sizeof squares);
   for (int64_t i = 0; i < ROWS; i++)
     samples[i] = i;
-  struct dropout_draw draw = {.epoch = epochs, .samples = samples, .samples_count = ROWS};
+  struct unit_draw draw = {.epoch = epochs, .samples = samples, .samples_count = ROWS};
   OK(ops->dropout_mask(ROWS, COLUMNS, 0.5, &draw, mask));
   KEEP(mask, (size_t)ROWS * COLUMNS);
   OK(ops->dropout_apply(ROWS * COLUMNS, 0.5, mask, x, m));
   KEEP(m, ROWS * COLUMNS * size);
+  enum { HALF = COLUMNS / 2 };
+  OK(ops->noise(ROWS, HALF, &draw, m));
+  KEEP(m, (size_t)ROWS * HALF * size);
+  OK(ops->activation_forward(ACTIVATION_SOFTPLUS, N, x, p)); /* variances are not negative */
+  OK(ops->sample_forward(ROWS, HALF, p, m, v));
+  KEEP(v, (size_t)ROWS * HALF * size);
+  OK(ops->sample_backward(ROWS, HALF, p, m, v, x));
+  KEEP(x, (size_t)2 * ROWS * HALF * size);
+  OK(ops->join_forward(ROWS, HALF, 0.3, m, v, x));
+  KEEP(x, (size_t)2 * ROWS * HALF * size);
+  OK(ops->join_backward(ROWS, HALF, 0.3, x, p, v));
+  KEEP(v, (size_t)ROWS * HALF * size);
+  double error = 1;
+  OK(ops->squared_error(N, 0.3, x, m, v, &error));
+  KEEP(v, N * size);
+  KEEP(&error, sizeof error);
   linear_run(ops, &l);
   KEEP(l.grad_bias, COLUMNS * size);
   if (dtype == F64) {

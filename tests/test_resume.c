@@ -240,7 +240,7 @@ Test(resume, changed_options_are_refused_by_name) {
       {"--batch 8", "--resume with --batch 8, but the run was begun with 9; give the same, or start a new run"},
       {"--seed 3", "--resume with --seed 3, but the run was begun with 0; give the same, or start a new run"},
       {"--hidden 8", "--resume with --hidden 8, but the run was begun with 16,16; give the same, or start a new run"},
-      {"--noise 0.2", "--resume with --noise 0.20000000000000001, but the run was begun with 0.10000000000000001; give "
+      {"--noise 0.2", "--resume with --noise 0.2, but the run was begun with 0.1; give "
                       "the same, or start a new run"},
       {"--conr-w 2", "--resume with --conr-w 2, but the run was begun with 1; give the same, or start a new run"},
       {"--loss mse --select mae",

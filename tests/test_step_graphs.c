@@ -45,6 +45,7 @@ Test(step_graphs, a_step_of_one_rank_is_one_graph) {
   same_bits(1, data, "1", TABLE " --conr --optimiser adamw --weight-decay 0.1 --loss huber");
   same_bits(1, data, "1", TABLE " --conr --views 3 --dropout 0.3 --optimiser sgd --schedule step --milestones 1,2");
   same_bits(1, data, "1", TABLE " --conr --micro-batch 5 --dropout 0.3 --clip 1");
+  same_bits(1, data, "1", TABLE " --conr --probabilistic --dropout 0.3");
 }
 
 /* The host plans by what the device has sorted: a graph before, one after. */
@@ -69,6 +70,26 @@ Test(step_graphs, the_host_borrows_rows_between_graphs) {
   const char *data = cli_data("t.h5", 60);
   same_bits(1, data, "2", TABLE " --conr --rnc --ranksim --ranksim-gamma 1 --srl");
   same_bits(2, data, "0", TABLE " --conr --rnc --accon --micro-batch 3 --dropout 0.3");
+}
+
+Test(step_graphs, accon_is_part_of_a_graph) {
+  const char *data = cli_data("t.h5", 60);
+  same_bits(1, data, "1", TABLE " --accon --views 2 --clip 1");
+  same_bits(1, data, "1", TABLE " --conr --accon --micro-batch 5");
+  same_bits(1, data, "2", TABLE " --accon --views 3 --ranksim --ranksim-gamma 1");
+  same_bits(2, data, "0", TABLE " --accon --views 2");
+}
+
+/* The noise scale is learned: each launch reads that of its step.  A message of labels cuts a step of several ranks. */
+Test(step_graphs, balanced_mse_is_part_of_a_graph) {
+  const char *data = cli_data("t.h5", 60);
+  const char *bmc = TABLE " --loss bmc --noise-scale 0.5 --noise-lr 0.1 --views 2";
+  same_bits(1, data, "1", bmc);
+  same_bits(1, data, "1", TABLE " --loss gai --gmm 3 --noise-lr 0.1 --conr --views 3");
+  same_bits(1, data, "1", TABLE " --loss bni --weight-bins -10,0.25,80 --noise-lr 0.1 --micro-batch 5");
+  same_bits(2, data, "0", bmc);
+  setenv("EMULATED_CUDA_DEVICES", "3", 1);
+  same_bits(3, data, "0", bmc);
 }
 
 /* Without ConR two ranks have one bucket of gradients: a graph before its sum is started, one before it is waited for
@@ -128,7 +149,7 @@ static void does_without(const char *piece, const char *what, int ranks, const c
 Test(step_graphs, auto_does_without_what_cannot_be_kept) {
   const char *data = cli_data("t.h5", 60);
   does_without("1", "filling with zeros", 1, data);
-  does_without("16", "a regression loss", 2, data);
+  does_without("16", "adding up the parts of a sum", 2, data);
   does_without("45", "column sums", 2, data);
 }
 

@@ -1,7 +1,11 @@
 /* BMC on any number of ranks: rows shared out evenly, unevenly and with empty shares give the loss, the gradient and the
- * gradient of sigma of one rank that has them all.  Exits non-zero on any misfit. */
+ * gradient of sigma of one rank that has them all.  Exits non-zero on any misfit.
+ *
+ *   rank_balanced        on the host
+ *   rank_balanced cuda   on a device, against one rank on the host; a rank works on the GPU of its number */
+#include "dist/comm_device.h"
 #include "dist/random.h"
-#include "loss/balanced.h"
+#include "loss/loss_ops.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -70,11 +74,59 @@ static void compare(const char *what, enum dtype dtype, int share, double got, d
   misfits++;
 }
 
-static void check(struct comm *comm, enum dtype dtype, int share) {
+/* ---- together, on the host or on a device ---- */
+
+static struct comm *comm, *data;
+static struct device *device; /* NULL = the host */
+static const struct loss_ops *losses;
+
+/* The part of the own rows. */
+static void run_host(enum dtype dtype, double sigma, const int64_t *samples_of_rank, struct rows *own, double sums[2]) {
+  struct balanced *together;
+  CHECK(balanced_create_bmc(dtype, TARGETS, &together));
+  CHECK(balanced_begin(together, comm, samples_of_rank, own->label, VIEWS));
+  balanced_loss(together, sigma, VIEWS * samples_of_rank[comm_rank(comm)], own->pred, own->label, ROWS, own->grad,
+                &sums[0], &sums[1]);
+  balanced_destroy(&together);
+}
+
+static void *put(const void *values, size_t bytes) {
+  void *there;
+  CHECK(device_alloc_zero(device, bytes + 1, &there));
+  if (values != NULL)
+    CHECK(device_copy(device, there, values, bytes));
+  return there;
+}
+
+/* In two pieces, the first of which is empty. */
+static void run_device(double sigma, const int64_t *samples_of_rank, struct rows *own, double sums[2]) {
+  struct balanced *balanced;
+  struct balanced_device *together;
+  int64_t rows = VIEWS * samples_of_rank[comm_rank(comm)];
+  size_t bytes = (size_t)(rows * TARGETS) * sizeof(float);
+  void *pred = put(own->pred, bytes), *label = put(own->label, bytes), *grad = put(NULL, bytes),
+       *there = put(NULL, 2 * sizeof *sums);
+  CHECK(balanced_create_bmc(F32, TARGETS, &balanced));
+  CHECK(losses->balanced_create(device, data, balanced, &together));
+  CHECK(losses->balanced_set_sigma(together, sigma));
+  CHECK(losses->balanced_begin(together, samples_of_rank, label, VIEWS));
+  CHECK(losses->balanced_loss(together, 0, pred, label, ROWS, grad, there));
+  CHECK(losses->balanced_loss(together, rows, pred, label, ROWS, grad, there));
+  CHECK(device_copy(device, own->grad, grad, bytes));
+  CHECK(device_copy(device, sums, there, 2 * sizeof *sums));
+  CHECK(comm_device_wait(data));
+  losses->balanced_destroy(&together);
+  balanced_destroy(&balanced);
+  void *blocks[] = {pred, label, grad, there};
+  for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+    device_free(device, &blocks[i]);
+}
+
+static void check(enum dtype dtype, int share) {
   static struct rows own, all;
   int size = comm_size(comm), rank = comm_rank(comm);
   int64_t samples_of_rank[size], first = 0, samples;
-  struct balanced *alone, *together;
+  struct balanced *alone;
   double one[2], sums[2], sigma = 1.2, largest = 0;
   share_out(share, size, samples_of_rank);
   for (int before = 0; before < rank; before++)
@@ -83,11 +135,12 @@ static void check(struct comm *comm, enum dtype dtype, int share) {
   fill(dtype, 0, SAMPLES, &all);
   fill(dtype, first, samples, &own);
   CHECK(balanced_create_bmc(dtype, TARGETS, &alone));
-  CHECK(balanced_create_bmc(dtype, TARGETS, &together));
   CHECK(balanced_set_labels(alone, SAMPLES, all.label, VIEWS));
-  CHECK(balanced_begin(together, comm, samples_of_rank, own.label, VIEWS));
   balanced_loss(alone, sigma, ROWS, all.pred, all.label, ROWS, all.grad, &one[0], &one[1]);
-  balanced_loss(together, sigma, VIEWS * samples, own.pred, own.label, ROWS, own.grad, &sums[0], &sums[1]);
+  if (device != NULL)
+    run_device(sigma, samples_of_rank, &own, sums);
+  else
+    run_host(dtype, sigma, samples_of_rank, &own, sums);
   CHECK(comm_sum(comm, F64, sums, 2));
   compare("loss", dtype, share, sums[0], one[0], fabs(one[0]));
   compare("gradient of sigma", dtype, share, sums[1], one[1], fabs(one[1]));
@@ -98,17 +151,28 @@ static void check(struct comm *comm, enum dtype dtype, int share) {
       compare("gradient", dtype, share, dtype_get(dtype, own.grad, view * samples * TARGETS + i),
               dtype_get(dtype, all.grad, (view * SAMPLES + first) * TARGETS + i), largest);
   balanced_destroy(&alone);
-  balanced_destroy(&together);
+}
+
+static void open_device(void) {
+  int count;
+  CHECK(device_count(&count));
+  CHECK(device_open(comm_rank(comm) % count, &device));
+  CHECK(comm_create_device(comm, device, DEVICE_COMM_MPI, &data));
+  CHECK(loss_ops_open(device, &losses));
 }
 
 int main(int argc, char **argv) {
-  struct comm *comm;
   MPI_Init(&argc, &argv);
   CHECK(comm_create(MPI_COMM_WORLD, &comm));
+  if (argc > 1)
+    open_device();
   for (int share = 0; share < SHARES; share++) {
-    check(comm, F64, share);
-    check(comm, F32, share);
+    if (device == NULL)
+      check(F64, share);
+    check(F32, share);
   }
+  comm_destroy(&data);
+  device_close(&device);
   comm_destroy(&comm);
   MPI_Allreduce(MPI_IN_PLACE, &misfits, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
   MPI_Finalize();

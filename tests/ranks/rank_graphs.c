@@ -101,8 +101,8 @@ static void compare(const struct run *queued, const struct run *launched) {
     const char *b = launched->numbers + (size_t)(2 * i) * queued->bytes;
     const struct train_step *of_a = &queued->step[i], *of_b = &launched->step[i];
     EXPECT(of_a->loss == of_b->loss && of_a->loss_conr == of_b->loss_conr && of_a->lr == of_b->lr &&
-               of_a->grad_norm == of_b->grad_norm,
-           "losses, gradient norm or learning rate of step %d differ", i);
+               of_a->grad_norm == of_b->grad_norm && of_a->noise_scale == of_b->noise_scale,
+           "losses, gradient norm, learning rate or noise scale of step %d differ", i);
     EXPECT(memcmp(a, b, queued->bytes) == 0, "gradients of step %d differ", i);
     EXPECT(memcmp(a + queued->bytes, b + queued->bytes, queued->bytes) == 0, "parameters of step %d differ", i);
   }

@@ -7,6 +7,7 @@
 #include "dist/random.h"
 #include "launch/gradients.h"
 #include "model/cnn.h"
+#include "model/layer.h"
 #include "model/mlp.h"
 #include "model/optim.h"
 #include "model/resnet.h"
@@ -19,8 +20,9 @@
 #include <string.h>
 
 #define MLP_INPUTS 12
+#define RECONSTRUCT 0.7
 
-enum kind { KIND_MLP, KIND_CNN, KIND_RESNET18 };
+enum kind { KIND_MLP, KIND_CNN, KIND_RESNET18, KIND_DECODER };
 
 struct setting {
   enum kind kind;
@@ -29,7 +31,7 @@ struct setting {
   int views;
   bool conr, shared; /* batch norm over all ranks */
   int64_t micro_batch;
-  int64_t side; /* pixels, KIND_CNN and KIND_RESNET18 */
+  int64_t side; /* pixels, of all but KIND_MLP */
 };
 
 /* One way to run a setting: on all ranks, or alone. */
@@ -45,6 +47,17 @@ struct side {
   struct batch batch;
 };
 
+/* Distributions, and images of 16 made out of draws from them. */
+static enum status make_decoder(const struct ops *ops, const struct image_spec *images, int64_t capacity,
+                                struct net **out) {
+  static const struct mirror mirror = {.stages = 2, .blocks = {2, 1}, .planes = 2, .side = 2};
+  int variance;
+  TRY(image_net_begin(ops, images, capacity, out));
+  TRY(net_add_conv(*out, "stem", 8, 8, 8, 0, true));
+  TRY(resnet_add_last_block(*out, "last", true, 2, &variance));
+  return image_net_end(*out, images, variance, &mirror);
+}
+
 static void make_net(struct side *side, const struct ops *ops, int64_t capacity) {
   struct image_spec images = {.height = side->setting->side,
                               .width = side->setting->side,
@@ -58,7 +71,10 @@ static void make_net(struct side *side, const struct ops *ops, int64_t capacity)
                          .activation = ACTIVATION_TANH,
                          .dropout = 0.3,
                          .outputs = 1};
-  if (side->setting->kind == KIND_RESNET18)
+  images.probabilistic = images.reconstructs = side->setting->kind == KIND_DECODER;
+  if (side->setting->kind == KIND_DECODER)
+    MUST(make_decoder(ops, &images, capacity, &side->net));
+  else if (side->setting->kind == KIND_RESNET18)
     MUST(resnet_create(ops, 18, &images, capacity, &side->net));
   else if (side->setting->kind == KIND_CNN)
     MUST(cnn_create(ops, &images, capacity, &side->net));
@@ -72,7 +88,7 @@ static void make_objective(struct side *side, MPI_Comm mpi, const struct ops *op
       .regression = regression_default(REGRESSION_L1), .conr = side->setting->conr, .conr_beta = 0.5};
   conr_options_default(&options.conr_options);
   options.conr_options.t = 0.2;
-  MUST(objective_create(mpi, NULL, ops, &options, (int)net_feature_width(side->net), 1, &side->objective));
+  MUST(objective_create(mpi, NULL, ops, &options, (int)net_mean_width(side->net), 1, &side->objective));
 }
 
 /* The rows of this rank; what a sample shows depends on its number and the view alone. */
@@ -136,6 +152,7 @@ static void begin(struct side *side, const struct setting *setting, MPI_Comm mpi
                                   .views = setting->views,
                                   .micro_batch = setting->micro_batch,
                                   .seed = 9,
+                                  .reconstruct = setting->kind == KIND_DECODER ? RECONSTRUCT : 0,
                                   .table = setting->kind == KIND_MLP};
   MUST(gradients_create(&parts, &side->gradients));
 }
@@ -162,7 +179,7 @@ static double step(struct side *side, double lr) {
   MUST(gradients_end(side->gradients));
   MUST(gradients_finish(side->gradients, &value));
   EXPECT(value.nonfinite == NULL, "%s is not finite", value.nonfinite);
-  double loss = value.regression_local;
+  double loss = value.regression_local + RECONSTRUCT * value.reconstruction_local;
   MUST(comm_sum(side->comm, F64, &loss, 1));
   MUST(optim_step(side->optim, own.data, own.gradients, lr, NULL));
   return loss + 0.5 * value.conr;
@@ -239,6 +256,14 @@ static void case_equal_f64(void) {
     compare(&(struct setting){KIND_CNN, F64, samples[i], 1, false, true, 0, 32}, 3, 0.01, 1e-10);
     compare(&(struct setting){KIND_CNN, F64, samples[i], 3, true, true, 0, 32}, 3, 0.01, 1e-10);
   }
+}
+
+/* Its error is over all pixels of all ranks; ConR sees the means. */
+static void case_reconstruction(void) {
+  static const int64_t samples[] = {7, 3};
+  for (size_t i = 0; i < 2; i++)
+    for (int views = 1; views <= 3; views++)
+      compare(&(struct setting){KIND_DECODER, F64, samples[i], views, views > 1, true, 0, 16}, 3, 0.01, 1e-10);
 }
 
 /* In float32 a relu whose input is within rounding of 0 now and then decides otherwise, which changes gradients by a
@@ -411,6 +436,7 @@ static const struct {
   void (*run)(void);
 } cases[] = {{"equal_f64", case_equal_f64},
              {"resnet18", case_resnet18},
+             {"reconstruction", case_reconstruction},
              {"micro_batch", case_micro_batch_is_exact_without_batch_norm},
              {"statistics", case_running_statistics_of_pieces_and_of_ranks},
              {"overlap", case_rows_travel_while_the_next_piece_goes_forward},
