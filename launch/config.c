@@ -94,7 +94,7 @@ static const struct option_row table[] = {
   TEXT("expert-bounds", expert_bounds, TRAIN, "-5,5", "LOW,HIGH", "uvote: bounds of log scales in training"),
   REALNUM("expert-lr", expert_lr, TRAIN, "0.1", 0, 1e6, "uvote: learning rate of log scales, in proportion to --lr"),
   REALNUM("evidential-lambda", evidential_lambda, TRAIN, "0.01", 0, 1e12, "evidential: coefficient of errors that were made with much evidence"),
-  REALNUM("head-std", head_std, TRAIN, "0", 0, 1e6, "the head's weights start normal with this deviation, its biases with 0; 0: both uniform in 1 / sqrt(features)"),
+  REALNUM("head-std", head_std, TRAIN, "0", 0, 1e6, "weights of the layer of outputs start normal with this deviation, its biases with 0, where --init does not bring them; 0: both uniform in 1 / sqrt(features)"),
   CHOICE("vote", vote, TRAIN | EVAL, "auto", "auto|first|avg|avgvar|minvar|oracle", "uvote: how experts answer together; auto: first in validation, as published, else minvar, the least uncertain one; oracle: the nearest, for its bound"),
   CHOICE("weights", weights, TRAIN, "auto", "auto|none|file|inverse|sqrt-inverse|dense", "of samples; auto: the file's, where it has them; inverse, sqrt-inverse: by how often a label occurs in the training split; dense: DenseWeight"),
   TEXT("weight-bins", weight_bins, TRAIN, "auto", "LOW,WIDTH,COUNT", "inverse, sqrt-inverse, --loss bni or uvote: bins in which labels are counted, the last one open above; auto: of width 1, from 0 or the lowest label"),

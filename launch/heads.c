@@ -72,7 +72,7 @@ enum status heads_powers(const struct config *config, double *powers) {
 enum status heads_set_rates(const struct config *config, const struct net *net, struct optim *optim) {
   struct parameters all = net_parameters(net);
   size_t begin = net_learned(net).list->offset;
-  for (int i = all.head; i < all.count && heads_are_experts(config); i++) {
+  for (int i = all.output; i < all.count && heads_are_experts(config); i++) {
     size_t half = all.list[i].count / 2;
     TRY(optim_set_rate(optim, all.list[i].offset - begin + half, half, config->expert_lr));
   }

@@ -34,9 +34,9 @@ static bool computes_networks(const struct config *config) {
   return config->command != COMMAND_IMPORT && config->command != COMMAND_BENCH;
 }
 
-/* Others end when they are told to. */
+/* Others end when they are told to; an import of images too, until its ranks have begun. */
 static bool stops_with_a_checkpoint(const struct config *config) {
-  return config->command == COMMAND_TRAIN || config->command == COMMAND_IMPORT || config->command == COMMAND_COMPARE;
+  return config->command == COMMAND_TRAIN || config->command == COMMAND_COMPARE;
 }
 
 static enum status run_command(struct session *session, const struct config *config, bool *stopped) {
@@ -72,6 +72,8 @@ static int run_ranks(int *argc, char ***argv, const struct config *config, enum 
   struct session session;
   int provided, code = EXIT_FAILED;
   bool stopped = false;
+  if (config->command == COMMAND_IMPORT)
+    signals_block();
   /* The loader's thread makes no MPI call. */
   if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     fprintf(stderr, "conr: MPI does not start\n");
@@ -108,7 +110,7 @@ int main(int argc, char **argv) {
   /* First of all: a scheduler may tell a rank to stop as soon as it has started. */
   signals_block();
   enum status status = config_parse(argc, argv, &config);
-  if (!stops_with_a_checkpoint(&config) || is_alone(&config))
+  if (!stops_with_a_checkpoint(&config))
     signals_unblock();
   if (status != STATUS_OK && launcher_rank() < 0) {
     fprintf(stderr, "conr: %s\n", status_message());

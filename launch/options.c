@@ -43,20 +43,21 @@ static enum status check_loss(const struct config *config) {
 }
 
 static enum status check_weighting(const struct config *config) {
+  const char *counts = heads_are_experts(config) ? "--expert-density counts"
+                                                 : "--weights inverse or sqrt-inverse, or --loss bni or uvote";
   static const char *const kernel_options[] = {"lds-size", "lds-sigma", "lds-padding", "lds-truncate"};
   bool inverse = strcmp(config->weights, "inverse") == 0, by_bins = strstr(config->weights, "inverse") != NULL;
   bool lds = strcmp(config->lds, "none") != 0, bni = strcmp(config->loss, "bni") == 0;
   bool experts = heads_are_experts(config) && strcmp(config->expert_density, "counts") == 0;
-  REQUIRE(by_bins || bni || experts || !lds, ERR_ARGUMENT,
-          "--lds %s smooths counts of labels: add --weights inverse or sqrt-inverse, or --loss bni or uvote",
-          config->lds);
+  REQUIRE(by_bins || bni || experts || !lds, ERR_ARGUMENT, "--lds %s smooths counts of labels: add %s", config->lds,
+          counts);
   for (size_t i = 0; i < sizeof kernel_options / sizeof *kernel_options; i++)
     TRY(refuse_unread(config, lds, kernel_options[i], "--lds"));
   TRY(refuse_unread(config, strcmp(config->lds, "triang") != 0, "lds-sigma", "--lds gaussian or laplace"));
   TRY(refuse_unread(config, inverse || bni, "lds-truncate", "--weights inverse or --loss bni"));
-  TRY(refuse_unread(config, inverse || experts, "weight-clip", "--weights inverse or --loss uvote"));
-  TRY(refuse_unread(config, by_bins || bni || experts, "weight-bins",
-                    "--weights inverse or sqrt-inverse, or --loss bni or uvote"));
+  TRY(refuse_unread(config, inverse || experts, "weight-clip",
+                    heads_are_experts(config) ? counts : "--weights inverse or --loss uvote"));
+  TRY(refuse_unread(config, by_bins || bni || experts, "weight-bins", counts));
   return refuse_unread(config, strcmp(config->weights, "dense") == 0, "dense-alpha", "--weights dense");
 }
 

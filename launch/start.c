@@ -65,11 +65,11 @@ static enum status check_table(const struct trainer *trainer, const struct opene
   return STATUS_OK;
 }
 
-/* What stands before the head. */
-static struct parameters encoder_of(const struct net *net) {
-  struct parameters own = net_parameters(net);
+/* Parameters or buffers that stand before the head. */
+static struct parameters of_encoder(struct parameters own) {
+  if (own.head < own.count)
+    own.elements = own.list[own.head].offset;
   own.count = own.head;
-  own.elements = own.list[own.head].offset;
   return own;
 }
 
@@ -82,8 +82,8 @@ static enum status load_stage1(struct trainer *trainer) {
   TRY_GOTO(check_model(path, &opened.model, &trainer->model), out);
   if (!model_is_for_images(&trainer->model))
     TRY_GOTO(check_table(trainer, &opened), out);
-  TRY_GOTO(checkpoint_restore(&opened, encoder_of(trainer->net), net_buffers(trainer->net), NULL,
-                              trainer->ops->parameter_dtype),
+  TRY_GOTO(checkpoint_restore(&opened, of_encoder(net_parameters(trainer->net)), of_encoder(net_buffers(trainer->net)),
+                              NULL, trainer->ops->parameter_dtype),
            out);
   log_line(&trainer->session->log, "second stage: the encoder of %s after %lld epochs, a head drawn anew", path,
            (long long)opened.progress.epoch);

@@ -11,6 +11,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -277,13 +278,21 @@ static bool may_change(const struct config *config, const char *name) {
   return strcmp(name, "epochs") == 0 && strcmp(config->schedule, "cosine") != 0 && !heads_are_experts(config);
 }
 
+/* Numbers may be written otherwise than they were. */
+static bool is_same_value(const char *then, const char *now) {
+  char *end_then, *end_now;
+  double a = strtod(then, &end_then), b = strtod(now, &end_now);
+  bool numbers = end_then != then && *end_then == '\0' && end_now != now && *end_now == '\0';
+  return strcmp(then, now) == 0 || (numbers && a == b);
+}
+
 static enum status check_same_option(const struct trainer *trainer, const char *name, const char *then) {
   char now[4096];
   if (may_change(&trainer->config, name))
     return STATUS_OK;
   REQUIRE(config_value(&trainer->config, name, now, sizeof now) != NULL, ERR_ARGUMENT,
           "--resume of a run that was begun with --%s, which this conr does not have; start a new run", name);
-  REQUIRE(strcmp(then, now) == 0, ERR_ARGUMENT,
+  REQUIRE(is_same_value(then, now), ERR_ARGUMENT,
           "--resume with --%s %s, but the run was begun with %s; give the same, or start a new run", name,
           now[0] != '\0' ? now : "\"\"", then[0] != '\0' ? then : "\"\"");
   return STATUS_OK;

@@ -113,6 +113,21 @@ static enum status weigh(struct config *config, const struct dataset *dataset, c
   return dense_weights(rows, labels, config->dense_alpha, weights);
 }
 
+/* Those of the file scale pseudo-counts, which cannot be 0. */
+static enum status check_file_weights(const struct config *config, const struct dataset *dataset) {
+  const int64_t *ids = dataset_split_ids(dataset, SPLIT_TRAIN);
+  const double *weights = dataset_weight(dataset);
+  bool used = strcmp(config->weights, "auto") == 0 || strcmp(config->weights, "file") == 0;
+  if (!heads_are_evidential(config) || !used || weights == NULL)
+    return STATUS_OK;
+  for (int64_t i = 0; i < dataset_split_rows(dataset, SPLIT_TRAIN); i++)
+    REQUIRE(weights[ids[i]] > 0, ERR_ARGUMENT,
+            "--loss evidential takes weights as pseudo-counts, and that of row %lld of %s is %g; leave the row out, or "
+            "give --weights none",
+            (long long)ids[i], dataset_path(dataset), weights[ids[i]]);
+  return STATUS_OK;
+}
+
 enum status weighting_create(struct config *config, const struct dataset *dataset, char bins[WEIGHTING_TEXT],
                              double **out) {
   bool experts = heads_are_experts(config);
@@ -123,6 +138,7 @@ enum status weighting_create(struct config *config, const struct dataset *datase
   REQUIRE(strcmp(config->weights, "file") != 0 || dataset_has_weights(dataset), ERR_ARGUMENT,
           "--weights file, but %s holds none; import it with --weight-column, or choose other weights",
           dataset_path(dataset));
+  TRY(check_file_weights(config, dataset));
   if (!experts && !by_bins(config) && strcmp(config->weights, "dense") != 0)
     return STATUS_OK;
   TRY_GOTO(weighting_labels(dataset, &labels), out);
@@ -145,7 +161,7 @@ static int compare(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* "weights of 2 experts: density of labels to the power -0, -1; largest 1, 26.6" */
+/* "2 experts: inverse density of labels to the powers 0, 1; largest weights 1, 26.6" */
 static enum status experts_summary(const struct config *config, int64_t rows, const double *weights,
                                    char summary[WEIGHTING_TEXT]) {
   double powers[UVOTE_MOST_EXPERTS];

@@ -23,7 +23,7 @@
  *
  * Arithmetic and sums are in double for both precisions, and in forms that do not cancel: log(Q / W) as log1p, the two
  * lgamma as one series.  What is written is rounded.  An output that is NaN makes the loss NaN; so does a weight that is
- * not above 0, which is no pseudo-count.  beta vanishes below d = -7000: the loss is then infinite or NaN.
+ * not above 0, which is no pseudo-count: whoever takes weights refuses those.  beta vanishes below d = -7000: the loss is then infinite or NaN.
  * regression_first_nonfinite() tells where.  All functions are local. */
 #ifndef CONR_LOSS_EVIDENTIAL_H
 #define CONR_LOSS_EVIDENTIAL_H

@@ -94,17 +94,23 @@ static enum status create_own(struct regularisers *own) {
 enum status regularisers_create(MPI_Comm mpi, struct comm *data, const struct ops *ops,
                                 const struct regulariser_options *options, int features, int targets,
                                 struct regularisers **out) {
-  struct regularisers *own;
-  enum status status;
+  struct regularisers *own = NULL;
+  struct comm *comm;
   *out = NULL;
-  TRY(memory_alloc_zero(sizeof *own, (void **)&own));
+  TRY(comm_create(mpi, &comm));
+  enum status status = comm_agree(comm, memory_alloc_zero(sizeof *own, (void **)&own)); /* one alone may lack memory */
+  if (status != STATUS_OK) {
+    memory_free((void **)&own);
+    comm_destroy(&comm);
+    return status;
+  }
+  own->comm = comm;
   own->ops = ops;
   own->data = data;
   own->options = *options;
   own->features = features;
   own->targets = targets;
-  TRY_GOTO(comm_create(mpi, &own->comm), failed);
-  TRY_GOTO(comm_agree(own->comm, create_own(own)), failed);
+  TRY_GOTO(comm_agree(comm, create_own(own)), failed);
   *out = own;
   return STATUS_OK;
 failed:

@@ -109,13 +109,13 @@ static bool fits(const struct found *found, const struct parameter *one) {
   return found->rank == one->rank && memcmp(found->shape, one->shape, (size_t)one->rank * sizeof *one->shape) == 0;
 }
 
-/* Must the head start afresh?  Then `note` says why. */
+/* Must the layer of the outputs start afresh?  Then `note` says why. */
 static bool is_other_head(const struct source *source, const struct parameters *parameters, char *note, size_t bytes) {
   char wanted[128], other[128];
   struct found found;
   if (parameters->head == 0) /* all there is to load */
     return false;
-  for (int i = parameters->head; i < parameters->count; i++) {
+  for (int i = parameters->output; i < parameters->count; i++) {
     const struct parameter *one = &parameters->list[i];
     if (!find(source, one->name, &found)) {
       snprintf(note, bytes, "%s has no %s: the head starts afresh", source->path, one->name);
@@ -131,12 +131,32 @@ static bool is_other_head(const struct source *source, const struct parameters *
   return false;
 }
 
-/* The first `count` of the parameters must be there. */
-static enum status check_all(const struct source *source, const struct parameters *parameters, int count) {
+/* What is taken along beside the encoder. */
+struct choice {
+  bool decoder, output;
+};
+
+static bool is_wanted(const struct parameters *parameters, int i, struct choice choice) {
+  return i < parameters->head || (i < parameters->output ? choice.decoder : choice.output);
+}
+
+/* Is the whole decoder there?  Files of other programs, and of runs without one, have none. */
+static bool has_decoder(const struct source *source, const struct parameters *parameters) {
+  struct found found;
+  for (int i = parameters->head; i < parameters->output; i++)
+    if (!find(source, parameters->list[i].name, &found) || !fits(&found, &parameters->list[i]))
+      return false;
+  return true;
+}
+
+/* What is wanted must be there. */
+static enum status check_all(const struct source *source, const struct parameters *parameters, struct choice choice) {
   char wanted[128], other[128];
   struct found found;
-  for (int i = 0; i < count; i++) {
+  for (int i = 0; i < parameters->count; i++) {
     const struct parameter *one = &parameters->list[i];
+    if (!is_wanted(parameters, i, choice))
+      continue;
     array_shape_text(one->rank, one->shape, wanted, sizeof wanted);
     REQUIRE(find(source, one->name, &found), ERR_FORMAT, "%s has no \"%s\"; the model has it with shape %s",
             source->path, one->name, wanted);
@@ -199,25 +219,27 @@ static enum status check_no_others(const struct source *source, const struct par
 
 /* ---- loading -------------------------------------------------------------------------------- */
 
-static enum status fill(const struct source *source, const struct parameters *parameters, int count, enum dtype dtype,
-                        char *data) {
+static enum status fill(const struct source *source, const struct parameters *parameters, struct choice choice,
+                        enum dtype dtype, char *data) {
   struct found found;
-  for (int i = 0; i < count; i++) {
+  for (int i = 0; i < parameters->count; i++) {
     const struct parameter *one = &parameters->list[i];
+    if (!is_wanted(parameters, i, choice))
+      continue;
     REQUIRE(find(source, one->name, &found), ERR_BUG, "\"%s\" was there and is gone", one->name);
     TRY(copy(source, &found, dtype, data + one->offset * dtype_size(dtype)));
   }
   return STATUS_OK;
 }
 
-/* The first `count` parameters; the others keep what they hold. */
-static enum status copy_all(const struct source *source, const struct parameters *parameters, int count,
+/* What is wanted; the others keep what they hold. */
+static enum status copy_all(const struct source *source, const struct parameters *parameters, struct choice choice,
                             enum dtype dtype) {
   struct host_copy here;
   enum status status;
   TRY(host_copy_create(parameters->device, parameters->data, parameters->elements * dtype_size(dtype), &here));
   TRY_GOTO(host_copy_fetch(&here), out);
-  TRY_GOTO(fill(source, parameters, count, dtype, here.data), out);
+  TRY_GOTO(fill(source, parameters, choice, dtype, here.data), out);
   TRY_GOTO(host_copy_store(&here), out);
 out:
   host_copy_destroy(&here);
@@ -230,12 +252,15 @@ enum status parameters_load(const char *path, struct parameters parameters, stru
   enum status status;
   note[0] = '\0';
   TRY_GOTO(source_open(path, &source), out);
-  int count = is_other_head(&source, &parameters, note, bytes) ? parameters.head : parameters.count;
-  TRY_GOTO(check_all(&source, &parameters, count), out);
-  TRY_GOTO(check_all(&source, &buffers, buffers.count), out);
+  struct choice choice = {.output = !is_other_head(&source, &parameters, note, bytes),
+                          .decoder = has_decoder(&source, &parameters)};
+  if (!choice.decoder && note[0] == '\0')
+    snprintf(note, bytes, "%s has no decoder that fits: it starts afresh", path);
+  TRY_GOTO(check_all(&source, &parameters, choice), out);
+  TRY_GOTO(check_all(&source, &buffers, choice), out);
   TRY_GOTO(check_no_others(&source, &parameters, &buffers), out);
-  TRY_GOTO(copy_all(&source, &parameters, count, dtype), out);
-  status = copy_all(&source, &buffers, buffers.count, dtype);
+  TRY_GOTO(copy_all(&source, &parameters, choice, dtype), out);
+  status = copy_all(&source, &buffers, choice, dtype);
 out:
   source_close(&source);
   return status;

@@ -126,9 +126,10 @@ struct net {
   int features;             /* the value the head begins with             */
   int64_t means;            /* of the features: the first so many; 0 = all of them */
   int decoder, decoder_end; /* operations of training passes alone (reconstruction.c): decoder .. decoder_end - 1 */
-  int head_parameter;
-  int first_learned; /* parameter: 0, or the head's first   */
-  bool evaluates;    /* training passes of a frozen encoder */
+  int head_parameter, head_buffer; /* the first behind the encoder's         */
+  int output_parameter;            /* the first behind the decoder's, if any */
+  int first_learned;               /* parameter: 0, or the head's first   */
+  bool evaluates;                  /* training passes of a frozen encoder */
   int dropout_count;
   bool draws; /* training passes draw by epoch and sample */
 

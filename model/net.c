@@ -148,7 +148,8 @@ enum status net_begin_head(struct net *net) {
   REQUIRE(net->head < 0, ERR_BUG, "a network has one head, and this one has it already");
   net->head = net->operation_count;
   net->features = net->last;
-  net->head_parameter = net->parameters.count;
+  net->head_parameter = net->output_parameter = net->parameters.count;
+  net->head_buffer = net->buffers.count;
   return STATUS_OK;
 }
 
@@ -182,7 +183,8 @@ struct parameters net_parameters(const struct net *net) {
                              .elements = net->parameters.elements,
                              .count = net->parameters.count,
                              .list = net->parameters.list,
-                             .head = net->head_parameter};
+                             .head = net->head_parameter,
+                             .output = net->output_parameter};
 }
 
 struct parameters net_learned(const struct net *net) {
@@ -194,6 +196,7 @@ struct parameters net_learned(const struct net *net) {
   own.count -= net->first_learned;
   own.list = first;
   own.head -= net->first_learned;
+  own.output -= net->first_learned;
   return own;
 }
 
@@ -239,7 +242,7 @@ out:
 }
 
 void net_start_head(struct net *net, double deviation) {
-  for (int i = net->head_parameter; i < net->parameters.count; i++) {
+  for (int i = net->output_parameter; i < net->parameters.count; i++) {
     struct parameter *one = &net->parameters.list[i];
     one->initial = one->rank > 1 ? INITIAL_NORMAL : INITIAL_CONSTANT;
     one->scale = one->rank > 1 ? deviation : 0;

@@ -81,7 +81,8 @@ struct parameters {
   size_t elements;
   int count;
   const struct parameter *list; /* [count] */
-  int head;                     /* index in `list` of the head's first parameter */
+  int head;                     /* index in `list` of the head's first parameter, and of ... */
+  int output;                   /* its last layer's: what lies between them is a decoder's   */
 };
 
 /* The rows a net reads. */
@@ -150,7 +151,7 @@ struct parameters net_buffers(const struct net *net);
  * index of its parameter and its place in it alone; float32 values are the rounded float64 ones. */
 enum status net_initialise(struct net *net, uint64_t seed);
 
-/* From now on the head is drawn otherwise: weights normal with this deviation, biases 0. */
+/* From now on the layer of the outputs is drawn otherwise: weights normal with this deviation, biases 0. */
 void net_start_head(struct net *net, double deviation);
 
 /* --- running ------------------------------------------------------------------------------------------------ */

@@ -92,6 +92,7 @@ enum status reconstruction_add(struct net *net, const struct mirror *mirror, int
   TRY(add_decoder(net, mirror));
   TRY(add_error(net, target));
   net->decoder_end = net->operation_count;
+  net->output_parameter = net->parameters.count;
   net_continue_from(net, sample);
   return STATUS_OK;
 }

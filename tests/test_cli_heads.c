@@ -234,8 +234,7 @@ Test(cli_heads, options_that_nothing_reads) {
   refused("--evidential-lambda 1",
           "--evidential-lambda has no effect without --loss evidential; drop one or add the other");
   refused("--loss uvote --expert-density kernel --weight-bins 0,1,9",
-          "--weight-bins has no effect without --weights inverse or sqrt-inverse, or --loss bni or uvote; drop one or "
-          "add the other");
+          "--weight-bins has no effect without --expert-density counts; drop one or add the other");
 }
 
 Test(cli_heads, experts_with_other_weights_or_values_that_cannot_be) {

@@ -31,6 +31,8 @@ static char *output_of(int exit_status, const char *line) {
 
 /* Skips the test, with the script's reason, where this machine cannot. */
 static void wants(const char *script) {
+  if (strcmp(script, "slurm") == 0 && getenv("CONR_TEST_SLURM") == NULL)
+    cr_skip("minutes on a real Slurm: make test-cluster runs them");
   struct run_result run = shell(cli_text("tests/cluster/%s --check", script));
   if (run.exit_status == 77) {
     run.output[strcspn(run.output, "\n")] = '\0';

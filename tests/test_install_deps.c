@@ -54,6 +54,7 @@ static void machine(const char *user_id, const char *sudo_status, const char *sy
 
 /* A machine without Slurm, where it comes with the others or not. */
 static void lose_slurm(bool can_be_had) {
+  setenv("CONR_TEST_SLURM", "1", 1);
   char text[256];
   cr_assert(eq(int, remove(in_folder("slurmctld")), 0));
   snprintf(text, sizeof text, "echo \"$*\" >>%s/called\ncase \"$*\" in *slurmctld*) %s ;; esac", folder,

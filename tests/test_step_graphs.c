@@ -72,6 +72,12 @@ Test(step_graphs, the_host_borrows_rows_between_graphs) {
   same_bits(2, data, "0", TABLE " --conr --rnc --accon --micro-batch 3 --dropout 0.3");
 }
 
+/* Coefficients of experts change with the epoch. */
+Test(step_graphs, experts_are_part_of_a_graph) {
+  const char *data = cli_data("t.h5", 60);
+  same_bits(1, data, "1", TABLE " --loss uvote --experts 3");
+}
+
 Test(step_graphs, accon_is_part_of_a_graph) {
   const char *data = cli_data("t.h5", 60);
   same_bits(1, data, "1", TABLE " --accon --views 2 --clip 1");
