@@ -72,8 +72,12 @@ Test(step_graphs, the_host_borrows_rows_between_graphs) {
   same_bits(2, data, "0", TABLE " --conr --rnc --accon --micro-batch 3 --dropout 0.3");
 }
 
-Test(step_graphs, accon_is_part_of_a_graph) {
+Test(step_graphs, rnc_and_accon_are_part_of_a_graph) {
   const char *data = cli_data("t.h5", 60);
+  same_bits(1, data, "1", TABLE " --rnc --views 2 --clip 1");
+  same_bits(1, data, "1", TABLE " --conr --rnc --accon --micro-batch 5");
+  same_bits(1, data, "2", TABLE " --rnc --views 3 --ranksim --ranksim-gamma 1");
+  same_bits(2, data, "0", TABLE " --rnc --views 2");
   same_bits(1, data, "1", TABLE " --accon --views 2 --clip 1");
   same_bits(1, data, "1", TABLE " --conr --accon --micro-batch 5");
   same_bits(1, data, "2", TABLE " --accon --views 3 --ranksim --ranksim-gamma 1");
