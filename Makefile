@@ -225,7 +225,7 @@ EXPORTED := fail memory_alloc memory_alloc_zero memory_free log_seconds device_a
   conr_blocks_place conr_blocks_gather conr_blocks_progress conr_blocks_finish conr_blocks_in_flight \
   conr_blocks_destroy check_conr_options rule_of_options check_label_span name_bad_scalar precision_name \
   status_set_agreed metrics_places_create metrics_places_free metrics_targets metrics_gmean_rule \
-  metrics_bad_prediction metrics_finish balanced_prior accon_check accon_rule_of
+  metrics_bad_prediction metrics_finish balanced_prior accon_check accon_rule_of rnc_check
 EXPORT_FLAGS = $(EXPORTED:%=-Wl,--export-dynamic-symbol=%) $(EXPORTED:%=-Wl,-u,%)
 $(BUILD)/exports: FORCE
 	$(call remember,$(EXPORTED) $(OPEN_DEVICES))

@@ -65,21 +65,6 @@ extern "C" enum status accon_scales_launch(const struct accon_rule *rule, const 
   return cuda_launched("scales of ACCon");
 }
 
-static __global__ void __launch_bounds__(THREADS) value_kernel(int64_t rows, const double *values, double *value) {
-  __shared__ sum_of_double tree[THREADS];
-  double sum = 0;
-  for (int64_t row = threadIdx.x; row < rows; row += THREADS)
-    sum += values[row];
-  sum = sum_block(tree, sum);
-  if (threadIdx.x == 0)
-    *value = sum;
-}
-
-extern "C" enum status accon_value_launch(int64_t rows, const double *values, double *value, struct stream *stream) {
-  LAUNCH_BLOCKS(value_kernel, 1, THREADS, cuda_stream(stream), rows, values, value);
-  return cuda_launched("the value of ACCon");
-}
-
 /* --- pairs ----------------------------------------------------------------------------------------------------- */
 
 static __device__ __forceinline__ struct accon_angle_f32 angle_of(const struct accon_columns &columns, int64_t row) {

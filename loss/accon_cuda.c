@@ -4,6 +4,7 @@
 #include "dist/memory.h"
 #include "loss/accon_kernels.h"
 #include "loss/conr_cuda.h"
+#include "loss/rows_kernels.h"
 
 struct accon_device {
   struct device *device; /* borrowed: must outlive this */
@@ -147,7 +148,7 @@ static enum status sum_rows(struct accon_device *own, const struct lent_rows *ro
     TRY(accon_sums_launch(&own->rule, &own->columns, &panel, own->scalars, own->values + done,
                           device_main(own->device)));
   }
-  return accon_value_launch(own->own, own->values, own->value, device_main(own->device));
+  return rows_value_launch(own->own, own->values, own->value, device_main(own->device));
 }
 
 static enum status add_gradients(struct accon_device *own, const struct lent_rows *rows, double coefficient,

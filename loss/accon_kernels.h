@@ -35,9 +35,6 @@ enum status accon_measure_launch(const struct accon_rule *rule, enum dtype dtype
 enum status accon_sums_launch(const struct accon_rule *rule, const struct accon_columns *columns,
                               const struct accon_panel *panel, double *scalars, double *values, struct stream *stream);
 
-/* *value = the sum of values [rows].  One block. */
-enum status accon_value_launch(int64_t rows, const double *values, double *value, struct stream *stream);
-
 /* pull, push and subtract of the columns from scalars. */
 enum status accon_scales_launch(const struct accon_rule *rule, const struct accon_columns *columns,
                                 const double *scalars, struct stream *stream);

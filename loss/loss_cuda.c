@@ -4,6 +4,7 @@
 #include "loss/conr_cuda.h"
 #include "loss/metrics_cuda.h"
 #include "loss/pointwise.h"
+#include "loss/rnc_cuda.h"
 #include "loss/rows_cuda.h"
 
 /* The table's functions are not told the device, so there is one a process: another is refused while it is open.  Its
@@ -79,6 +80,10 @@ static const struct loss_ops table = {.regression = regression,
                                       .accon_destroy = accon_device_destroy,
                                       .accon_loss = accon_device_loss,
                                       .accon_value = accon_device_value,
+                                      .rnc_create = rnc_device_create,
+                                      .rnc_destroy = rnc_device_destroy,
+                                      .rnc_loss = rnc_device_loss,
+                                      .rnc_value = rnc_device_value,
                                       .metrics_create = metrics_device_create,
                                       .metrics_destroy = metrics_device_destroy,
                                       .metrics_compute = metrics_device_compute};

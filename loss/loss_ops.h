@@ -25,6 +25,7 @@
 #include "loss/gathered.h"
 #include "loss/metrics.h"
 #include "loss/regression.h"
+#include "loss/rnc.h"
 #include "loss/uvote.h"
 #include "model/ops.h"
 
@@ -32,6 +33,7 @@ struct accon_device;
 struct balanced_device;
 struct conr_device;
 struct metrics_device;
+struct rnc_device;
 struct rows_device;
 
 struct loss_ops {
@@ -134,6 +136,17 @@ struct loss_ops {
   enum status (*accon_loss)(struct accon_device *accon, const int64_t *rows_of_rank, const struct lent_rows *rows,
                             double coefficient, const void *features, void *grad_features);
   double (*accon_value)(const struct accon_device *accon);
+
+  /* RnC (rnc.h has the definitions) over gathered rows with labels of one component; the rest as of ACCon.
+   * dtype          F32 or BF16, of the features; products are float32 in any case: distances are differences of them
+   * grad_features  [own rows, features] of dtype, += coefficient times the gradient
+   * One sum of [rows, features] float32 over ranks, if there are several. */
+  enum status (*rnc_create)(struct device *device, struct comm *comm, enum dtype dtype, int features,
+                            const struct rnc_options *options, struct rnc_device **out);
+  void (*rnc_destroy)(struct rnc_device **rnc);
+  enum status (*rnc_loss)(struct rnc_device *rnc, const int64_t *rows_of_rank, const struct lent_rows *rows,
+                          double coefficient, void *grad_features);
+  double (*rnc_value)(const struct rnc_device *rnc);
 
   /* Metrics of an evaluated split (metrics.h has the definitions) whose predictions change while its labels stay: bins,
    * groups and the ranks of labels are found once.

@@ -1,4 +1,4 @@
-/* The two matrix products of the ConR loss on a GPU, by cuBLASLt.
+/* The matrix products of ConR, ACCon and RnC on a GPU, by cuBLASLt.
  *
  *     TRY(product_create(device, PRECISION_BF16, &product));
  *     TRY(product_similarities(product, rows, columns, stride, 1 / t, own, all, s));
@@ -30,5 +30,13 @@ enum status product_similarities(struct product *product, int64_t rows, int64_t 
 /* grad [rows, stride] = h [rows, columns] . all [columns, stride]; grad is float32, h and all are values. */
 enum status product_gradients(struct product *product, int64_t rows, int64_t columns, int64_t stride, const void *h,
                               const void *all, float *grad);
+
+/* The same, added to what grad holds. */
+enum status product_add_gradients(struct product *product, int64_t rows, int64_t columns, int64_t stride, const void *h,
+                                  const void *all, float *grad);
+
+/* grad [columns, stride] += h [rows, columns]^T . own [rows, stride], likewise. */
+enum status product_add_columns(struct product *product, int64_t rows, int64_t columns, int64_t stride, const void *h,
+                                const void *own, float *grad);
 
 #endif

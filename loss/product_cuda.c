@@ -1,4 +1,4 @@
-/* The matrix products of the ConR loss by cuBLASLt, which sees row-major arrays as transposed, column by column. */
+/* The matrix products of losses by cuBLASLt, which sees row-major arrays as transposed, column by column. */
 #include "dist/cuda.h"
 #include "dist/memory.h"
 #include "loss/product.h"
@@ -10,9 +10,9 @@
 #define SETS 256                         /* a power of 2; banded panels have many shapes */
 #define WAYS 4                           /* plans of shapes that fall on the same set    */
 
-enum kind { SIMILARITIES, GRADIENTS, KINDS };
+enum kind { SIMILARITIES, GRADIENTS, COLUMNS, KINDS };
 
-/* One shape: x [m, k] (as cuBLASLt sees it, perhaps transposed) times y [k, n]. */
+/* One shape: x [m, k] times y [k, n] (as cuBLASLt sees them; one is perhaps transposed). */
 struct plan {
   enum kind kind;
   int64_t m, n, k;
@@ -52,6 +52,8 @@ static enum status set_up(struct product *product, enum precision precision) {
   for (int kind = 0; kind < KINDS; kind++)
     LT(cublasLtMatmulDescCreate(&product->operation[kind], compute, CUDA_R_32F));
   LT(cublasLtMatmulDescSetAttribute(product->operation[SIMILARITIES], CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
+                                    sizeof transpose));
+  LT(cublasLtMatmulDescSetAttribute(product->operation[COLUMNS], CUBLASLT_MATMUL_DESC_TRANSB, &transpose,
                                     sizeof transpose));
   LT(cublasLtMatmulPreferenceCreate(&product->preference));
   LT(cublasLtMatmulPreferenceSetAttribute(product->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch,
@@ -130,13 +132,14 @@ static struct plan *plan_place(struct plan *set, enum kind kind, int64_t m, int6
 /* Layouts and algorithm for a shape; what had the place gives way. */
 static enum status make_plan(struct product *product, struct plan *plan, enum kind kind, int64_t m, int64_t n,
                              int64_t k) {
-  bool transposed = kind == SIMILARITIES;
+  bool transposed = kind == SIMILARITIES, transposed_y = kind == COLUMNS;
   cublasLtMatmulHeuristicResult_t best;
   int found = 0;
   clear_plan(plan);
   LT(cublasLtMatrixLayoutCreate(&plan->x, product->values, (uint64_t)(transposed ? k : m),
                                 (uint64_t)(transposed ? m : k), transposed ? k : m));
-  LT(cublasLtMatrixLayoutCreate(&plan->y, product->values, (uint64_t)k, (uint64_t)n, k));
+  LT(cublasLtMatrixLayoutCreate(&plan->y, product->values, (uint64_t)(transposed_y ? n : k),
+                                (uint64_t)(transposed_y ? k : n), transposed_y ? n : k));
   LT(cublasLtMatrixLayoutCreate(&plan->out, CUDA_R_32F, (uint64_t)m, (uint64_t)n, m));
   LT(cublasLtMatmulAlgoGetHeuristic(product->handle, product->operation[kind], plan->x, plan->y, plan->out, plan->out,
                                     product->preference, 1, &best, &found));
@@ -163,25 +166,36 @@ static enum status find_plan(struct product *product, enum kind kind, int64_t m,
 
 /* --- products ----------------------------------------------------------------------------------------------- */
 
+/* out [m, n] = alpha x y + beta out */
 static enum status multiply(struct product *product, enum kind kind, int64_t m, int64_t n, int64_t k, double alpha,
-                            const void *x, const void *y, float *out) {
+                            const void *x, const void *y, double beta, float *out) {
   struct plan *plan;
-  float scale = (float)alpha, nothing = 0;
+  float scale = (float)alpha, keep = (float)beta;
   if (m == 0 || n == 0)
     return STATUS_OK;
   TRY(find_plan(product, kind, m, n, k, &plan));
-  return check(cublasLtMatmul(product->handle, product->operation[kind], &scale, x, plan->x, y, plan->y, &nothing, out,
+  return check(cublasLtMatmul(product->handle, product->operation[kind], &scale, x, plan->x, y, plan->y, &keep, out,
                               plan->out, out, plan->out, &plan->algorithm, product->scratch, SCRATCH_BYTES,
                               cuda_stream(device_main(product->device))),
-               "a matrix product of ConR");
+               "a matrix product of a loss");
 }
 
 enum status product_similarities(struct product *product, int64_t rows, int64_t columns, int64_t stride, double alpha,
                                  const void *own, const void *all, float *s) {
-  return multiply(product, SIMILARITIES, columns, rows, stride, alpha, all, own, s);
+  return multiply(product, SIMILARITIES, columns, rows, stride, alpha, all, own, 0, s);
 }
 
 enum status product_gradients(struct product *product, int64_t rows, int64_t columns, int64_t stride, const void *h,
                               const void *all, float *grad) {
-  return multiply(product, GRADIENTS, stride, rows, columns, 1, all, h, grad);
+  return multiply(product, GRADIENTS, stride, rows, columns, 1, all, h, 0, grad);
+}
+
+enum status product_add_gradients(struct product *product, int64_t rows, int64_t columns, int64_t stride, const void *h,
+                                  const void *all, float *grad) {
+  return multiply(product, GRADIENTS, stride, rows, columns, 1, all, h, 1, grad);
+}
+
+enum status product_add_columns(struct product *product, int64_t rows, int64_t columns, int64_t stride, const void *h,
+                                const void *own, float *grad) {
+  return multiply(product, COLUMNS, stride, columns, rows, 1, own, h, 1, grad);
 }

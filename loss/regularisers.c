@@ -32,6 +32,7 @@ struct regularisers {
   /* On a device. */
   const struct loss_ops *losses;   /* NULL on the host */
   struct rows_device *rows_device; /* where ConR lends nothing */
+  struct rnc_device *rnc_device;
   struct accon_device *accon_device;
   struct ranksim *ranksim;
   struct rnc *rnc;
@@ -45,14 +46,22 @@ struct regularisers {
 static const struct {
   const char *name;
   enum regulariser_side side;
-  bool on_device; /* where there is one */
-} kinds[REGULARISERS] = {[REGULARISER_RANKSIM] = {"ranksim", SIDE_REGRESSION, false},
-                         [REGULARISER_RNC] = {"rnc", SIDE_CONTRAST, false},
-                         [REGULARISER_ACCON] = {"accon", SIDE_CONTRAST, true},
-                         [REGULARISER_SRL] = {"srl", SIDE_REGRESSION, false}};
+} kinds[REGULARISERS] = {[REGULARISER_RANKSIM] = {"ranksim", SIDE_REGRESSION},
+                         [REGULARISER_RNC] = {"rnc", SIDE_CONTRAST},
+                         [REGULARISER_ACCON] = {"accon", SIDE_CONTRAST},
+                         [REGULARISER_SRL] = {"srl", SIDE_REGRESSION}};
 
 const char *regulariser_name(enum regulariser which) {
   return kinds[which].name;
+}
+
+/* On a device, is this one computed there? */
+static bool on_device(const struct regularisers *own, enum regulariser which) {
+  return own->losses != NULL && (which == REGULARISER_ACCON || (which == REGULARISER_RNC && own->targets == 1));
+}
+
+static bool is_on(const struct regularisers *own, enum regulariser which, bool device) {
+  return own->options.on[which] && on_device(own, which) == device;
 }
 
 /* --- life ----------------------------------------------------------------------------------------------------- */
@@ -61,9 +70,9 @@ static enum status create_terms(struct regularisers *own, enum dtype dtype) {
   const struct regulariser_options *options = &own->options;
   if (options->on[REGULARISER_RANKSIM])
     TRY(ranksim_create(&options->ranksim, own->features, own->targets, dtype, &own->ranksim));
-  if (options->on[REGULARISER_RNC])
+  if (is_on(own, REGULARISER_RNC, false))
     TRY(rnc_create(&options->rnc, own->features, own->targets, dtype, &own->rnc));
-  if (options->on[REGULARISER_ACCON] && own->losses == NULL)
+  if (is_on(own, REGULARISER_ACCON, false))
     TRY(accon_create(&options->accon, own->features, own->targets, dtype, &own->accon));
   if (options->on[REGULARISER_SRL])
     TRY(srl_create(&options->srl, own->features, own->targets, dtype, &own->srl));
@@ -72,12 +81,18 @@ static enum status create_terms(struct regularisers *own, enum dtype dtype) {
 
 static enum status create_on_device(struct regularisers *own) {
   const struct ops *ops = own->ops;
-  if (!own->options.on[REGULARISER_ACCON])
-    return STATUS_OK;
-  TRY(accon_check(&own->options.accon, own->targets));
-  TRY(own->losses->rows_create(ops->device, own->data, ops->dtype, own->features, own->targets, &own->rows_device));
-  return own->losses->accon_create(ops->device, own->data, ops->precision, own->features, &own->options.accon,
-                                   &own->accon_device);
+  const struct loss_ops *losses = own->losses;
+  bool rnc = is_on(own, REGULARISER_RNC, true), accon = is_on(own, REGULARISER_ACCON, true);
+  if (accon)
+    TRY(accon_check(&own->options.accon, own->targets));
+  if (rnc || accon)
+    TRY(losses->rows_create(ops->device, own->data, ops->dtype, own->features, own->targets, &own->rows_device));
+  if (rnc)
+    TRY(losses->rnc_create(ops->device, own->data, ops->dtype, own->features, &own->options.rnc, &own->rnc_device));
+  if (accon)
+    TRY(losses->accon_create(ops->device, own->data, ops->precision, own->features, &own->options.accon,
+                             &own->accon_device));
+  return STATUS_OK;
 }
 
 static enum status create_own(struct regularisers *own) {
@@ -134,6 +149,7 @@ void regularisers_destroy(struct regularisers **regularisers) {
   free_staged(own->ops->device, &own->staged);
   if (own->losses != NULL) {
     own->losses->accon_destroy(&own->accon_device);
+    own->losses->rnc_destroy(&own->rnc_device);
     own->losses->rows_destroy(&own->rows_device);
   }
   ranksim_destroy(&own->ranksim);
@@ -147,15 +163,14 @@ void regularisers_destroy(struct regularisers **regularisers) {
 }
 
 /* Is this one on, of these sides, and computed on the device (or not)? */
-static bool takes_part(const struct regularisers *own, int which, int sides, bool on_device) {
-  return own->options.on[which] && (kinds[which].side & sides) &&
-         on_device == (own->losses != NULL && kinds[which].on_device);
+static bool takes_part(const struct regularisers *own, int which, int sides, bool device) {
+  return (kinds[which].side & sides) && is_on(own, (enum regulariser)which, device);
 }
 
-static bool any_takes_part(const struct regularisers *own, int sides, bool on_device) {
+static bool any_takes_part(const struct regularisers *own, int sides, bool device) {
   bool any = false;
   for (int i = 0; i < REGULARISERS; i++)
-    any = any || takes_part(own, i, sides, on_device);
+    any = any || takes_part(own, i, sides, device);
   return any;
 }
 
@@ -334,8 +349,13 @@ static enum status add_on_device(const struct add_call *call, struct lent_rows *
   const struct regulariser_share *share = &call->share;
   if (!lent->there)
     TRY(own->losses->rows_collect(own->rows_device, own->rows_of_rank, share->features, share->labels, lent));
-  return own->losses->accon_loss(own->accon_device, own->rows_of_rank, lent,
-                                 own->options.coefficient[REGULARISER_ACCON], share->features, call->grad_features);
+  if (takes_part(own, REGULARISER_RNC, call->sides, true))
+    TRY(own->losses->rnc_loss(own->rnc_device, own->rows_of_rank, lent, own->options.coefficient[REGULARISER_RNC],
+                              call->grad_features));
+  if (takes_part(own, REGULARISER_ACCON, call->sides, true))
+    TRY(own->losses->accon_loss(own->accon_device, own->rows_of_rank, lent, own->options.coefficient[REGULARISER_ACCON],
+                                share->features, call->grad_features));
+  return STATUS_OK;
 }
 
 /* No graph waits for the host: one that is kept ends where the host computes. */
@@ -355,6 +375,8 @@ enum status regularisers_add(struct regularisers *own, int sides, const struct r
 double regularisers_value(const struct regularisers *own, enum regulariser which) {
   if (own != NULL && which == REGULARISER_ACCON && own->accon_device != NULL)
     return own->losses->accon_value(own->accon_device);
+  if (own != NULL && which == REGULARISER_RNC && own->rnc_device != NULL)
+    return own->losses->rnc_value(own->rnc_device);
   return own != NULL ? own->value[which] : 0;
 }
 

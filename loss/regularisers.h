@@ -11,10 +11,11 @@
  * launch).  Contrastive ones want the views of a sample side by side; RankSim and SRL work on the pass of the regression
  * loss.
  *
- * On a device ACCon is computed there (loss_ops.h), the others on the host: the rows are fetched, in float32, and their
- * gradient is sent back.  The host waits for the rows once a call, then the device for the host, and
- * regularisers_seconds() says how long.  Fetched are this rank's own rows, which then are gathered, or those of all
- * ranks where they are on the device already: by ConR's gather, or by that for ACCon. */
+ * On a device ACCon is computed there (loss_ops.h), and RnC where labels have one component; the others on the host: the
+ * rows are fetched, in float32, and their gradient is sent back.  The host waits for the rows once a call, then the
+ * device for the host, and regularisers_seconds() says how long.  Fetched are this rank's own rows, which then are
+ * gathered, or those of all ranks where they are on the device already: by ConR's gather, or by that for what the device
+ * computes. */
 #ifndef CONR_LOSS_REGULARISERS_H
 #define CONR_LOSS_REGULARISERS_H
 

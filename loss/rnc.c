@@ -2,8 +2,8 @@
 #include "loss/rnc.h"
 
 #include "dist/memory.h"
-#include "loss/pair.h"
 #include "loss/pairwise.h"
+#include "loss/rnc_element.h"
 #include "loss/rows.h"
 #include "loss/vectorised.h"
 #include "model/gemm.h"
@@ -12,15 +12,6 @@
 #include <omp.h>
 #include <string.h>
 
-/* Squared distances below this share of the squared norms: a product about the mean has lost three digits or more, and
- * the gradient's product, which takes differences of features times 1/distance, loses half as many.  Such pairs are
- * taken from the differences themselves. */
-#define NEAR 1e-3
-/* Rows that are no farther apart coincide: their direction means nothing. */
-#define COINCIDE 1e-30
-/* Largest exponents side by side: exp of it, times a number of rows, is a number of its type. */
-#define SPREAD_F32 60.0
-#define SPREAD_F64 600.0
 /* Columns that one thread takes at once, and features of the mean. */
 #define COLUMN_BLOCK 512
 #define MEAN_BLOCK 16
@@ -62,12 +53,17 @@ struct rnc {
   int64_t rows, labels; /* of the batch at hand */
 };
 
+enum status rnc_check(const struct rnc_options *options) {
+  REQUIRE(options->temperature > 0 && isfinite(options->temperature), ERR_ARGUMENT,
+          "RnC's temperature is %g; give a finite one > 0", options->temperature);
+  return STATUS_OK;
+}
+
 enum status rnc_create(const struct rnc_options *options, int features, int targets, enum dtype dtype,
                        struct rnc **out) {
   *out = NULL;
   TRY(rows_check_widths("RnC", features, targets, dtype));
-  REQUIRE(options->temperature > 0 && isfinite(options->temperature), ERR_ARGUMENT,
-          "RnC's temperature is %g; give a finite one > 0", options->temperature);
+  TRY(rnc_check(options));
   struct rnc *rnc;
   TRY(memory_alloc_zero(sizeof *rnc, (void **)&rnc));
   rnc->options = *options;
@@ -227,22 +223,16 @@ static double walk_labels(const struct rnc *rnc, int64_t own, struct rnc_room *r
   return logarithms;
 }
 
-/* log(exp(a) + exp(b)) */
-static double add_logarithms(double a, double b) {
-  double high = a > b ? a : b, low = a > b ? b : a;
-  return low == -INFINITY ? high : high + log1p(exp(low - high));
-}
-
 /* The same of logarithms. */
 static double walk_labels_wide(const struct rnc *rnc, int64_t own, struct rnc_room *room) {
   const struct rows_key *key = order_labels(rnc, own, room);
   double outside = -INFINITY, slope = -INFINITY, logarithms = 0, count;
   for (int64_t place = rnc->labels - 1; place >= 0; place--)
-    room->outside[place] = outside = add_logarithms(outside, room->sum[key[place].row]);
+    room->outside[place] = outside = rnc_add_logarithms(outside, room->sum[key[place].row]);
   for (int64_t place = 0, last; place < rnc->labels; place = last) {
     last = end_of_ties(rnc, key, place, &count);
     if (count > 0) {
-      slope = add_logarithms(slope, log(count) - room->outside[place]);
+      slope = rnc_add_logarithms(slope, log(count) - room->outside[place]);
       logarithms += count * room->outside[place];
     }
     for (int64_t i = place; i < last; i++)

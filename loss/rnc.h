@@ -33,6 +33,9 @@ struct rnc_options {
   double temperature; /* t > 0 */
 };
 
+/* What rnc_create() asks of options.  Local. */
+enum status rnc_check(const struct rnc_options *options);
+
 /* ERR_ARGUMENT says what is wrong with the options.  Local. */
 enum status rnc_create(const struct rnc_options *options, int features, int targets, enum dtype dtype,
                        struct rnc **out);

@@ -12,10 +12,9 @@ static void NAME(distances)(int64_t n, struct NAME(reach) own, const REAL *restr
                             REAL *restrict x, unsigned char *restrict near) {
 #pragma omp simd
   for (int64_t j = 0; j < n; j++) {
-    REAL d2 = own.square + square[j] - 2 * (x[j] - own.cross);
-    REAL scale = own.square + square[j] + 2 * own.norm * length[j];
-    near[j] = d2 < (REAL)NEAR * scale;
-    x[j] = NAME(pair_root)(d2 > 0 ? d2 : (REAL)0);
+    struct NAME(rnc_pair) pair = NAME(rnc_pair_of)(own.square + square[j], x[j] - own.cross, own.norm * length[j]);
+    near[j] = (unsigned char)pair.near;
+    x[j] = pair.distance;
   }
 }
 
@@ -59,8 +58,7 @@ static double NAME(exponentials)(int64_t n, const REAL *restrict d, REAL nearest
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t j = 0; j < n; j++) {
-    REAL exponent = (nearest - d[j]) * inverse_t; /* above 0 for the own column alone, which does not count */
-    e[j] = NAME(pair_exp)(exponent < 0 ? exponent : (REAL)0);
+    e[j] = NAME(pair_exp)(NAME(rnc_exponent)(nearest, d[j], inverse_t));
     sum += (double)d[j];
   }
   return sum;
@@ -73,8 +71,7 @@ static double NAME(coefficients)(int64_t n, const REAL *restrict e, const REAL *
   double sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (int64_t j = 0; j < n; j++) {
-    REAL g = e[j] * slope[label[j]] - 1;
-    d[j] = d[j] > (REAL)COINCIDE ? scale * g / d[j] : (REAL)0;
+    d[j] = NAME(rnc_coefficient)(e[j] * slope[label[j]] - 1, d[j], scale);
     sum += (double)d[j];
   }
   return sum;
@@ -142,7 +139,7 @@ static double NAME(weigh_row)(const struct rnc *rnc, int64_t row, double nearest
   for (int64_t j = 0; j < rnc->rows; j++)
     room->sum[rnc->label_of[j]] += (double)e[j];
   double logarithms = walk_labels(rnc, rnc->label_of[row], room);
-  return sum * inverse_t + logarithms - (double)(rnc->rows - 1) * nearest * inverse_t;
+  return rnc_value_of(inverse_t, rnc->rows, sum, logarithms, nearest);
 }
 
 /* d [rows] becomes scale g / d, from logarithms of everything: distances so unlike that their exponentials do not fit
@@ -155,12 +152,12 @@ static double NAME(weigh_row_wide)(const struct rnc *rnc, int64_t row, double sc
   for (int64_t j = 0; j < rnc->rows; j++) {
     double *of_label = &room->sum[rnc->label_of[j]];
     distances += (double)d[j];
-    *of_label = j == row ? *of_label : add_logarithms(*of_label, -(double)d[j] * inverse_t);
+    *of_label = j == row ? *of_label : rnc_add_logarithms(*of_label, -(double)d[j] * inverse_t);
   }
   *value = distances * inverse_t + walk_labels_wide(rnc, rnc->label_of[row], room);
   for (int64_t j = 0; j < rnc->rows; j++) {
     double g = exp(room->log_slope[rnc->label_of[j]] - (double)d[j] * inverse_t) - 1;
-    d[j] = j != row && d[j] > (REAL)COINCIDE ? (REAL)(scale * g / (double)d[j]) : (REAL)0;
+    d[j] = j != row && d[j] > (REAL)RNC_COINCIDE ? (REAL)(scale * g / (double)d[j]) : (REAL)0;
     sum += (double)d[j];
   }
   return sum;
@@ -179,7 +176,7 @@ static double NAME(do_row)(const struct rnc *rnc, const struct gathered *gathere
   x[row] = x[row > 0 ? 0 : 1]; /* not to be the nearest itself */
   NAME(extremes)(rows, x, &nearest, &farthest);
   x[row] = 0;
-  if ((farthest - nearest) / rnc->options.temperature <= (sizeof(REAL) == 4 ? SPREAD_F32 : SPREAD_F64)) {
+  if ((farthest - nearest) / rnc->options.temperature <= (sizeof(REAL) == 4 ? RNC_SPREAD_F32 : RNC_SPREAD_F64)) {
     value = NAME(weigh_row)(rnc, row, nearest, room, x);
     sum = NAME(coefficients)(rows, room->e, room->slope, rnc->label_of, (REAL)scale, x);
   } else

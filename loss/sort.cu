@@ -21,7 +21,7 @@ extern "C" enum status sort_launch(int64_t count, const float *keys, const int32
     return STATUS_OK;
   return cuda_check(cub::DeviceRadixSort::SortPairs(scratch, bytes, keys, sorted, numbers, order, (int)count, 0, 32,
                                                     cuda_stream(stream)),
-                    "sorting the rows of ConR");
+                    "sorting rows");
 }
 
 extern "C" size_t metrics_sort_bytes(int64_t count) {
@@ -62,7 +62,7 @@ extern "C" enum status sort_launch(int64_t count, const float *keys, const int32
   if (count == 0)
     return STATUS_OK;
   LAUNCH(sort_kernel, 1, 1, cuda_stream(stream), count, keys, numbers, sorted, order);
-  return cuda_launched("sorting the rows of ConR");
+  return cuda_launched("sorting rows");
 }
 
 extern "C" size_t metrics_sort_bytes(int64_t count) {

@@ -61,7 +61,7 @@ Test(cli_regularisers, a_run_goes_on_with_the_same_bits) {
   }
 }
 
-/* By way of the host: float32 throughout, sums of products in another order. */
+/* There or by way of the host: float32 throughout, sums of products in another order. */
 Test(cli_regularisers, a_gpu_gives_what_the_host_gives) {
   static const char *const options[] = {"--rnc --accon --conr --micro-batch 3",
                                         "--conr --rnc --srl --ranksim --ranksim-gamma 1",

@@ -78,8 +78,12 @@ Test(step_graphs, experts_are_part_of_a_graph) {
   same_bits(1, data, "1", TABLE " --loss uvote --experts 3");
 }
 
-Test(step_graphs, accon_is_part_of_a_graph) {
+Test(step_graphs, rnc_and_accon_are_part_of_a_graph) {
   const char *data = cli_data("t.h5", 60);
+  same_bits(1, data, "1", TABLE " --rnc --views 2 --clip 1");
+  same_bits(1, data, "1", TABLE " --conr --rnc --accon --micro-batch 5");
+  same_bits(1, data, "2", TABLE " --rnc --views 3 --ranksim --ranksim-gamma 1");
+  same_bits(2, data, "0", TABLE " --rnc --views 2");
   same_bits(1, data, "1", TABLE " --accon --views 2 --clip 1");
   same_bits(1, data, "1", TABLE " --conr --accon --micro-batch 5");
   same_bits(1, data, "2", TABLE " --accon --views 3 --ranksim --ranksim-gamma 1");
@@ -156,7 +160,7 @@ Test(step_graphs, auto_does_without_what_cannot_be_kept) {
   const char *data = cli_data("t.h5", 60);
   does_without("1", "filling with zeros", 1, data);
   does_without("16", "adding up the parts of a sum", 2, data);
-  does_without("45", "column sums", 2, data);
+  does_without("45", "a regression loss", 2, data);
 }
 
 Test(step_graphs, what_cannot_be_kept_ends_a_run_that_asks_for_graphs) {
