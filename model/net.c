@@ -206,7 +206,8 @@ struct parameters net_buffers(const struct net *net) {
                              .elements = net->buffers.elements,
                              .count = net->buffers.count,
                              .list = net->buffers.list,
-                             .head = net->buffers.count};
+                             .head = net->head_buffer,
+                             .output = net->buffers.count};
 }
 
 static enum status initialise(const struct net *net, const struct parameter *parameter, uint64_t seed, int index,

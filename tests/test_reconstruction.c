@@ -3,11 +3,14 @@
 #include "model/reconstruction.h"
 
 #include "dist/memory.h"
+#include "io/safetensors.h"
+#include "model/initial.h"
 #include "model/layer.h"
 #include "model/resnet.h"
 #include "tests/buffers.h"
 #include "tests/emulated.h"
 #include "tests/gradient_check.h"
+#include "tests/io_files.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -283,6 +286,80 @@ Test(reconstruction, a_gpu_gives_what_the_host_gives) {
   free(gradients);
   net_destroy(&net);
   device_close(&device);
+}
+
+/* --- what a decoder starts from ------------------------------------------------------------------------------- */
+
+static const double *values_of(const struct net *net, int parameter) {
+  struct parameters own = net_parameters(net);
+  return (const double *)own.data + own.list[parameter].offset;
+}
+
+/* Of a parameter in two nets of this shape. */
+static bool same_parameter(const struct net *a, int of_a, const struct net *b, int of_b) {
+  struct parameters own = net_parameters(a), other = net_parameters(b);
+  cr_assert(eq(str, (char *)own.list[of_a].name, (char *)other.list[of_b].name));
+  return memcmp(values_of(a, of_a), values_of(b, of_b), own.list[of_a].count * sizeof(double)) == 0;
+}
+
+Test(reconstruction, a_head_that_starts_otherwise_leaves_the_decoder_as_it_is) {
+  struct net *net = make_on(ops_host(F64), true), *other = make_on(ops_host(F64), true);
+  struct parameters own = net_parameters(net);
+  cr_assert(own.head < own.output && own.output == own.count - 2);
+  net_start_head(other, 0.01);
+  OK(net_initialise(other, 4));
+  for (int i = 0; i < own.output; i++)
+    cr_expect(same_parameter(net, i, other, i), "%s", own.list[i].name);
+  cr_expect(same_parameter(net, own.output, other, own.output) == false);
+  cr_expect(eq(dbl, values_of(other, own.output + 1)[0], 0.0), "the bias of fc");
+  net_destroy(&net);
+  net_destroy(&other);
+}
+
+static const char *write_net(const struct net *net) {
+  struct parameters parts[] = {net_parameters(net), net_buffers(net)};
+  static struct array arrays[256];
+  size_t count = 0;
+  for (int part = 0; part < 2; part++)
+    for (int i = 0; i < parts[part].count; i++) {
+      const struct parameter *one = &parts[part].list[i];
+      cr_assert(lt(sz, count, sizeof arrays / sizeof *arrays));
+      OK(array_borrow(one->name, ARRAY_F64, one->rank, one->shape, (double *)parts[part].data + one->offset,
+                      &arrays[count++]));
+    }
+  OK(safetensors_write(io_file("net.safetensors"), arrays, count, NULL, 0));
+  return io_file("net.safetensors");
+}
+
+/* A file without a decoder gives all else; one with it, all. */
+FILE_TEST(reconstruction, a_file_gives_what_it_has) {
+  struct net *without = make(false), *net = make_on(ops_host(F64), true), *fresh = make_on(ops_host(F64), true);
+  struct parameters own = net_parameters(net), less = net_parameters(without);
+  char note[512];
+  OK(parameters_load(write_net(without), own, net_buffers(net), F64, note, sizeof note));
+  cr_expect(strstr(note, "has no decoder that fits: it starts afresh") != NULL, "%s", note);
+  int betas = 0; /* make() has moved them */
+  for (int i = 0; i < own.head; i++) {
+    cr_expect(same_parameter(net, i, without, i), "%s", own.list[i].name);
+    betas += same_parameter(net, i, fresh, i) == false;
+  }
+  cr_expect(gt(int, betas, 0));
+  for (int i = own.head; i < own.output; i++)
+    cr_expect(same_parameter(net, i, fresh, i), "%s", own.list[i].name);
+  cr_expect(same_parameter(net, own.output, without, less.output));
+  struct net *whole = make(true);
+  struct parameters all = net_parameters(whole);
+  const char *path = write_net(whole);
+  net_start_head(fresh, 0.01);
+  OK(net_initialise(fresh, 9));
+  OK(parameters_load(path, net_parameters(fresh), net_buffers(fresh), F64, note, sizeof note));
+  cr_expect(eq(str, note, ""));
+  for (int i = 0; i < all.count; i++)
+    cr_expect(same_parameter(fresh, i, whole, i), "%s", all.list[i].name);
+  net_destroy(&whole);
+  net_destroy(&fresh);
+  net_destroy(&net);
+  net_destroy(&without);
 }
 
 /* --- ResNet-50 ----------------------------------------------------------------------------------------------- */
