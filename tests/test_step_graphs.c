@@ -159,8 +159,8 @@ static void does_without(const char *piece, const char *what, int ranks, const c
 Test(step_graphs, auto_does_without_what_cannot_be_kept) {
   const char *data = cli_data("t.h5", 60);
   does_without("1", "filling with zeros", 1, data);
-  does_without("16", "adding up the parts of a sum", 2, data);
-  does_without("45", "a regression loss", 2, data);
+  does_without("16", "a regression loss", 2, data);
+  does_without("45", "column sums", 2, data);
 }
 
 Test(step_graphs, what_cannot_be_kept_ends_a_run_that_asks_for_graphs) {
