@@ -4,6 +4,7 @@
 #include "dist/memory.h"
 #include "loss/accon_kernels.h"
 #include "loss/conr_cuda.h"
+#include "loss/rows_cuda.h"
 #include "loss/rows_kernels.h"
 
 struct accon_device {
@@ -16,16 +17,16 @@ struct accon_device {
   double *report; /* the value, pinned  */
   double *value;  /* on the device      */
   /* Sized by the largest batch seen. */
-  int64_t capacity_rows, capacity_own, capacity_panel; /* the last in products */
-  float *numbers;                                      /* [7, pitch]: what columns points to           */
-  double *scalars;                                     /* [rows, 2]                                    */
-  double *values;                                      /* [own rows]                                   */
-  float *products;                                     /* [capacity_panel]                             */
-  void *coefficients;                                  /* [capacity_panel] bfloat16, else NULL         */
-  float *tile;                                         /* [panel rows, stride]                         */
+  struct rows_room room;
+  float *numbers;     /* [7, pitch]: what columns points to           */
+  double *scalars;    /* [rows, 2]                                    */
+  double *values;     /* [own rows]                                   */
+  float *products;    /* [room.panel]                                 */
+  void *coefficients; /* [room.panel] bfloat16, else NULL             */
+  float *tile;        /* [panel rows, stride]                         */
   /* The batch at hand. */
   struct accon_columns columns;
-  int64_t first, own;
+  struct rows_share share;
 };
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
@@ -50,7 +51,7 @@ enum status accon_device_create(struct device *device, struct comm *comm, enum p
   own->dtype = precision == PRECISION_BF16 ? BF16 : F32;
   own->features = features;
   own->stride = (int)conr_rounded(features, CONR_ALIGN);
-  own->capacity_rows = own->capacity_own = -1;
+  own->room = (struct rows_room){.rows = -1};
   enum status status = set_up(own, precision);
   if (status != STATUS_OK)
     accon_device_destroy(out);
@@ -62,7 +63,7 @@ static void free_batch(struct accon_device *own) {
                            (void **)&own->products, &own->coefficients,     (void **)&own->tile};
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
     device_free(own->device, blocks[i]);
-  own->capacity_rows = own->capacity_own = -1;
+  own->room = (struct rows_room){.rows = -1};
 }
 
 void accon_device_destroy(struct accon_device **accon) {
@@ -78,44 +79,36 @@ void accon_device_destroy(struct accon_device **accon) {
 
 /* --- memory ---------------------------------------------------------------------------------------------------- */
 
-static enum status allocate(struct accon_device *own, int64_t rows, int64_t most_own) {
-  size_t pitch = (size_t)conr_rounded(rows + 1, CONR_ALIGN), panel = (size_t)conr_panel_capacity(rows, most_own);
+static enum status allocate(struct accon_device *own, const struct rows_room *room) {
+  size_t pitch = (size_t)conr_rounded(room->rows + 1, CONR_ALIGN), panel = (size_t)room->panel;
   struct device *device = own->device;
   TRY(device_alloc(device, 7 * pitch * sizeof *own->numbers, (void **)&own->numbers));
   TRY(device_alloc(device, 2 * pitch * sizeof *own->scalars, (void **)&own->scalars));
-  TRY(device_alloc(device, (size_t)(most_own + 1) * sizeof *own->values, (void **)&own->values));
+  TRY(device_alloc(device, (size_t)(room->own + 1) * sizeof *own->values, (void **)&own->values));
   TRY(device_alloc(device, panel * sizeof *own->products, (void **)&own->products));
   if (own->dtype == BF16)
     TRY(device_alloc(device, panel * dtype_size(BF16), &own->coefficients));
-  return device_alloc(device, (size_t)conr_most_panel_rows(most_own) * (size_t)own->stride * sizeof *own->tile,
+  return device_alloc(device, (size_t)conr_most_panel_rows(room->own) * (size_t)own->stride * sizeof *own->tile,
                       (void **)&own->tile);
 }
 
-/* The decision depends on counts that all ranks know, so all come here together. */
-static enum status grow(struct accon_device *own, int64_t rows, int64_t most_own) {
-  if (rows <= own->capacity_rows && most_own <= own->capacity_own)
+/* Follows from counts that all ranks know, so all come here together. */
+static enum status grow(struct accon_device *own) {
+  if (rows_room_suffices(&own->room, &own->share))
     return STATUS_OK;
-  rows = rows > own->capacity_rows ? rows : own->capacity_rows;
-  most_own = most_own > own->capacity_own ? most_own : own->capacity_own;
+  struct rows_room room = rows_room_grown(&own->room, &own->share);
   free_batch(own);
-  TRY(comm_agree(own->comm, allocate(own, rows, most_own)));
-  own->capacity_rows = rows;
-  own->capacity_own = most_own;
-  own->capacity_panel = conr_panel_capacity(rows, most_own);
+  TRY(comm_agree(own->comm, allocate(own, &room)));
+  own->room = room;
   return STATUS_OK;
 }
 
 /* --- a batch --------------------------------------------------------------------------------------------------- */
 
 static enum status size_batch(struct accon_device *own, const int64_t *rows_of_rank) {
-  int64_t rows = 0, most_own = 0;
-  for (int rank = 0; rank < comm_size(own->comm); rank++) {
-    own->first = rank == comm_rank(own->comm) ? rows : own->first;
-    rows += rows_of_rank[rank];
-    most_own = rows_of_rank[rank] > most_own ? rows_of_rank[rank] : most_own;
-  }
-  own->own = rows_of_rank[comm_rank(own->comm)];
-  TRY(grow(own, rows, most_own));
+  own->share = rows_share_of(own->comm, rows_of_rank);
+  TRY(grow(own));
+  int64_t rows = own->share.rows;
   struct accon_columns *columns = &own->columns;
   float **const arrays[] = {&columns->inverse, &columns->label, &columns->cosine,  &columns->sine,
                             &columns->pull,    &columns->push,  &columns->subtract};
@@ -127,15 +120,15 @@ static enum status size_batch(struct accon_device *own, const int64_t *rows_of_r
 }
 
 static int panel_rows(const struct accon_device *own) {
-  return conr_panel_rows(own->capacity_panel, own->columns.pitch, own->own);
+  return conr_panel_rows(own->room.panel, own->columns.pitch, own->share.own);
 }
 
 /* The products of own rows from `done` on with all. */
 static enum status multiply(struct accon_device *own, const struct lent_rows *rows, int64_t done,
                             struct accon_panel *panel) {
-  int64_t left = own->own - done, most = panel_rows(own);
+  int64_t left = own->share.own - done, most = panel_rows(own);
   *panel = (struct accon_panel){
-      .rows = (int)(left < most ? left : most), .first = own->first + done, .products = own->products};
+      .rows = (int)(left < most ? left : most), .first = own->share.first + done, .products = own->products};
   const char *z = rows->z;
   return product_similarities(own->product, panel->rows, own->columns.pitch, own->stride, 1,
                               z + (size_t)(panel->first * own->stride) * dtype_size(own->dtype), z, own->products);
@@ -143,12 +136,12 @@ static enum status multiply(struct accon_device *own, const struct lent_rows *ro
 
 static enum status sum_rows(struct accon_device *own, const struct lent_rows *rows) {
   struct accon_panel panel;
-  for (int64_t done = 0; done < own->own; done += panel.rows) {
+  for (int64_t done = 0; done < own->share.own; done += panel.rows) {
     TRY(multiply(own, rows, done, &panel));
     TRY(accon_sums_launch(&own->rule, &own->columns, &panel, own->scalars, own->values + done,
                           device_main(own->device)));
   }
-  return rows_value_launch(own->own, own->values, own->value, device_main(own->device));
+  return rows_value_launch(own->share.own, own->values, own->value, device_main(own->device));
 }
 
 static enum status add_gradients(struct accon_device *own, const struct lent_rows *rows, double coefficient,
@@ -156,7 +149,7 @@ static enum status add_gradients(struct accon_device *own, const struct lent_row
   struct stream *stream = device_main(own->device);
   void *h = own->dtype == BF16 ? own->coefficients : own->products;
   struct accon_panel panel;
-  for (int64_t done = 0; done < own->own; done += panel.rows) {
+  for (int64_t done = 0; done < own->share.own; done += panel.rows) {
     size_t from = (size_t)(done * own->features) * dtype_size(own->dtype);
     TRY(multiply(own, rows, done, &panel));
     TRY(accon_coefficients_launch(&own->rule, &own->columns, &panel, own->dtype, h, stream));

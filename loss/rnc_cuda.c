@@ -4,6 +4,7 @@
 #include "dist/memory.h"
 #include "loss/conr_cuda.h"
 #include "loss/rnc_kernels.h"
+#include "loss/rows_cuda.h"
 #include "loss/rows_kernels.h"
 
 struct rnc_device {
@@ -17,20 +18,20 @@ struct rnc_device {
   double *value;  /* on the device     */
   float *mean;    /* [features]        */
   /* Sized by the largest batch seen. */
-  int64_t capacity_rows, capacity_own, capacity_panel; /* the last in products                            */
-  float *numbers;                                      /* [4, pitch] square, length, label, sorted        */
-  int32_t *indices;                                    /* [2, pitch] order, and numbers to be sorted      */
-  double *sums;                                        /* [pitch]                                         */
-  float *centred, *gradient;                           /* [pitch, stride]                                 */
-  double *values;                                      /* [own rows]                                      */
-  float *pairs;                                        /* [capacity_panel]                                */
-  uint32_t *near;                                      /* a bit for each of them                          */
-  double *scratch;                                     /* of the walks over labels                        */
-  void *sort;                                          /* [sort_capacity] scratch of the sort             */
+  struct rows_room room;
+  float *numbers;            /* [4, pitch] square, length, label, sorted        */
+  int32_t *indices;          /* [2, pitch] order, and numbers to be sorted      */
+  double *sums;              /* [pitch]                                         */
+  float *centred, *gradient; /* [pitch, stride]                                 */
+  double *values;            /* [own rows]                                      */
+  float *pairs;              /* [room.panel]                                    */
+  uint32_t *near;            /* a bit for each of them                          */
+  double *scratch;           /* of the walks over labels                        */
+  void *sort;                /* [sort_capacity] scratch of the sort             */
   size_t sort_capacity;
   /* The batch at hand. */
   struct rnc_columns columns;
-  int64_t first, own;
+  struct rows_share share;
 };
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
@@ -56,7 +57,7 @@ enum status rnc_device_create(struct device *device, struct comm *comm, enum dty
   own->dtype = dtype;
   own->features = features;
   own->stride = (int)conr_rounded(features, CONR_ALIGN);
-  own->capacity_rows = own->capacity_own = -1;
+  own->room = (struct rows_room){.rows = -1};
   enum status status = set_up(own);
   if (status != STATUS_OK)
     rnc_device_destroy(out);
@@ -71,7 +72,7 @@ static void free_batch(struct rnc_device *own) {
                            (void **)&own->scratch,  &own->sort};
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
     device_free(own->device, blocks[i]);
-  own->capacity_rows = own->capacity_own = -1;
+  own->room = (struct rows_room){.rows = -1};
 }
 
 void rnc_device_destroy(struct rnc_device **rnc) {
@@ -93,9 +94,9 @@ static size_t most_words(int64_t panel, int64_t most_own) {
   return (size_t)(panel / RNC_WORD + conr_most_panel_rows(most_own));
 }
 
-static enum status allocate(struct rnc_device *own, int64_t rows, int64_t most_own) {
+static enum status allocate(struct rnc_device *own, const struct rows_room *room) {
+  int64_t rows = room->rows, panel = room->panel;
   size_t pitch = (size_t)conr_rounded(rows + 1, CONR_ALIGN), wide = pitch * (size_t)own->stride;
-  int64_t panel = conr_panel_capacity(rows, most_own);
   struct device *device = own->device;
   own->sort_capacity = sort_bytes(rows);
   TRY(device_alloc(device, 4 * pitch * sizeof *own->numbers, (void **)&own->numbers));
@@ -103,38 +104,30 @@ static enum status allocate(struct rnc_device *own, int64_t rows, int64_t most_o
   TRY(device_alloc(device, pitch * sizeof *own->sums, (void **)&own->sums));
   TRY(device_alloc(device, wide * sizeof *own->centred, (void **)&own->centred));
   TRY(device_alloc(device, wide * sizeof *own->gradient, (void **)&own->gradient));
-  TRY(device_alloc(device, (size_t)(most_own + 1) * sizeof *own->values, (void **)&own->values));
+  TRY(device_alloc(device, (size_t)(room->own + 1) * sizeof *own->values, (void **)&own->values));
   TRY(device_alloc(device, (size_t)panel * sizeof *own->pairs, (void **)&own->pairs));
-  TRY(device_alloc(device, most_words(panel, most_own) * sizeof *own->near, (void **)&own->near));
-  TRY(device_alloc(device, rnc_scratch_bytes(rows, conr_most_panel_rows(most_own)) + 1, (void **)&own->scratch));
+  TRY(device_alloc(device, most_words(panel, room->own) * sizeof *own->near, (void **)&own->near));
+  TRY(device_alloc(device, rnc_scratch_bytes(rows, conr_most_panel_rows(room->own)) + 1, (void **)&own->scratch));
   return device_alloc(device, own->sort_capacity + 1, &own->sort);
 }
 
-/* The decision depends on counts that all ranks know, so all come here together. */
-static enum status grow(struct rnc_device *own, int64_t rows, int64_t most_own) {
-  if (rows <= own->capacity_rows && most_own <= own->capacity_own)
+/* Follows from counts that all ranks know, so all come here together. */
+static enum status grow(struct rnc_device *own) {
+  if (rows_room_suffices(&own->room, &own->share))
     return STATUS_OK;
-  rows = rows > own->capacity_rows ? rows : own->capacity_rows;
-  most_own = most_own > own->capacity_own ? most_own : own->capacity_own;
+  struct rows_room room = rows_room_grown(&own->room, &own->share);
   free_batch(own);
-  TRY(comm_agree(own->comm, allocate(own, rows, most_own)));
-  own->capacity_rows = rows;
-  own->capacity_own = most_own;
-  own->capacity_panel = conr_panel_capacity(rows, most_own);
+  TRY(comm_agree(own->comm, allocate(own, &room)));
+  own->room = room;
   return STATUS_OK;
 }
 
 /* --- a batch --------------------------------------------------------------------------------------------------- */
 
 static enum status size_batch(struct rnc_device *own, const int64_t *rows_of_rank) {
-  int64_t rows = 0, most_own = 0;
-  for (int rank = 0; rank < comm_size(own->comm); rank++) {
-    own->first = rank == comm_rank(own->comm) ? rows : own->first;
-    rows += rows_of_rank[rank];
-    most_own = rows_of_rank[rank] > most_own ? rows_of_rank[rank] : most_own;
-  }
-  own->own = rows_of_rank[comm_rank(own->comm)];
-  TRY(grow(own, rows, most_own));
+  own->share = rows_share_of(own->comm, rows_of_rank);
+  TRY(grow(own));
+  int64_t rows = own->share.rows;
   int64_t pitch = conr_rounded(rows, CONR_ALIGN);
   own->columns = (struct rnc_columns){.rows = rows,
                                       .pitch = pitch,
@@ -169,8 +162,8 @@ static enum status do_panel(struct rnc_device *own, const struct rnc_scale *scal
                             int64_t done, struct rnc_panel *panel) {
   struct stream *stream = device_main(own->device);
   const struct rnc_columns *columns = &own->columns;
-  int64_t left = own->own - done, most = conr_panel_rows(own->capacity_panel, columns->pitch, own->own);
-  int64_t first = own->first + done, stride = own->stride;
+  int64_t left = own->share.own - done, most = conr_panel_rows(own->room.panel, columns->pitch, own->share.own);
+  int64_t first = own->share.first + done, stride = own->stride;
   *panel = (struct rnc_panel){.rows = (int)(left < most ? left : most),
                               .first = first,
                               .pairs = own->pairs,
@@ -194,9 +187,9 @@ static enum status do_share(struct rnc_device *own, const struct lent_rows *rows
                             .coefficient = coefficient * norm / own->options.temperature};
   struct rnc_panel panel;
   TRY(begin(own, &all, rows));
-  for (int64_t done = 0; done < own->own; done += panel.rows)
+  for (int64_t done = 0; done < own->share.own; done += panel.rows)
     TRY(do_panel(own, &scale, &all, done, &panel));
-  TRY(rows_value_launch(own->own, own->values, own->value, device_main(own->device)));
+  TRY(rows_value_launch(own->share.own, own->values, own->value, device_main(own->device)));
   return rnc_close_launch(&own->columns, device_main(own->device));
 }
 
@@ -212,7 +205,7 @@ enum status rnc_device_loss(struct rnc_device *own, const int64_t *rows_of_rank,
   if (comm_size(own->comm) > 1)
     TRY(comm_sum(own->comm, F32, columns->gradient, (size_t)(columns->rows * columns->stride)));
   TRY(comm_sum(own->comm, F64, own->value, 1));
-  TRY(rnc_add_launch(columns, own->dtype, own->features, own->first, own->own, grad_features,
+  TRY(rnc_add_launch(columns, own->dtype, own->features, own->share.first, own->share.own, grad_features,
                      device_main(own->device)));
   return device_copy(own->device, own->report, own->value, sizeof *own->report);
 }

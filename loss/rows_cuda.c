@@ -5,6 +5,31 @@
 #include "loss/conr_blocks.h"
 #include "loss/conr_cuda.h"
 
+/* --- shares and room ------------------------------------------------------------------------------------------ */
+
+struct rows_share rows_share_of(const struct comm *comm, const int64_t *rows_of_rank) {
+  struct rows_share share = {.own = rows_of_rank[comm_rank(comm)]};
+  for (int rank = 0; rank < comm_size(comm); rank++) {
+    share.first = rank == comm_rank(comm) ? share.rows : share.first;
+    share.rows += rows_of_rank[rank];
+    share.most_own = rows_of_rank[rank] > share.most_own ? rows_of_rank[rank] : share.most_own;
+  }
+  return share;
+}
+
+bool rows_room_suffices(const struct rows_room *room, const struct rows_share *share) {
+  return share->rows <= room->rows && share->most_own <= room->own;
+}
+
+struct rows_room rows_room_grown(const struct rows_room *room, const struct rows_share *share) {
+  struct rows_room grown = {.rows = share->rows > room->rows ? share->rows : room->rows,
+                            .own = share->most_own > room->own ? share->most_own : room->own};
+  grown.panel = conr_panel_capacity(grown.rows, grown.own);
+  return grown;
+}
+
+/* --- gathers ---------------------------------------------------------------------------------------------------- */
+
 struct rows_device {
   struct device *device; /* borrowed: must outlive this */
   struct comm *comm;     /* borrowed: must outlive this */

@@ -23,6 +23,19 @@ void device_close_empty(struct device **device) {
   cr_assert(eq(sz, memory_in_use(), 0));
 }
 
+void device_losses_begin(struct device **device, const struct loss_ops **losses) {
+  if (!gpu_use())
+    cr_skip("there is no emulated CUDA library");
+  MUST(device_open(0, device));
+  MUST(loss_ops_open(*device, losses));
+}
+
+void device_losses_end(struct device **device) {
+  if (*device != NULL)
+    device_close(device);
+  cr_assert(eq(sz, memory_in_use(), 0));
+}
+
 float *device_floats(struct device *device, size_t count) {
   void *block;
   MUST(device_alloc(device, count * sizeof(float), &block));

@@ -9,6 +9,7 @@
 #define CONR_TESTS_DEVICE_SUPPORT_H
 
 #include "dist/device.h"
+#include "loss/loss_ops.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -26,6 +27,11 @@
 void need_emulation(void);
 struct device *device_emulated(void);            /* GPU 0 */
 void device_close_empty(struct device **device); /* no memory is left, there or in the host */
+
+/* GPU 0 and its losses, for a suite that a real GPU can run too: as .init and .fini.  The first skips the test where there
+ * is neither; the second fails it where memory is left. */
+void device_losses_begin(struct device **device, const struct loss_ops **losses);
+void device_losses_end(struct device **device);
 
 float *device_floats(struct device *device, size_t count);
 float device_float(struct device *device, const float *from); /* the host waits */

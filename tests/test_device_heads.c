@@ -13,16 +13,11 @@ static struct device *device;
 static const struct loss_ops *losses;
 
 static void begin(void) {
-  if (!gpu_use())
-    cr_skip("there is no emulated CUDA library");
-  MUST(device_open(0, &device));
-  MUST(loss_ops_open(device, &losses));
+  device_losses_begin(&device, &losses);
 }
 
 static void end(void) {
-  if (device != NULL)
-    device_close(&device);
-  cr_assert(eq(sz, memory_in_use(), 0));
+  device_losses_end(&device);
 }
 
 TestSuite(device_heads, .init = begin, .fini = end, .timeout = 120);

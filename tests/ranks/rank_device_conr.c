@@ -19,6 +19,7 @@
 #include "dist/replay.h"
 #include "loss/loss_ops.h"
 #include "tests/conr_cases.h"
+#include "tests/rank_device.h"
 #include "tests/rank_record.h"
 
 #include <math.h>
@@ -669,26 +670,6 @@ static void pointwise(void) {
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-static void begin(void) {
-  const char *name = getenv("CONR_TEST_TRANSPORT");
-  enum device_comm transport = DEVICE_COMM_MPI;
-  int count;
-  MUST(comm_create(MPI_COMM_WORLD, &host));
-  MUST(device_count(&count));
-  MUST(device_open(record.rank % count, &device));
-  if (name != NULL)
-    MUST(device_comm_parse(name, &transport));
-  MUST(comm_create_device(host, device, transport, &data));
-  MUST(loss_ops_open(device, &losses));
-}
-
-static void end(void) {
-  comm_destroy(&data);
-  device_close(&device);
-  comm_destroy(&host);
-  EXPECT(memory_in_use() == 0, "%zu bytes are left", memory_in_use());
-}
-
 int main(int argc, char **argv) {
   static const struct {
     const char *name;
@@ -699,7 +680,7 @@ int main(int argc, char **argv) {
   bool found = argc > 2 && strcmp(what, "golden") == 0;
   rank_record_begin(&argc, &argv);
   record.name = what;
-  begin();
+  rank_device_begin(&host, &device, &data, &losses);
   if (found)
     golden(argv[2]);
   for (size_t i = 0; i < sizeof properties / sizeof *properties; i++)
@@ -708,6 +689,6 @@ int main(int argc, char **argv) {
       properties[i].run();
     }
   EXPECT(found, "no sub-command is named \"%s\"", what);
-  end();
+  rank_device_end(&host, &device, &data);
   return rank_record_end();
 }

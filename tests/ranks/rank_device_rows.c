@@ -13,6 +13,7 @@
 #include "dist/comm_device.h"
 #include "dist/memory.h"
 #include "loss/loss_ops.h"
+#include "tests/rank_device.h"
 #include "tests/rank_record.h"
 #include "tests/rows_cases.h"
 
@@ -347,22 +348,6 @@ static void memory(void) {
 
 /* ---------------------------------------------------------------------------------------------- */
 
-static void begin(void) {
-  int count;
-  MUST(comm_create(MPI_COMM_WORLD, &host));
-  MUST(device_count(&count));
-  MUST(device_open(record.rank % count, &device));
-  MUST(comm_create_device(host, device, DEVICE_COMM_MPI, &data));
-  MUST(loss_ops_open(device, &losses));
-}
-
-static void end(void) {
-  comm_destroy(&data);
-  device_close(&device);
-  comm_destroy(&host);
-  EXPECT(memory_in_use() == 0, "%zu bytes are left", memory_in_use());
-}
-
 int main(int argc, char **argv) {
   static const struct {
     const char *name;
@@ -373,13 +358,13 @@ int main(int argc, char **argv) {
   record.name = argc > 2 ? argv[2] : "";
   EXPECT(argc > 2 && (strcmp(argv[1], "rnc") == 0 || strcmp(argv[1], "accon") == 0), "the method is rnc or accon");
   method = argc > 2 && strcmp(argv[1], "rnc") == 0 ? ROWS_RNC : ROWS_ACCON;
-  begin();
+  rank_device_begin(&host, &device, &data, &losses);
   for (size_t i = 0; i < sizeof properties / sizeof *properties; i++)
     if (strcmp(record.name, properties[i].name) == 0) {
       found = true;
       properties[i].run();
     }
   EXPECT(found, "no sub-command is named \"%s\"", record.name);
-  end();
+  rank_device_end(&host, &device, &data);
   return rank_record_end();
 }
