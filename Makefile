@@ -363,7 +363,7 @@ $(EXAMPLES): $(BUILD)/tests/%: tests/%.c $(BUILD)/include/conr.h $(BUILD)/libcon
 # Inside make the jobs are shared with the caller's -j; without one, use the cores.
 submake = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
-.PHONY: tests golden-tests test test-run test-golden
+.PHONY: tests golden-tests test test-run test-cluster test-golden
 tests: all $(TESTS) $(RANKS) $(EXAMPLES) $(EMULATED_LIBRARY) ## build all tests, run none
 	@:
 golden-tests: all $(GOLDEN_TESTS) $(RANKS) $(EMULATED_LIBRARY)
@@ -391,7 +391,7 @@ gpu-bundle: ## pack programs, device tests and libraries for tests/gpu/run on a 
 test-cluster: ## several hosts, and a real Slurm on them, made of this machine (root; installs Slurm)
 	@$(PROBE) env CONR_TEST_SLURM=1 launch/install-deps --tests
 	@$(submake) all tests
-	@CONR_TEST_SLURM=1 TEST_JOBS=1 TEST_TIMEOUT=900 tests/run $(BUILD) test_cluster test_cli_slurm
+	@CONR_TEST_SLURM=1 TEST_JOBS=1 TEST_TIMEOUT=$(TEST_TIMEOUT) tests/run $(BUILD) test_cluster test_cli_slurm
 
 test-golden: ## only the stored cases in GOLDEN_DIR (default tests/golden), with how many ran
 	@$(PROBE) launch/install-deps --tests

@@ -52,9 +52,8 @@ struct inference {
   const struct metrics *metrics; /* borrowed; NULL before inference_measure() */
   /* Of a GPU, NULL on the host: */
   const struct loss_ops *losses;
-  void *there, *spread_there, *outputs_there,
-      *labels_there;                    /* as above, in the net's type of parameters; labels once an
-                                                                oracle looks at them */
+  /* As above, in the net's type of parameters; labels once an oracle looks at them. */
+  void *there, *spread_there, *outputs_there, *labels_there;
   struct metrics_device *metrics_there; /* NULL before inference_measure()                             */
 };
 

@@ -21,7 +21,7 @@ enum status options_check_kind(const struct config *config, bool images);
 /* Fill in the defaults that depend on other options and on the data, so that config.used says what was done. */
 enum status options_resolve(struct config *config, bool images);
 
-/* What a frozen encoder, or the views and their augmentation, do not allow. */
+/* What does not go together (combinations.h), and what frozen encoders, decoders and views want. */
 enum status options_check_resolved(const struct config *config, bool images);
 
 /* The option of a term that shapes features, NULL = there is none. */

@@ -1,6 +1,7 @@
 /* conr slurm: launch/slurm/job with the directives and settings that the options ask for. */
 #include "dist/memory.h"
 #include "launch/commands.h"
+#include "launch/options.h"
 #include "launch/shared_folder.h"
 
 #include <ctype.h>
@@ -46,7 +47,8 @@ static enum status check_time(const char *text) {
   return STATUS_OK;
 }
 
-/* The command that the job is to run, as that command itself reads it: mistakes are told now, not in the queue. */
+/* The command that the job is to run, as that command itself reads it: mistakes that need no data are told now, not in
+ * the queue. */
 static enum status parse_command(const struct config *config, struct config *command) {
   char sentence[1024], **words; /* copies, as parsing changes their order; the first is the program's name */
   TRY(memory_alloc_zero(((size_t)config->words + 2) * sizeof *words, (void **)&words));
@@ -68,6 +70,10 @@ static enum status check_command(const struct config *config, const struct confi
   REQUIRE(command->command != COMMAND_SLURM, ERR_ARGUMENT, "a job of conr slurm cannot be conr slurm itself");
   REQUIRE(!command->force, ERR_ARGUMENT,
           "--force would make each start of the job begin again; remove what is there before you submit");
+  REQUIRE(command->command != COMMAND_TRAIN || command->output != NULL, ERR_ARGUMENT,
+          "conr train wants a run folder: give -o RUN");
+  if (command->command == COMMAND_TRAIN)
+    TRY(options_check(command));
   REQUIRE(config->jobs == 1 || command->command == COMMAND_COMPARE, ERR_ARGUMENT,
           "--jobs %lld is for conr compare, whose runs an array can share; conr %s is one job", (long long)config->jobs,
           name);

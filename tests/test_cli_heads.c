@@ -147,6 +147,29 @@ Test(cli_heads, densities_by_kernels_and_powers_as_they_are_given) {
   run_result_free(&run);
 }
 
+/* What each changes shows in the loss of two epochs. */
+Test(cli_heads, every_option_of_experts_and_distributions_does_something) {
+  static const struct {
+    const char *common, *other;
+  } cases[] = {{EXPERTS, "--expert-schedule imdb"},
+               {EXPERTS, "--expert-schedule wind"},
+               {EXPERTS, "--expert-bounds -5,0.1"},
+               {EXPERTS, "--lds gaussian"},
+               {"--loss uvote --expert-density kernel", "--expert-bandwidth 0.3"},
+               {"--loss uvote", "--expert-density kernel"},
+               {"--loss uvote --expert-static", "--expert-powers 0,2"},
+               {"--loss uvote", "--head-std 0.3"},
+               {"--loss evidential", "--evidential-lambda 0.5"}};
+  const char *data = abalone_table(io_file(""));
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const char *one = trained(1, cli_text("one%zu", i), data, cli_text("%s --epochs 2", cases[i].common));
+    const char *two =
+        trained(1, cli_text("two%zu", i), data, cli_text("%s --epochs 2 %s", cases[i].common, cases[i].other));
+    double as_it_is = cli_last_metric(one, "train_loss"), with = cli_last_metric(two, "train_loss");
+    cr_expect(isfinite(with) && with != as_it_is, "%s changes nothing: %.17g", cases[i].other, with);
+  }
+}
+
 /* ---- distributions -------------------------------------------------------------------------- */
 
 Test(cli_heads, an_evidential_head_predicts_with_deviations) {
@@ -254,6 +277,28 @@ Test(cli_heads, experts_with_other_weights_or_values_that_cannot_be) {
   refused("--loss uvote --lds gaussian --lds-size 99 --weight-bins 0,1,9",
           "weights of experts: a kernel of 99 bins is wider than the 9 bins of the labels; use a smaller one, or "
           "narrower bins");
+}
+
+/* Weights of the file: --weights auto takes them, but those of experts are their own. */
+Test(cli_heads, weights_of_the_file_that_are_none) {
+  const char *csv = io_file("w.csv"), *data = io_file("w.h5");
+  FILE *file = fopen(csv, "w");
+  fprintf(file, "y,a,w,split\n");
+  for (int i = 0; i < 40; i++)
+    fprintf(file, "%d,%d,%d,%s\n", i, i * i % 17, i == 9 ? 0 : 1, i % 4 == 3 ? "val" : "train");
+  fclose(file);
+  cli_accepted(0, cli_text("import %s --target y --weight-column w --split-column split -o %s --quiet", csv, data));
+  cli_refused(2, 2,
+              cli_text("--loss evidential takes weights as pseudo-counts, and that of row 9 of %s is 0; leave the row "
+                       "out, or give --weights none",
+                       data),
+              cli_text("train %s -o %s --loss evidential", data, io_file("run")));
+  cli_accepted(2, cli_text("train %s -o %s --loss evidential --weights none --epochs 1 --quiet", data, io_file("run")));
+  struct run_result run = cli_run(2, cli_text("train %s -o %s --loss uvote --epochs 1", data, io_file("experts")));
+  cr_expect(eq(int, run.exit_status, 0), "%s", run.output);
+  cr_expect(strstr(run.output, "UVOTE has weights of its own and takes no sample weights: those of ") != NULL, "%s",
+            run.output);
+  run_result_free(&run);
 }
 
 Test(cli_heads, a_vote_of_a_model_without_experts) {

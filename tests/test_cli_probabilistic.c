@@ -23,8 +23,7 @@ static const char *train(const char *run, const char *options) {
 
 /* ---- what terms on features see ------------------------------------------------------------- */
 
-/* How far arrays of such names moved between two checkpoints: the largest change of a number, and the largest
- * difference of the changes that another pair made. */
+/* How far arrays of such names moved between two checkpoints: the largest change of a number. */
 static double moved(const char *before, const char *after, const char *prefix) {
   struct array_file *a, *b;
   double most = 0;

@@ -128,6 +128,8 @@ Test(cli_slurm, mistakes_are_told_before_the_job_waits) {
       {"train d.h5 --lr much",
        "--lr wants a number, not \"much\" (in what the job is to do: options of conr slurm stand "
        "before \"train\")"},
+      {"train d.h5", "conr train wants a run folder: give -o RUN"},
+      {"train d.h5 -o run --experts 3", "--experts has no effect without --loss uvote; drop one or add the other"},
       {"slurm train d.h5", "a job of conr slurm cannot be conr slurm itself"},
       {"train d.h5 -o run --force",
        "--force would make each start of the job begin again; remove what is there before you submit"},
@@ -151,7 +153,7 @@ static void use_program(int exit_status) {
 Test(cli_slurm, words_reach_conr_as_they_were) {
   use_program(0);
   expect_end(script_of("train \"it's \\$HOME; rm\" -o '' --hidden 8,8 --init '*'"), 0,
-             "<train>\n<it's $HOME; rm>\n<-o>\n<>\n<--hidden>\n<8,8>\n<--init>\n<*>\n<--resume>\n", "");
+             "<train>\n<--resume>\n<it's $HOME; rm>\n<-o>\n<>\n<--hidden>\n<8,8>\n<--init>\n<*>\n", "");
 }
 
 Test(cli_slurm, the_script_takes_arguments_of_its_own) {
@@ -169,8 +171,8 @@ Test(cli_slurm, srun_is_told_what_it_does_not_know) {
   expect_end(script_of("train d.h5 -o run"), 0, "done", "");
   char *words = io_read(io_file("srun.words"), NULL);
   cr_expect(eq(str, words,
-               (char *)cli_text("--mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=6 %s train d.h5 -o run "
-                                "--resume\n",
+               (char *)cli_text("--mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=6 %s train --resume "
+                                "d.h5 -o run\n",
                                 io_file("words"))));
   free(words);
 }
@@ -207,7 +209,7 @@ Test(cli_slurm, jobs_of_an_array_share_a_comparison) {
   setenv("SLURM_ARRAY_JOB_ID", "7", 1);
   setenv("SLURM_ARRAY_TASK_ID", "3", 1);
   setenv("SLURM_ARRAY_TASK_COUNT", "1", 1); /* the third alone is submitted once more */
-  expect_end(path, 75, "<compare>\n<d.h5>\n<-o>\n<study>\n<--share>\n<3/8>\n", "requeue 7_3\n");
+  expect_end(path, 75, "<compare>\n<--share>\n<3/8>\n<d.h5>\n<-o>\n<study>\n", "requeue 7_3\n");
   setenv("SLURM_ARRAY_TASK_ID", "9", 1);
   expect_end(path, 2, "job 9 of an array of 8: number them from 1", "requeue 7_3\n");
   expect_end(script_of("train d.h5 -o run"), 2, "an array shares the runs of conr compare", "requeue 7_3\n");

@@ -187,6 +187,17 @@ Test(install_deps, install_slurm_for_the_tests_alone, .timeout = 60) {
   run_result_free(&run);
 }
 
+/* Those of `make test` do without. */
+Test(install_deps, leave_slurm_out_where_its_tests_are_not_asked_for, .timeout = 60) {
+  struct run_result run;
+  machine("0", "1", "debian", true);
+  lose_slurm(true);
+  unsetenv("CONR_TEST_SLURM");
+  cr_expect(eq(int, install_deps("--tests", &run), 0), "%s", run.output);
+  cr_expect(ne(int, access(in_folder("called"), F_OK), 0));
+  run_result_free(&run);
+}
+
 Test(install_deps, do_without_slurm_where_it_cannot_be_installed, .timeout = 60) {
   struct run_result run;
   machine("0", "1", "debian", true);

@@ -1,4 +1,6 @@
 /* A run that was killed, stopped or finished goes on with the same bits as one that was never disturbed. */
+#include "dist/memory.h"
+#include "io/array_file.h"
 #include "io_files.h"
 #include "support_cli.h"
 
@@ -251,6 +253,30 @@ Test(resume, changed_options_are_refused_by_name) {
     cli_refused(i == 0 ? 3 : 0, 2, cases[i].sentence,
                 cli_text("%s --resume %s", command_for(run, 2), cases[i].options));
   cli_accepted(0, cli_text("%s --resume --log-steps 2 --checkpoint-steps 0 --threads 2", command_for(run, 2)));
+}
+
+/* As earlier programs wrote them: 17 digits, whatever they are. */
+Test(resume, numbers_that_were_written_otherwise_are_the_same) {
+  const char *run = undisturbed(0, 1);
+  struct array_file *file;
+  cr_assert(eq(int, (int)array_file_read(cli_last(run), true, &file), 0));
+  for (size_t i = 0; i < file->attribute_count; i++) {
+    struct attribute *one = &file->attributes[i];
+    char *number = strcmp(one->name, "options") == 0 ? strstr(one->text, "\nnoise = 0.1\n") : NULL;
+    if (number == NULL)
+      continue;
+    const char *text = cli_text("%.*s\nnoise = 0.10000000000000001\n%s", (int)(number - one->text), one->text,
+                                number + strlen("\nnoise = 0.1\n"));
+    memory_free((void **)&one->text);
+    cr_assert(eq(int, (int)memory_alloc(strlen(text) + 1, (void **)&one->text), 0));
+    strcpy((char *)one->text, text);
+  }
+  cr_assert(
+      eq(int,
+         (int)array_file_write(cli_last(run), file->arrays, file->array_count, file->attributes, file->attribute_count),
+         0));
+  array_file_destroy(&file);
+  cli_accepted(0, cli_text("%s --resume", command_for(run, 2)));
 }
 
 /* The rate of a cosine depends on where it ends. */
