@@ -140,6 +140,7 @@ struct loss_ops {
   /* RnC (rnc.h has the definitions) over gathered rows with labels of one component; the rest as of ACCon.
    * dtype          F32 or BF16, of the features; products are float32 in any case: distances are differences of them
    * grad_features  [own rows, features] of dtype, += coefficient times the gradient
+   * rnc_value      not finite where a feature is not, or a label is NaN, among two rows or more
    * One sum of [rows, features] float32 over ranks, if there are several. */
   enum status (*rnc_create)(struct device *device, struct comm *comm, enum dtype dtype, int features,
                             const struct rnc_options *options, struct rnc_device **out);

@@ -9,7 +9,8 @@
  * and dvalue/dz_i = -(1/t) sum_j (g_ij + g_ji) (z_i - z_j)/|z_i - z_j|; 0 where rows coincide, and with one row.
  *
  * Rows of one label are one term, and labels are walked from the farthest inwards for Z and outwards again for the sum
- * of 1/Z: O(M) a row for labels of one component, which are sorted once; of several they are sorted for each row.
+ * of 1/Z: O(M) a row for labels of one component, which are sorted once (on a GPU each pair searches them: O(M log M)); of
+ * several they are sorted for each row.
  * Label distances are compared in double.
  *
  * g_ji needs another row's whole order, so each rank computes g for its own rows, also what it does to the others, and

@@ -26,7 +26,7 @@
 #undef REAL
 #undef NAME
 
-/* log(exp(a) + exp(b)) */
+/* log(exp(a) + exp(b)); unlike pair_log_add() it hands NaN on. */
 CONR_PAIR_INLINE double rnc_add_logarithms(double a, double b) {
   double high = a > b ? a : b, low = a > b ? b : a;
   return low == -INFINITY ? high : high + log1p(exp(low - high));

@@ -102,9 +102,8 @@ static enum status grow(struct rows_device *own, int64_t rows) {
 
 enum status rows_device_collect(struct rows_device *own, const int64_t *rows_of_rank, const void *features,
                                 const float *labels, struct lent_rows *out) {
-  int64_t rows = 0, mine = rows_of_rank[comm_rank(own->comm)];
-  for (int rank = 0; rank < comm_size(own->comm); rank++)
-    rows += rows_of_rank[rank];
+  struct rows_share share = rows_share_of(own->comm, rows_of_rank);
+  int64_t rows = share.rows, mine = share.own;
   TRY(conr_blocks_begin(&own->blocks, 2));
   TRY(grow(own, rows));
   TRY(conr_blocks_place(&own->blocks, rows_of_rank, rows_of_rank, NULL));

@@ -33,6 +33,23 @@ struct rows_case rows_case_random(int64_t samples, int views, int features, int 
   return batch;
 }
 
+struct rows_case rows_case_far(void) {
+  struct rows_case batch = rows_case_random(60, 1, 16, 1, LABELS_AGES, 12);
+  for (int64_t i = 0; i < 60 * 16; i++)
+    batch.feature[i] = (double)(float)(batch.feature[i] + 50);
+  return batch;
+}
+
+struct rows_case rows_case_close(int64_t samples, int features) {
+  struct rows_case batch = rows_case_random(samples, 1, features, 1, LABELS_AGES, 13);
+  int64_t half = samples / 2;
+  for (int64_t i = 0; i < half; i++)
+    for (int k = 0; k < features; k++)
+      batch.feature[(i + half) * features + k] =
+          (double)(float)(batch.feature[i * features + k] + (i % 3 == 0 ? 1e-2 : 1e-4) * (double)(k % 16 - 7));
+  return batch;
+}
+
 struct rows_case rows_case_load(const struct golden_file *file, const char *name) {
   struct golden_array feature = golden_read(file, name, "features");
   struct golden_array label = golden_read(file, name, golden_has(file, name, "labels") ? "labels" : "targets");

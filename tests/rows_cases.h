@@ -32,6 +32,11 @@ enum labels {
 struct rows_case rows_case_random(int64_t samples, int views, int features, int targets, enum labels labels,
                                   uint64_t seed);
 
+/* What would lose float32's digits, of 16 features or as many as are given: 60 rows far from 0, a mean of 200 norms; and
+ * rows in pairs that are close, samples / 2 apart in the batch. */
+struct rows_case rows_case_far(void);
+struct rows_case rows_case_close(int64_t samples, int features);
+
 /* `features` and `labels` (or `targets`) of a stored case. */
 struct rows_case rows_case_load(const struct golden_file *file, const char *name);
 void rows_case_free(struct rows_case *batch);

@@ -55,6 +55,10 @@ Test(device_accon, edges_of_the_definition, .timeout = 1450) {
   holds("accon", "edges", 4);
 }
 
+Test(device_accon, own_rows_of_several_panels, .timeout = 1450) {
+  holds("accon", "panels", 1);
+}
+
 Test(device_accon, memory_is_the_gathered_batch_and_one_panel, .timeout = 1450) {
   holds("accon", "memory", 2);
 }

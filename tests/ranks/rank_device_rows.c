@@ -136,6 +136,7 @@ static double run_with(struct objects *objects, const struct rows_case *batch, e
 /* In all shares. */
 static void check(const struct rows_setting *setting, const struct rows_case *batch, enum precision precision,
                   double coefficient, double value, const double *grad, const char *what) {
+  /* As on the host: a distance just above RNC_NEAR has lost three digits of its square, 3e-5 of the pair's direction. */
   double value_limit = 2e-5, limit = 1e-4;
   if (precision == PRECISION_BF16) { /* the gradient is rounded to 8 bits; ACCon's products and coefficients, too */
     value_limit = setting->method == ROWS_RNC ? value_limit : 2e-2;
@@ -230,9 +231,36 @@ static void equal_accon(void) {
     check_batch(&setting, &batch, !consistent, "30 samples of 2 views");
     batch = rows_case_random(110, 2, 13, 1, LABELS_INTEGERS, 5);
     check_batch(&setting, &batch, true, "110 samples of 2 views, 13 features");
-    batch = rows_case_random(161, 1, 8, 1, LABELS_AGES, 5); /* some have no positive; several panels on one rank */
+    batch = rows_case_random(161, 1, 8, 1, LABELS_AGES, 5); /* some have no positive */
     check_batch(&setting, &batch, !consistent, "161 samples");
   }
+}
+
+/* Rows of more features than a block has threads. */
+static void equal_wide(void) {
+  struct rows_setting setting = setting_of();
+  struct rows_case batch = rows_case_random(40, 1, 300, 1, LABELS_AGES, 5);
+  check_batch(&setting, &batch, false, "40 samples, 300 features");
+}
+
+/* The memory is that of the largest batch, the places in it are those of the batch at hand. */
+static void small_after_large(void) {
+  struct rows_setting setting = setting_of();
+  struct rows_case large = rows_case_random(300, 1, 8, 1, LABELS_AGES, 5),
+                   small = rows_case_random(37, 1, 8, 1, LABELS_REAL, 6);
+  struct objects objects = create(&setting, &large, PRECISION_F32);
+  double *grad = calloc(37 * 8, sizeof *grad), *got, wanted = rows_reference(&setting, &small, 1.75, grad);
+  run_with(&objects, &large, PRECISION_F32, SHARE_EVEN, 1.75, &got);
+  free(got);
+  double found = run_with(&objects, &small, PRECISION_F32, SHARE_UNEVEN, 1.75, &got);
+  double error = rows_grad_error(&small, got, grad);
+  EXPECT(golden_scalar_error(found, wanted) <= 2e-5 && error <= 1e-4,
+         "after a larger batch: value %.9g, wanted %.9g; gradient off by %g", found, wanted, error);
+  free(got);
+  free(grad);
+  destroy(&objects);
+  rows_case_free(&large);
+  rows_case_free(&small);
 }
 
 /* Rows are longer than a block of threads, too. */
@@ -251,21 +279,18 @@ static void equal_rnc(void) {
 
 static void equal(void) {
   (method == ROWS_RNC ? equal_rnc : equal_accon)();
+  equal_wide();
+  small_after_large();
 }
 
-/* What would lose float32's digits: rows far from 0, and rows close to each other. */
 static void rnc_edges(void) {
   struct rows_setting setting = setting_of();
-  struct rows_case batch = rows_case_random(60, 1, 16, 1, LABELS_AGES, 12);
-  for (int64_t i = 0; i < 60 * 16; i++)
-    batch.feature[i] = (double)(float)(batch.feature[i] + 50);
+  struct rows_case batch = rows_case_far();
   check_batch(&setting, &batch, true, "a mean of 200 norms");
-  batch = rows_case_random(180, 1, 16, 1, LABELS_AGES, 13);
-  for (int64_t i = 0; i < 90; i++)
-    for (int k = 0; k < 16; k++)
-      batch.feature[(i + 90) * 16 + k] =
-          (double)(float)(batch.feature[i * 16 + k] + (i % 3 == 0 ? 1e-2 : 1e-4) * (double)(k - 7));
+  batch = rows_case_close(300, 16); /* so that a block's 256 threads come by them twice */
   check_batch(&setting, &batch, true, "pairs of rows that are close");
+  batch = rows_case_close(40, 300);
+  check_batch(&setting, &batch, false, "pairs of rows that are close, 300 features");
   batch = rows_case_random(20, 1, 8, 1, LABELS_AGES, 14);
   for (int64_t i = 0; i < 20; i++)
     batch.label[i] = 7;
@@ -292,10 +317,10 @@ static void panels(void) {
   rows_case_free(&batch);
 }
 
-static void nonfinite(void) {
+static void nonfinite(bool label) {
   struct rows_setting setting = setting_of();
   struct rows_case batch = rows_case_random(20, 1, 6, 1, LABELS_AGES, 2);
-  batch.feature[7 * 6 + 2] = NAN;
+  *(label ? &batch.label[7] : &batch.feature[7 * 6 + 2]) = NAN;
   struct objects objects = create(&setting, &batch, PRECISION_F32);
   double *grad, value = run_with(&objects, &batch, PRECISION_F32, SHARE_EVEN, 1, &grad);
   EXPECT(!isfinite(value), "the value of a row that is not finite is %g", value);
@@ -316,7 +341,8 @@ static void edges(void) {
     batch.feature[12 * 6 + k] = batch.feature[13 * 6 + k];
   }
   check_batch(&setting, &batch, false, "a row of norm 0 and two that coincide");
-  nonfinite();
+  nonfinite(false);
+  nonfinite(true);
   if (method == ROWS_RNC)
     rnc_edges();
 }

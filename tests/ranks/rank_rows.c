@@ -342,17 +342,10 @@ static void check_edge(const struct rows_setting *setting, struct rows_case *bat
   rows_case_free(batch);
 }
 
-/* What would lose float32's digits: rows far from 0, and rows close to each other. */
 static void rnc_edges(const struct rows_setting *setting) {
-  struct rows_case batch = rows_case_random(60, 1, 16, 1, LABELS_AGES, 12);
-  for (int64_t i = 0; i < 60 * 16; i++)
-    batch.feature[i] = (double)(float)(batch.feature[i] + 50);
+  struct rows_case batch = rows_case_far();
   check_edge(setting, &batch, "a mean of 200 norms");
-  batch = rows_case_random(60, 1, 16, 1, LABELS_AGES, 13);
-  for (int64_t i = 0; i < 30; i++)
-    for (int k = 0; k < 16; k++)
-      batch.feature[(i + 30) * 16 + k] =
-          (double)(float)(batch.feature[i * 16 + k] + (i % 3 == 0 ? 1e-2 : 1e-4) * (double)(k - 7));
+  batch = rows_case_close(60, 16);
   check_edge(setting, &batch, "pairs of rows that are close");
 }
 
