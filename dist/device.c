@@ -3,6 +3,7 @@
 #include "dist/device_ops.h"
 #include "dist/log.h"
 #include "dist/memory.h"
+#include "dist/program.h"
 
 #include <dlfcn.h>
 #include <libgen.h>
@@ -17,13 +18,6 @@
 
 /* --- the library -------------------------------------------------------------------------------------------- */
 
-/* The folder of this program. */
-static const char *program_folder(char path[PATH_MAX]) {
-  ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 1);
-  path[length > 0 ? length : 0] = '\0';
-  return dirname(path);
-}
-
 /* dlopen gives the same handle again for a library that is open: there is nothing to keep here.  It stays open until
  * the program ends: CUDA's libraries cannot be unloaded. */
 static enum status open_library(void **library) {
@@ -37,7 +31,8 @@ static enum status open_library(void **library) {
             dlerror());
     return STATUS_OK;
   }
-  const char *folder = program_folder(program);
+  program_path(program);
+  const char *folder = dirname(program);
   for (size_t i = 0; i < sizeof places / sizeof *places && *library == NULL; i++) {
     snprintf(path, sizeof path, "%s%s/" LIBRARY_NAME, folder, places[i]);
     if (access(path, R_OK) != 0)

@@ -1,16 +1,12 @@
 #include "launch/shared_folder.h"
 
+#include "dist/program.h"
+
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-const char *shared_program(char path[PATH_MAX]) {
-  ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 1);
-  path[length > 0 ? length : 0] = '\0';
-  return length > 0 ? path : strcpy(path, "conr");
-}
 
 enum status shared_folder(const char *name, const char *variable, char folder[PATH_MAX]) {
   static const char *const places[] = {"../share/conr", "../launch"};
@@ -21,7 +17,7 @@ enum status shared_folder(const char *name, const char *variable, char folder[PA
     REQUIRE(written < PATH_MAX, ERR_FILE, "the path in %s is too long", variable);
     return STATUS_OK;
   }
-  shared_program(program);
+  program_path(program);
   const char *beside = dirname(program);
   for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
     int written = snprintf(folder, PATH_MAX, "%s/%s/%s", beside, places[i], name);

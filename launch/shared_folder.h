@@ -10,7 +10,4 @@
  * ../share/conr where it is installed, in ../launch where it is built.  ERR_FILE when there is none. */
 enum status shared_folder(const char *name, const char *variable, char folder[PATH_MAX]);
 
-/* The path of the running program itself; "conr" when the system does not tell. */
-const char *shared_program(char path[PATH_MAX]);
-
 #endif

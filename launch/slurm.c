@@ -1,5 +1,6 @@
 /* conr slurm: launch/slurm/job with the directives and settings that the options ask for. */
 #include "dist/memory.h"
+#include "dist/program.h"
 #include "launch/commands.h"
 #include "launch/options.h"
 #include "launch/shared_folder.h"
@@ -142,7 +143,7 @@ static void print_quoted(FILE *out, const char *word) {
 static void print_settings(const struct config *config, FILE *out) {
   char program[PATH_MAX];
   fputs("# By conr slurm:\n[ -n \"${CONR-}\" ] || CONR=", out);
-  print_quoted(out, shared_program(program));
+  print_quoted(out, program_path(program));
   fprintf(out, "\n[ -n \"${CONR_LAUNCHER-}\" ] || CONR_LAUNCHER=%s\n", config->launcher);
   if (config->jobs > 1)
     fprintf(out, "CONR_JOBS=%lld\n", (long long)config->jobs);

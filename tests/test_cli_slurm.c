@@ -230,9 +230,9 @@ static const char options[] = "--hidden 16,16 --batch 9 --conr --dropout 0.2 --n
 static void stopped_job_goes_on(const char *signal_name, const char *launcher) {
   enum { STEPS = 8, LONG = 100000 };
   const char *data = cli_data("t.h5", 120), *run = io_file("run"), *whole = io_file("whole");
-  setenv("CONR_LAUNCHER", launcher, 1);
   setenv("SLURM_NTASKS_PER_NODE", "2", 1);
-  const char *path = script_of(cli_text("train %s -o %s --epochs %d %s", data, run, LONG, options));
+  const char *path =
+      script_of(cli_text("--launcher %s train %s -o %s --epochs %d %s", launcher, data, run, LONG, options));
   struct run_result result;
   char *const command[] = {
       "sh", "-c",
@@ -254,8 +254,8 @@ static void stopped_job_goes_on(const char *signal_name, const char *launcher) {
   run_result_free(&result);
   /* The same job, but for its end. */
   setenv("SLURM_RESTART_COUNT", "1", 1);
-  expect_end(script_of(cli_text("train %s -o %s --epochs %d %s", data, run, epochs, options)), 0, "resuming at epoch",
-             "requeue 7\n");
+  expect_end(script_of(cli_text("--launcher %s train %s -o %s --epochs %d %s", launcher, data, run, epochs, options)),
+             0, "resuming at epoch", "requeue 7\n");
   cli_accepted(strcmp(launcher, "srun") == 0 ? 0 : 2,
                cli_text("train %s -o %s --epochs %d %s --quiet", data, whole, epochs, options));
   cli_same_runs(whole, run);
