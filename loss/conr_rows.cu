@@ -6,7 +6,7 @@
 #include "loss/kernels.cuh"
 
 #define SMALLEST_NORM 1e-12
-#define INSPECT_BLOCKS 64 /* a constant: not to depend on the GPU */
+#define INSPECT_BLOCKS 64 /* at most; a constant: not to depend on the GPU */
 
 /* --- pack ---------------------------------------------------------------------------------------------------- */
 
@@ -150,14 +150,14 @@ static __device__ __forceinline__ bool is_finite(float x) {
   return x - x == 0;
 }
 
-/* partial [INSPECT_BLOCKS, targets]. */
+/* partial [blocks, targets]. */
 static __global__ void __launch_bounds__(THREADS)
     inspect_kernel(int64_t rows, int targets, const float *scalars, struct inspected *partial) {
   __shared__ inspected tree[THREADS];
   int width = 2 * targets + 1;
   for (int k = 0; k < targets; k++) {
     inspected own = {INFINITY, INFINITY, -INFINITY};
-    for (int64_t row = thread_number(); row < rows; row += INSPECT_BLOCKS * THREADS) {
+    for (int64_t row = thread_number(); row < rows; row += (int64_t)gridDim.x * THREADS) {
       const float *scalar = scalars + row * width;
       float label = scalar[k], weight = scalar[2 * targets];
       int worst = !is_finite(label)                                 ? k
@@ -176,13 +176,13 @@ static __global__ void __launch_bounds__(THREADS)
 
 /* One block: joins the parts, and says what follows. */
 static __global__ void __launch_bounds__(THREADS)
-    decide_kernel(struct pair_rule rule, int64_t rows, int targets, const float *scalars,
+    decide_kernel(struct pair_rule rule, int64_t rows, int targets, const float *scalars, unsigned parts,
                   const struct inspected *partial, struct conr_found *found) {
   __shared__ inspected tree[THREADS];
   double bad = INFINITY, diameter = 0;
   for (int k = 0; k < targets; k++) {
     inspected own = {INFINITY, INFINITY, -INFINITY};
-    if (threadIdx.x < INSPECT_BLOCKS)
+    if (threadIdx.x < parts)
       own = partial[threadIdx.x * targets + k];
     __syncthreads();
     join_block(tree, own);
@@ -208,9 +208,11 @@ extern "C" size_t conr_inspect_bytes(int targets) {
 extern "C" enum status conr_inspect_launch(const struct pair_rule *rule, int64_t rows, int targets,
                                            const float *scalars, double *partial, struct conr_found *found,
                                            struct stream *stream) {
-  LAUNCH_BLOCKS(inspect_kernel, INSPECT_BLOCKS, THREADS, cuda_stream(stream), rows, targets, scalars,
-                (struct inspected *)partial);
-  LAUNCH_BLOCKS(decide_kernel, 1, THREADS, cuda_stream(stream), *rule, rows, targets, scalars,
+  unsigned needed = blocks_of(rows, THREADS), blocks = needed < INSPECT_BLOCKS ? needed : INSPECT_BLOCKS;
+  if (blocks > 0)
+    LAUNCH_BLOCKS(inspect_kernel, blocks, THREADS, cuda_stream(stream), rows, targets, scalars,
+                  (struct inspected *)partial);
+  LAUNCH_BLOCKS(decide_kernel, 1, THREADS, cuda_stream(stream), *rule, rows, targets, scalars, blocks,
                 (const struct inspected *)partial, found);
   return cuda_launched("looking at the rows of ConR");
 }

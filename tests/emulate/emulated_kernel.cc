@@ -4,8 +4,8 @@
  * a __syncthreads() which is missing is therefore the old one. */
 #include "emulated_state.h"
 
-#include <csetjmp>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -31,7 +31,7 @@ enum class waits { for_nothing, for_block, for_warp, over };
 
 struct fibre {
   ucontext_t context;
-  jmp_buf at;
+  void *at[5]; /* where it left, as __builtin_setjmp() keeps it */
   char *stack = nullptr;
   size_t colour = 0; /* bytes left out at the top */
   bool started = false;
@@ -72,13 +72,18 @@ void jump(fibre *from, fibre *to) {
 
 #else
 
-void jump(fibre *from, fibre *to) {
-  if (_setjmp(from->at) != 0)
-    return;
+[[noreturn, gnu::noinline]] void go_to(fibre *to) {
   if (to->started)
-    _longjmp(to->at, 1);
+    __builtin_longjmp(to->at, 1);
   to->started = true;
   setcontext(&to->context);
+  abort();
+}
+
+/* The compiler's own pair of jumps: the C library's would take a tenth of all the time of the tests. */
+[[gnu::noinline]] void jump(fibre *from, fibre *to) {
+  if (__builtin_setjmp(from->at) == 0)
+    go_to(to);
 }
 
 #endif

@@ -72,6 +72,7 @@ struct addresses {
   bool guarded = false;
   size_t unlocked = 0;  /* bytes from the start                  */
   double locked_at = 0; /* when it was locked last, in seconds  */
+  double cost = 0;      /* of unlocking it then, in seconds     */
   /* What is done when memory is unlocked next: fill blocks with NaN, look whether freed ones were left.  [place,
    * bytes] */
   std::vector<std::pair<char *, size_t>> fresh, freed;
@@ -203,20 +204,24 @@ void settle() {
 namespace {
 
 void unlock() {
-  if (arena.unlocked < arena.used)
-    protect(arena.start, arena.used, PROT_READ | PROT_WRITE);
+  if (arena.unlocked < arena.used) {
+    double began = emulated::seconds_now();
+    protect(arena.start + arena.unlocked, arena.used - arena.unlocked, PROT_READ | PROT_WRITE);
+    arena.cost += emulated::seconds_now() - began;
+  }
   arena.unlocked = arena.used;
   settle();
 }
 
-/* At most twenty times a second: it is slow, and a host that errs does so again. */
+/* At most twenty times a second, and for a twentieth of the time: it is slow, and a host that errs does so again. */
 void lock() {
-  double now = emulated::seconds_now();
-  if (arena.unlocked == 0 || now - arena.locked_at < 0.05)
+  double now = emulated::seconds_now(), open = now - arena.locked_at;
+  if (arena.unlocked == 0 || open < 0.05 || open < 20 * arena.cost)
     return;
   protect(arena.start, arena.unlocked, PROT_NONE);
   arena.unlocked = 0;
-  arena.locked_at = now;
+  arena.locked_at = emulated::seconds_now();
+  arena.cost = arena.locked_at - now;
 }
 
 } // namespace
