@@ -323,20 +323,22 @@ static double label_distance(const struct rows_case *batch, int64_t i, int64_t j
 
 /* Row i's part, and its gradient with respect to s_ij, g [rows]; the row's nearest column has exponential 1. */
 static double rnc_row(const struct rows_case *batch, int64_t rows, int64_t i, const double *s, double *g) {
-  double value = 0;
+  double value = 0, distance[rows];
   memset(g, 0, (size_t)rows * sizeof *g);
+  for (int64_t j = 0; j < rows; j++)
+    distance[j] = label_distance(batch, i, j);
   for (int64_t j = 0; j < rows; j++) {
     double sum = 0, most = -INFINITY;
     if (j == i)
       continue;
     for (int64_t k = 0; k < rows; k++)
-      if (k != i && label_distance(batch, i, k) >= label_distance(batch, i, j))
+      if (k != i && distance[k] >= distance[j])
         most = fmax(most, s[k]);
     for (int64_t k = 0; k < rows; k++)
-      if (k != i && label_distance(batch, i, k) >= label_distance(batch, i, j))
+      if (k != i && distance[k] >= distance[j])
         sum += exp(s[k] - most);
     for (int64_t k = 0; k < rows; k++)
-      if (k != i && label_distance(batch, i, k) >= label_distance(batch, i, j))
+      if (k != i && distance[k] >= distance[j])
         g[k] += exp(s[k] - most) / sum;
     g[j] -= 1;
     value += most + log(sum) - s[j];
