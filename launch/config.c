@@ -221,7 +221,7 @@ static const struct option_row table[] = {
   TEXT("account", account, COMMAND_SLURM, NULL, "NAME", "to be charged"),
   TEXT("partition", partition, COMMAND_SLURM, NULL, "NAME", "to run in"),
   TEXT("job-name", job_name, COMMAND_SLURM, "conr", "NAME", "of the job"),
-  INTEGER("jobs", jobs, COMMAND_SLURM, "1", 1, 1000, "compare: as an array of so many jobs, which share its runs"),
+  INTEGER("jobs", jobs, COMMAND_SLURM, "1", 1, 1000, "compare, scale: as an array of so many jobs, which share its runs or points"),
   CHOICE("launcher", launcher, COMMAND_SLURM, "srun", "srun|mpirun", "what starts the ranks; mpirun, Open MPI's, where it shares no PMI with Slurm"),
 
   INTEGER("seed", seed, IMPORT | TRAIN | BENCH, "0", 0, 9007199254740991.0, "of everything random"),
@@ -512,6 +512,16 @@ enum status config_numbers(const char *option, const char *text, int count, doub
             "--%s wants %d numbers separated by commas, not \"%s\"", option, count, text);
     next = end + 1;
   }
+  return STATUS_OK;
+}
+
+enum status config_share(const char *text, int64_t *share, int64_t *shares) {
+  long long k = 1, n = 1;
+  char rest;
+  REQUIRE(text == NULL || (sscanf(text, "%lld/%lld%c", &k, &n, &rest) == 2 && n >= 1 && k >= 1 && k <= n), ERR_ARGUMENT,
+          "--share wants K/N with K of 1 to N, such as 2/8, not \"%s\"", text);
+  *share = k;
+  *shares = n;
   return STATUS_OK;
 }
 

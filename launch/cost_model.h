@@ -86,7 +86,7 @@ enum cost_parameter {
 
 struct cost_fit {
   struct coefficient parameter[COST_PARAMETERS];
-  /* Root mean squares of relative differences; NaN: nothing to fit. */
+  /* Root mean squares of what is left, in proportion to those of what was measured; NaN: nothing to fit. */
   double compute_residual, panels_residual, network_residual;
 };
 

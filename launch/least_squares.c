@@ -101,20 +101,16 @@ static bool is_determined(const struct products *own, int column) {
   return invert(own, others | 1u << column, inverse);
 }
 
-/* sqrt of the mean of squared relative differences. */
 static double residual_of(int points, int columns, const double *x, const double *y, const struct coefficient *c) {
-  double squares = 0;
-  int count = 0;
+  double left = 0, all = 0;
   for (int i = 0; i < points; i++) {
     double told = 0;
     for (int a = 0; a < columns; a++)
       told += x[i * columns + a] * c[a].value;
-    if (y[i] > 0) {
-      squares += pow((y[i] - told) / y[i], 2);
-      count++;
-    }
+    left += pow(y[i] - told, 2);
+    all += pow(y[i], 2);
   }
-  return count > 0 ? sqrt(squares / count) : NAN;
+  return all > 0 ? sqrt(left / all) : NAN;
 }
 
 double least_squares(int points, int columns, const double *x, const double *y, const double *sigma,

@@ -24,7 +24,7 @@ struct coefficient {
 /* Minimises the sum of ((y - x c) / sigma)^2 over c >= 0, exactly: by trying which coefficients are 0.
  * x      [points, columns], at most LEAST_SQUARES_COLUMNS of them
  * sigma  [points] > 0
- * Returns the root mean square of (y - x c) / y over points with y > 0; NaN when there is none. */
+ * Returns the root mean square of y - x c, in proportion to that of y; NaN when all y are 0, or there are none. */
 double least_squares(int points, int columns, const double *x, const double *y, const double *sigma,
                      struct coefficient *out);
 

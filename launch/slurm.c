@@ -75,9 +75,11 @@ static enum status check_command(const struct config *config, const struct confi
           "conr train wants a run folder: give -o RUN");
   if (command->command == COMMAND_TRAIN)
     TRY(options_check(command));
-  REQUIRE(config->jobs == 1 || command->command == COMMAND_COMPARE, ERR_ARGUMENT,
-          "--jobs %lld is for conr compare, whose runs an array can share; conr %s is one job", (long long)config->jobs,
-          name);
+  bool shares = command->command == COMMAND_COMPARE || command->command == COMMAND_SCALE;
+  REQUIRE(
+      config->jobs == 1 || shares, ERR_ARGUMENT,
+      "--jobs %lld is for conr compare and conr scale, whose runs and points an array can share; conr %s is one job",
+      (long long)config->jobs, name);
   REQUIRE(config->jobs == 1 || command->share == NULL, ERR_ARGUMENT,
           "--share %s beside --jobs %lld: each job of the array gives its own; leave --share out", command->share,
           (long long)config->jobs);

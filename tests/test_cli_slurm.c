@@ -134,7 +134,7 @@ Test(cli_slurm, mistakes_are_told_before_the_job_waits) {
       {"train d.h5 -o run --force",
        "--force would make each start of the job begin again; remove what is there before you submit"},
       {"--jobs 4 train d.h5 -o run",
-       "--jobs 4 is for conr compare, whose runs an array can share; conr train is one job"},
+       "--jobs 4 is for conr compare and conr scale, whose runs and points an array can share; conr train is one job"},
       {"--jobs 4 compare d.h5 -o study --share 1/4",
        "--share 1/4 beside --jobs 4: each job of the array gives its own; leave --share out"},
   };

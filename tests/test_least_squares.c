@@ -76,10 +76,10 @@ Test(least_squares, errors_are_the_standard_ones) {
     double left = y[i] - c[0].value - c[1].value * i;
     spread += pow(i - mean, 2);
     squares += pow(left, 2);
-    relative += pow(left / y[i], 2) / POINTS;
+    relative += pow(y[i], 2);
   }
   cr_expect(epsilon_eq(dbl, c[1].error, sqrt(squares / (POINTS - 2) / spread), 1e-9));
   cr_expect(epsilon_eq(dbl, c[0].error, sqrt(squares / (POINTS - 2) * (1.0 / POINTS + mean * mean / spread)), 1e-9));
-  cr_expect(epsilon_eq(dbl, residual, sqrt(relative), 1e-9));
+  cr_expect(epsilon_eq(dbl, residual, sqrt(squares / relative), 1e-9));
   cr_expect(eq(int, c[0].state, COEFFICIENT_FITTED));
 }
