@@ -33,7 +33,7 @@ static char *next_line(char *text, int room, void *user) {
   return text;
 }
 
-/* inih calls this for each line; returning 0 stops with its line number. */
+/* inih calls this for each line; returning 0 stops it.  It goes on behind a line that is none, and tells that at the end. */
 static int take_line(void *user, const char *section, const char *name, const char *value) {
   struct reading *reading = user;
   reading->status = reading->take(reading->context, section, name, value);
@@ -54,7 +54,7 @@ enum status ini_file_read(const char *what, const char *path, ini_file_take *tak
   REQUIRE(line >= 0, ERR_MEMORY, "cannot allocate a line of %s %s", what, path);
   if (line == 0 && reading.status == STATUS_OK)
     return STATUS_OK;
-  if (reading.status == STATUS_OK)
+  if (reading.status == STATUS_OK || (line > 0 && line < reading.line))
     return fail(ERR_FORMAT, "%s line %d is not \"name = value\"", path, line);
   snprintf(sentence, sizeof sentence, "%s", status_message());
   return fail(reading.status, "%s line %d: %s", path, line > 0 ? line : reading.line, sentence);

@@ -5,6 +5,7 @@
  * again measures those that are not there, so that a study that was stopped goes on.  --share K/N leaves most points to
  * other jobs. */
 #include "launch/commands.h"
+#include "launch/options.h"
 #include "launch/run_folder.h"
 #include "launch/scale_point.h"
 #include "launch/scale_table.h"
@@ -111,6 +112,7 @@ static enum status plan(struct study *own) {
   REQUIRE(strlen(config->output) < PATH_MAX - 64, ERR_ARGUMENT, "the path --output %.40s... is too long",
           config->output);
   TRY(refuse_unread(config));
+  TRY(options_check(config));
   TRY(config_share(config->share, &own->share, &own->shares));
   TRY(memory_alloc_zero(MOST_POINTS * sizeof *own->points, (void **)&own->points));
   TRY(read_lists(own));

@@ -321,14 +321,23 @@ static enum status write_files(const struct prediction *own, const json_t *objec
   return draw(own);
 }
 
-enum status command_predict_scale(const struct config *config) {
-  struct prediction own = {.config = config};
-  json_t *object;
+static enum status check_options(const struct config *config) {
+  static const char *const unread[] = {"share", "batches", "steps", "repeat", "force", "conr"};
+  for (size_t i = 0; i < sizeof unread / sizeof *unread; i++)
+    REQUIRE(!config_given(config, unread[i]), ERR_ARGUMENT,
+            "--%s has no effect with --predict, which knows what the machine file says; drop it", unread[i]);
   REQUIRE(config->words == 0, ERR_ARGUMENT, "--predict takes no data, and \"%s\" was given; drop it", config->word[0]);
   REQUIRE(config->machine != NULL, ERR_ARGUMENT,
           "--predict wants to know the machine: give --machine FILE (launch/machines has one)");
   REQUIRE(config->output == NULL || strlen(config->output) < PATH_MAX - 64, ERR_ARGUMENT,
           "the path --output %.40s... is too long", config->output);
+  return STATUS_OK;
+}
+
+enum status command_predict_scale(const struct config *config) {
+  struct prediction own = {.config = config};
+  json_t *object;
+  TRY(check_options(config));
   TRY(machine_file_read(config->machine, &own.file));
   TRY(read_ranks(&own));
   if (config->study != NULL)

@@ -73,6 +73,10 @@ static enum status check_command(const struct config *config, const struct confi
           "--force would make each start of the job begin again; remove what is there before you submit");
   REQUIRE(command->command != COMMAND_TRAIN || command->output != NULL, ERR_ARGUMENT,
           "conr train wants a run folder: give -o RUN");
+  REQUIRE(command->command != COMMAND_SCALE || (command->output != NULL && !command->predict), ERR_ARGUMENT,
+          "conr scale %s",
+          command->predict ? "--predict takes no job: it computes a table at once"
+                           : "wants a folder for the study: give -o FOLDER");
   if (command->command == COMMAND_TRAIN)
     TRY(options_check(command));
   bool shares = command->command == COMMAND_COMPARE || command->command == COMMAND_SCALE;
