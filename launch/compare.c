@@ -94,20 +94,6 @@ static enum status check_runs(const struct comparison *own) {
   return STATUS_OK;
 }
 
-static enum status parse_share(struct comparison *own) {
-  const char *text = own->config->share;
-  long long share, shares;
-  char rest;
-  own->share = own->shares = 1;
-  if (text == NULL)
-    return STATUS_OK;
-  REQUIRE(sscanf(text, "%lld/%lld%c", &share, &shares, &rest) == 2 && shares >= 1 && share >= 1 && share <= shares,
-          ERR_ARGUMENT, "--share wants K/N with K of 1 to N, such as 2/8, not \"%s\"", text);
-  own->share = share;
-  own->shares = shares;
-  return STATUS_OK;
-}
-
 static enum status plan(struct comparison *own) {
   const struct config *config = own->config;
   REQUIRE(config->output != NULL, ERR_ARGUMENT, "conr compare wants a folder for its runs: give -o FOLDER");
@@ -118,7 +104,7 @@ static enum status plan(struct comparison *own) {
   own->result.first_seed = config->seed;
   own->result.seeds = (int)config->seeds;
   TRY(memory_alloc_zero(MOST_METHODS * sizeof *own->result.method, (void **)&own->result.method));
-  TRY(parse_share(own));
+  TRY(config_share(config->share, &own->share, &own->shares));
   TRY(evaluate_check(config));
   TRY(add_methods(own));
   return check_runs(own);

@@ -27,7 +27,8 @@ enum command {
   COMMAND_EXPORT = 64,
   COMMAND_RECIPES = 128,
   COMMAND_COMPARE = 256,
-  COMMAND_SLURM = 512
+  COMMAND_SLURM = 512,
+  COMMAND_SCALE = 1024
 };
 
 #define CONFIG_MOST_WORDS 4
@@ -110,6 +111,11 @@ struct config {
   const char *methods, *with, *share;
   int64_t seeds;
 
+  /* scale */
+  const char *ranks, *mode, *batches, *machine, *study;
+  int64_t steps;
+  bool predict;
+
   /* bench */
   const char *rows, *dim;
   bool regularisers;
@@ -152,6 +158,9 @@ const char *command_name(enum command command);
 
 /* Numbers such as "0,1,121", `count` of them; infinity ("inf") is one. */
 enum status config_numbers(const char *option, const char *text, int count, double *values);
+
+/* --share: K of N; 1 of 1 for NULL. */
+enum status config_share(const char *text, int64_t *share, int64_t *shares);
 
 /* "224" or "160x320" (height x width), 1 to 65536 each. */
 enum status config_size(const char *text, int64_t *height, int64_t *width);

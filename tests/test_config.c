@@ -65,11 +65,11 @@ static char *written(const struct config *config) {
 static const struct {
   enum command command;
   const char *name, *words;
-} commands[] = {{COMMAND_IMPORT, "import", "t.csv"},  {COMMAND_TRAIN, "train", "t.h5"},
-                {COMMAND_EVAL, "eval", "run t.h5"},   {COMMAND_PREDICT, "predict", "run t.h5"},
-                {COMMAND_EXPORT, "export", "run"},    {COMMAND_INFO, "info", ""},
-                {COMMAND_COMPARE, "compare", "t.h5"}, {COMMAND_RECIPES, "recipes", ""},
-                {COMMAND_BENCH, "bench", "loss"},     {COMMAND_SLURM, "slurm", "train t.h5"}};
+} commands[] = {
+    {COMMAND_IMPORT, "import", "t.csv"},      {COMMAND_TRAIN, "train", "t.h5"},  {COMMAND_EVAL, "eval", "run t.h5"},
+    {COMMAND_PREDICT, "predict", "run t.h5"}, {COMMAND_EXPORT, "export", "run"}, {COMMAND_INFO, "info", ""},
+    {COMMAND_COMPARE, "compare", "t.h5"},     {COMMAND_RECIPES, "recipes", ""},  {COMMAND_BENCH, "bench", "loss"},
+    {COMMAND_SLURM, "slurm", "train t.h5"},   {COMMAND_SCALE, "scale", "t.h5"}};
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 /* ---- one table, many faces ------------------------------------------------------------------ */
@@ -84,7 +84,7 @@ Test(config, every_option_stands_in_the_help_of_its_command_and_is_understood) {
         config.drop = "x";
     config.images = config.path_column = config.with = config.share = config.fds_buckets = config.fds_clip = "x";
     config.rows = config.dim = "2";
-    config.time = config.account = config.partition = "x";
+    config.time = config.account = config.partition = config.ranks = config.machine = config.study = "x";
     char *help = help_of(commands[c].command), *text = written(&config), *rest = NULL;
     int options = 0;
     for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest), options++) {
@@ -372,7 +372,8 @@ Test(config, faults_of_a_file_are_named_with_their_line) {
 Test(config, a_line_too_long_is_not_cut) {
   char text[1024] = "lr = 0.5\noutput = ";
   memset(text + strlen(text), 'x', 600);
-  file_refused(text, ERR_FORMAT, 2, ": a line of more than 198 characters; give that option on the command line");
+  file_refused(text, ERR_FORMAT, 2,
+               ": a line of more than 198 characters; shorten it, or give that option on the command line");
 }
 
 Test(config, a_file_that_cannot_be_read) {
