@@ -61,7 +61,7 @@ int conr_create(MPI_Comm comm, int features, int targets, enum conr_precision pr
   conr->targets = targets;
   conr->threads = omp_get_max_threads();
   conr->stride = features + 2 * targets + 1;
-  conr->capacity_rows = conr->capacity_own = -1;
+  conr->capacity_rows = conr->capacity_columns = conr->capacity_own = -1;
   enum status status;
   TRY_GOTO(comm_create(comm, &conr->comm), failed);
   TRY_GOTO(memory_alloc((size_t)comm_size(conr->comm) * sizeof(int64_t), (void **)&conr->rows_of_rank), failed);
@@ -99,7 +99,7 @@ static void free_workspace(struct conr *conr) {
                      &conr->panels};
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
     memory_free(blocks[i]);
-  conr->capacity_rows = conr->capacity_own = -1;
+  conr->capacity_rows = conr->capacity_columns = conr->capacity_own = -1;
   conr->capacity_lent = false;
 }
 
@@ -147,9 +147,9 @@ static size_t exchange_bytes(const struct conr *conr, int64_t rows, enum dtype s
   return (size_t)rows * 2 * dtype_size(scalars) + (size_t)comm_size(conr->comm) * sizeof(struct trailer);
 }
 
-static size_t phase_bytes(int64_t rows, int64_t own, enum dtype scalars) {
-  size_t forward = larger((size_t)rows * sizeof(struct band_key), (size_t)own * sizeof(struct pair_sums));
-  return larger(forward, SCALES * (size_t)rows * dtype_size(scalars));
+static size_t phase_bytes(int64_t columns, int64_t own, enum dtype scalars) {
+  size_t forward = larger((size_t)columns * sizeof(struct band_key), (size_t)own * sizeof(struct pair_sums));
+  return larger(forward, SCALES * (size_t)columns * dtype_size(scalars));
 }
 
 static enum status allocate_lent(struct conr *conr, size_t rows) {
@@ -158,11 +158,11 @@ static enum status allocate_lent(struct conr *conr, size_t rows) {
   return allocate(conr, rows * (size_t)conr->targets * real, &conr->lent_labels);
 }
 
-static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t own, bool lends) {
-  size_t n = (size_t)rows, real = dtype_size(conr->dtype);
+static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t columns, int64_t own, bool lends) {
+  size_t n = (size_t)columns, real = dtype_size(conr->dtype);
   conr->workspace_bytes = 0;
   if (lends)
-    TRY(allocate_lent(conr, n));
+    TRY(allocate_lent(conr, (size_t)rows));
   TRY(allocate(conr, n * (size_t)conr->stride * real, &conr->records));
   TRY(allocate(conr, (size_t)conr->stride * real, &conr->temporary));
   TRY(allocate(conr, n * (size_t)conr->targets * real, &conr->labels));
@@ -173,25 +173,28 @@ static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t o
   TRY(allocate(conr, n * sizeof(int32_t), (void **)&conr->by_prediction.order));
   TRY(allocate_sweep(conr, own, &conr->by_label));
   TRY(allocate_sweep(conr, own, &conr->by_prediction));
-  TRY(allocate(conr, phase_bytes(rows, own, conr->dtype), &conr->phase));
+  TRY(allocate(conr, phase_bytes(columns, own, conr->dtype), &conr->phase));
   TRY(allocate(conr, exchange_bytes(conr, rows, conr->dtype), &conr->exchange));
   TRY(allocate(conr, (size_t)own * real, &conr->inverse));
   return allocate(conr, (size_t)conr->threads * pairwise_workspace(conr->dtype, conr->features), &conr->panels);
 }
 
 /* Make room.  The decision depends on counts every rank knows, so all ranks come here together. */
-static enum status grow_workspace(struct conr *conr, int64_t rows, int64_t most_own) {
+static enum status grow_workspace(struct conr *conr, int64_t rows, int64_t columns, int64_t most_own) {
   bool lends = conr->lends || conr->capacity_lent;
-  if (rows <= conr->capacity_rows && most_own <= conr->capacity_own && lends == conr->capacity_lent)
+  if (rows <= conr->capacity_rows && columns <= conr->capacity_columns && most_own <= conr->capacity_own &&
+      lends == conr->capacity_lent)
     return STATUS_OK;
   int64_t rows_wanted = rows > conr->capacity_rows ? rows : conr->capacity_rows;
+  int64_t columns_wanted = columns > conr->capacity_columns ? columns : conr->capacity_columns;
   int64_t own_wanted = most_own > conr->capacity_own ? most_own : conr->capacity_own;
   free_workspace(conr);
-  enum status status = allocate_workspace(conr, rows_wanted, own_wanted, lends);
+  enum status status = allocate_workspace(conr, rows_wanted, columns_wanted, own_wanted, lends);
   if (status != STATUS_OK)
     free_workspace(conr);
   TRY(comm_agree(conr->comm, status));
   conr->capacity_rows = rows_wanted;
+  conr->capacity_columns = columns_wanted;
   conr->capacity_own = own_wanted;
   conr->capacity_wide = false;
   conr->capacity_lent = lends;
@@ -205,7 +208,7 @@ static enum status grow_for_wide(struct conr *conr) {
     return STATUS_OK;
   memory_free(&conr->phase);
   memory_free(&conr->exchange);
-  enum status status = allocate(conr, phase_bytes(conr->capacity_rows, conr->capacity_own, F64), &conr->phase);
+  enum status status = allocate(conr, phase_bytes(conr->capacity_columns, conr->capacity_own, F64), &conr->phase);
   if (status == STATUS_OK)
     status = allocate(conr, exchange_bytes(conr, conr->capacity_rows, F64), &conr->exchange);
   if (status != STATUS_OK)
@@ -240,7 +243,8 @@ static enum status size_batch(struct conr *conr, const struct conr_batch *batch)
     return agreed(fail(ERR_ARGUMENT, "a global batch of %lld rows is too large; the limit is %d", (long long)conr->rows,
                        INT32_MAX - 1));
   conr->own_rows = conr->rows_of_rank[rank];
-  return grow_workspace(conr, conr->rows, most_own);
+  conr->columns = conr->rows;
+  return grow_workspace(conr, conr->rows, conr->columns, most_own);
 }
 
 /* ---- the rule of this batch --------------------------------------------------------------- */
@@ -249,12 +253,12 @@ static double label_diameter(const struct conr *conr) {
   double diameter = 0;
   for (int k = 0; k < conr->targets; k++) {
     double low = INFINITY, high = -INFINITY;
-    for (int64_t i = 0; i < conr->rows; i++) {
-      double label = dtype_get(conr->dtype, conr->labels, k * conr->rows + i);
+    for (int64_t i = 0; i < conr->columns; i++) {
+      double label = dtype_get(conr->dtype, conr->labels, k * conr->columns + i);
       low = label < low ? label : low;
       high = label > high ? label : high;
     }
-    diameter = pair_diameter_add(conr->rule.distance, diameter, conr->rows > 0 ? high - low : 0);
+    diameter = pair_diameter_add(conr->rule.distance, diameter, conr->columns > 0 ? high - low : 0);
   }
   return diameter;
 }
@@ -297,7 +301,7 @@ static enum status make_rule(struct conr *conr) {
 
 /* Multiply-adds of one sweep's matrix products, as operations; the backward sweep has two products. */
 static double sweep_flops(const struct conr *conr, double computed_share, bool gradient) {
-  return (gradient ? 6.0 : 2.0) * computed_share * (double)conr->own_rows * (double)conr->rows * conr->features;
+  return (gradient ? 6.0 : 2.0) * computed_share * (double)conr->own_rows * (double)conr->columns * conr->features;
 }
 
 enum status conr_begin(struct conr *conr, const struct conr_batch *batch, int blocks, bool lend) {

@@ -30,7 +30,7 @@ enum fault { FAULT_NONE, FAULT_PRODUCT, FAULT_BATCH };
 struct sweep {
   enum pair_class pairs;
   bool batch_order;         /* the storage is in batch order; `order` is not used           */
-  int32_t *order;           /* [rows] order of the storage: the batch row at each place     */
+  int32_t *order;           /* [columns] order of the storage: the batch row at each place  */
   int32_t *own;             /* [own rows] places of own rows in that order, ascending       */
   struct band_range *range; /* [panels] columns of each panel                               */
 };
@@ -43,21 +43,21 @@ struct conr {
   int64_t stride; /* REALs in a record */
 
   /* Sized by the largest batch seen. */
-  int64_t capacity_rows, capacity_own;
+  int64_t capacity_rows, capacity_columns, capacity_own;
   bool capacity_wide;         /* row scalars in double fit */
   bool capacity_lent;         /* there is room for rows to lend */
-  void *records;              /* [rows, stride]           */
-  void *labels, *predictions; /* [targets, rows]          */
-  int32_t *slot_of;           /* [rows] batch row -> slot */
-  unsigned char *placed;      /* [rows] scratch           */
+  void *records;              /* [columns, stride]        */
+  void *labels, *predictions; /* [targets, columns]       */
+  int32_t *slot_of;           /* [columns] batch row, or column behind them -> slot */
+  unsigned char *placed;      /* [columns] scratch        */
   void *temporary;            /* one record               */
   void *z, *lent_labels;      /* [rows, features], [rows, targets], lent; NULL where nothing has been yet */
   struct sweep by_label, by_prediction;
   union { /* one block, used for one thing after the other */
     void *phase;
-    struct band_key *keys;  /* [rows] while sorting                                      */
+    struct band_key *keys;  /* [columns] while sorting                                   */
     struct pair_sums *sums; /* [own rows] from the forward sweeps to the exchange        */
-    char *scales;           /* [4, rows] REAL in the backward sweeps: see pairwise.h     */
+    char *scales;           /* [4, columns] REAL in the backward sweeps: see pairwise.h  */
   };
   void *exchange; /* row scalars of all ranks                 */
   void *inverse;  /* [own rows] 1 / norm, 0 for zero rows     */
@@ -69,6 +69,7 @@ struct conr {
   struct conr_blocks blocks; /* its rows on their way                  */
   struct comm_traffic before;
   int64_t rows, own_first, own_rows;
+  int64_t columns;  /* what the own rows are held against: all rows */
   bool lends;       /* records travel as they are, not normalised */
   enum fault fault; /* of this rank                               */
   int panel_rows;
@@ -130,12 +131,12 @@ enum status receive_records(struct conr *conr);
  * sums.  Collective; ERR_ARGUMENT or ERR_MEMORY on all ranks when one had a fault. */
 enum status exchange_scalars(struct conr *conr, struct trailer *total);
 
-/* Copy labels and predictions out of the records, [targets, rows], in the order of the storage.  Local. */
+/* Copy labels and predictions out of the records, [targets, columns], in the order of the storage.  Local. */
 void spread_records(struct conr *conr);
 
 /* ---- conr_sweep.c --------------------------------------------------------------------------- */
 
-/* Choose the path and plan panels and columns; *computed_share = pairs of a sweep / (own rows x rows).  Local: each
+/* Choose the path and plan panels and columns; *computed_share = pairs of a sweep / (own rows x columns).  Local: each
  * rank may choose for itself, both paths take part in the same collectives. */
 enum conr_path plan_sweeps(struct conr *conr, double *computed_share);
 
