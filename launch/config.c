@@ -114,6 +114,8 @@ static const struct option_row table[] = {
   CHOICE("conr-distance", conr_distance, TRAIN, "euclidean", "euclidean|manhattan|chebyshev", "for labels of several components"),
   CHOICE("conr-aggregate", conr_aggregate, TRAIN, "mean_of_log", "mean_of_log|log_of_mean", "paper variant: mean over positives outside or inside the logarithm"),
   FLAG("conr-outer-weights", conr_outer_weights, TRAIN, "paper variant: sample weights multiply the anchor's term as well"),
+  INTEGER("conr-memory", conr_memory, TRAIN, "0", 0, 1073741824, "contrast a batch also with so many of the most recent rows of earlier steps, as they were then (each view is a row); on the host; 0: with itself alone"),
+  INTEGER("conr-constant", conr_constant, TRAIN, "0", 0, 1073741824, "reference, depth: their constant grows with the rows that a row is contrasted with; as if they were so many; 0: as many as there are"),
   CHOICE("conr-path", conr_path, TRAIN, "auto", "auto|dense|banded", "how pairs are evaluated; the numbers are the same"),
 
   FLAG("fds", fds, TRAIN, "smooth the statistics of features along the labels (FDS)"),

@@ -74,6 +74,7 @@ struct config {
   bool conr, conr_outer_weights;
   const char *conr_variant, *conr_distance, *conr_aggregate, *conr_path;
   double conr_w, conr_t, conr_e, conr_beta;
+  int64_t conr_memory, conr_constant;
   bool fds;
   const char *fds_task, *fds_buckets, *fds_kernel, *fds_momentum, *fds_storage, *fds_clip, *fds_zero_variance;
   const char *fds_collect;

@@ -44,6 +44,12 @@ enum status check_conr_options(int features, int targets, const struct conr_opti
           "the logarithm of the mean belongs to the paper variant only");
   REQUIRE(options->variant == CONR_PAPER || !options->outer_weights, ERR_ARGUMENT,
           "outer weights are a choice of the paper variant only (reference always has them, depth never)");
+  REQUIRE(options->memory_rows >= 0 && options->memory_rows < INT32_MAX, ERR_ARGUMENT,
+          "a memory of %lld rows cannot be; give 0 to %d", (long long)options->memory_rows, INT32_MAX - 1);
+  REQUIRE(options->constant_rows >= 0 && isfinite(options->constant_rows), ERR_ARGUMENT,
+          "the constant of %g rows cannot be; give a finite number >= 0", options->constant_rows);
+  REQUIRE(options->variant != CONR_PAPER || options->constant_rows == 0, ERR_ARGUMENT,
+          "the paper variant has no constant whose rows could be %g; give 0", options->constant_rows);
   return STATUS_OK;
 }
 
@@ -64,6 +70,7 @@ int conr_create(MPI_Comm comm, int features, int targets, enum conr_precision pr
   conr->capacity_rows = conr->capacity_columns = conr->capacity_own = -1;
   enum status status;
   TRY_GOTO(comm_create(comm, &conr->comm), failed);
+  TRY_GOTO(comm_agree(conr->comm, memory_of_options(options, conr->stride, &conr->memory)), failed);
   TRY_GOTO(memory_alloc((size_t)comm_size(conr->comm) * sizeof(int64_t), (void **)&conr->rows_of_rank), failed);
   TRY_GOTO(conr_blocks_create(NULL, conr->comm, &conr->blocks), failed);
   *out = conr;
@@ -113,6 +120,7 @@ void conr_destroy(struct conr **conr) {
   }
   free_workspace(*conr);
   conr_blocks_destroy(&(*conr)->blocks);
+  memory_free((void **)&(*conr)->memory.state);
   memory_free((void **)&(*conr)->rows_of_rank);
   comm_destroy(&(*conr)->comm);
   memory_free((void **)conr);
@@ -160,7 +168,7 @@ static enum status allocate_lent(struct conr *conr, size_t rows) {
 
 static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t columns, int64_t own, bool lends) {
   size_t n = (size_t)columns, real = dtype_size(conr->dtype);
-  conr->workspace_bytes = 0;
+  conr->workspace_bytes = conr->memory.count * sizeof *conr->memory.state;
   if (lends)
     TRY(allocate_lent(conr, (size_t)rows));
   TRY(allocate(conr, n * (size_t)conr->stride * real, &conr->records));
@@ -230,21 +238,26 @@ static enum status size_batch(struct conr *conr, const struct conr_batch *batch)
     TRY(comm_gather_rows(conr->comm, &batch->rows, one, sizeof batch->rows, conr->rows_of_rank));
   }
   int64_t most_own = 0;
+  conr->views = batch->views > 1 ? batch->views : 1;
   conr->rows = conr->own_first = 0;
   for (int r = 0; r < size; r++) {
     int64_t rows = conr->rows_of_rank[r];
     if (rows < 0)
       return agreed(fail(ERR_ARGUMENT, "rank %d gives %lld rows; 0 is the least", r, (long long)rows));
+    if (rows % conr->views != 0)
+      return agreed(fail(ERR_ARGUMENT, "rank %d gives %lld rows, which are not %d views of its samples", r,
+                         (long long)rows, conr->views));
     conr->own_first += r < rank ? rows : 0;
     most_own = rows > most_own ? rows : most_own;
     conr->rows += rows;
   }
-  if (conr->rows >= INT32_MAX)
-    return agreed(fail(ERR_ARGUMENT, "a global batch of %lld rows is too large; the limit is %d", (long long)conr->rows,
-                       INT32_MAX - 1));
+  if (conr->rows + conr->memory.rows >= INT32_MAX)
+    return agreed(fail(ERR_ARGUMENT, "a global batch of %lld rows, and %lld remembered, is too large; the limit is %d",
+                       (long long)conr->rows, (long long)conr->memory.rows, INT32_MAX - 1));
   conr->own_rows = conr->rows_of_rank[rank];
-  conr->columns = conr->rows;
-  return grow_workspace(conr, conr->rows, conr->columns, most_own);
+  TRY(check_memory(&conr->memory));
+  conr->columns = conr->rows + remembered_rows(&conr->memory);
+  return grow_workspace(conr, conr->rows, conr->rows + conr->memory.rows, most_own);
 }
 
 /* ---- the rule of this batch --------------------------------------------------------------- */
@@ -272,6 +285,7 @@ struct pair_rule rule_of_options(const struct conr_options *options) {
                             .push_slope = depth ? options->e : 0,
                             .push_rate = depth ? 0 : options->e,
                             .count_masked = !paper,
+                            .constant_rows = options->constant_rows,
                             .count_self = depth,
                             .outer_weights = options->variant == CONR_REFERENCE || (paper && options->outer_weights),
                             .log_of_mean = options->aggregate == CONR_LOG_OF_MEAN};
@@ -336,6 +350,8 @@ enum status conr_finish(struct conr *conr, const void *features, void *grad_feat
   TRY(exchange_scalars(conr, &total));
   if (grad_features != NULL)
     TRY(backward_sweeps(conr, path, features, grad_features));
+  if (grad_features != NULL)
+    remember_records(conr);
   struct comm_traffic now = comm_traffic(conr->comm);
   *result = (struct conr_result){.loss = total.loss,
                                  .rows = conr->rows,

@@ -107,6 +107,7 @@ enum status receive_records(struct conr *conr) {
   if (conr->lends)
     lend_records(conr);
   TRY(check_records(conr));
+  recall_records(conr);
   for (int64_t row = 0; row < conr->columns; row++)
     conr->slot_of[row] = (int32_t)row;
   spread_records(conr);

@@ -1,5 +1,6 @@
-/* The inside of the ConR loss, shared by its three files: conr.c (the call, workspace, the rule of a batch),
- * conr_exchange.c (the two gathers) and conr_sweep.c (panels, dense or banded). */
+/* The inside of the ConR loss, shared by its four files: conr.c (the call, workspace, the rule of a batch),
+ * conr_exchange.c (the two gathers), conr_memory.c (rows of earlier batches) and conr_sweep.c (panels, dense or banded).
+ */
 #ifndef CONR_LOSS_CONR_INTERNAL_H
 #define CONR_LOSS_CONR_INTERNAL_H
 
@@ -35,12 +36,20 @@ struct sweep {
   struct band_range *range; /* [panels] columns of each panel                               */
 };
 
+/* Rows of earlier batches: a ring of records. */
+struct conr_memory {
+  int64_t rows;  /* that there is room for; 0 = no memory                                                  */
+  double *state; /* owned: rows that are there, where the next one goes, then [rows, stride] their records */
+  size_t count;  /* numbers of it                                                                          */
+};
+
 struct conr {
   struct comm *comm;
   struct conr_options options;
   enum dtype dtype;
   int features, targets, threads;
   int64_t stride; /* REALs in a record */
+  struct conr_memory memory;
 
   /* Sized by the largest batch seen. */
   int64_t capacity_rows, capacity_columns, capacity_own;
@@ -69,7 +78,8 @@ struct conr {
   struct conr_blocks blocks; /* its rows on their way                  */
   struct comm_traffic before;
   int64_t rows, own_first, own_rows;
-  int64_t columns;  /* what the own rows are held against: all rows */
+  int64_t columns; /* what the own rows are held against: all rows, then those remembered */
+  int views;
   bool lends;       /* records travel as they are, not normalised */
   enum fault fault; /* of this rank                               */
   int panel_rows;
@@ -133,6 +143,23 @@ enum status exchange_scalars(struct conr *conr, struct trailer *total);
 
 /* Copy labels and predictions out of the records, [targets, columns], in the order of the storage.  Local. */
 void spread_records(struct conr *conr);
+
+/* ---- conr_memory.c -------------------------------------------------------------------------- */
+
+/* Room for the memory of these options, which is empty.  Local. */
+enum status memory_of_options(const struct conr_options *options, int64_t stride, struct conr_memory *out);
+
+/* ERR_FORMAT for a state that cannot be.  Same value. */
+enum status check_memory(const struct conr_memory *memory);
+
+/* Rows that are there.  Same value. */
+int64_t remembered_rows(const struct conr_memory *memory);
+
+/* Put them behind the records of the batch.  Local. */
+void recall_records(struct conr *conr);
+
+/* Take in the rows of the batch, whose records may lie in any order, for the oldest ones.  Local; same value. */
+void remember_records(struct conr *conr);
 
 /* ---- conr_sweep.c --------------------------------------------------------------------------- */
 

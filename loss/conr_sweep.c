@@ -254,18 +254,28 @@ enum status forward_sweeps(struct conr *conr, enum conr_path path) {
 
 /* ---- backward: complete gradients of the own rows ------------------------------------------ */
 
-/* The row scalars as the pair arithmetic wants them, in the order of the storage. */
+static void put_scales(struct conr *conr, int64_t slot, struct pair_scales scales) {
+  enum dtype dtype = scalar_dtype(conr);
+  dtype_put(dtype, scale_of(conr, SCALE_POSITIVE), slot, scales.positive);
+  dtype_put(dtype, scale_of(conr, SCALE_NEGATIVE), slot, scales.negative);
+  dtype_put(dtype, scale_of(conr, SUBTRACT), slot, scales.subtract);
+  if (conr->rule.wide)
+    dtype_put(dtype, scale_of(conr, SCALE_MEAN), slot, scales.mean);
+}
+
+/* The row scalars as the pair arithmetic wants them, in the order of the storage.  What is remembered is no anchor: its
+ * scalars are those of a row without pairs. */
 static void spread_scalars(struct conr *conr) {
   enum dtype dtype = scalar_dtype(conr);
-  for (int64_t row = 0; row < conr->rows; row++) {
+  struct pair_sums none;
+  pair_sums_begin(&none);
+  struct pair_row idle = pair_row_of(&conr->rule, conr->rows, conr->columns, &none, 0);
+  for (int64_t row = 0; row < conr->columns; row++) {
+    bool anchor = row < conr->rows;
     int64_t slot = conr->slot_of[row];
-    struct pair_scales scales = pair_scales_of(&conr->rule, dtype_get(dtype, conr->exchange, 2 * row),
-                                               dtype_get(dtype, conr->exchange, 2 * row + 1), weight_at(conr, slot));
-    dtype_put(dtype, scale_of(conr, SCALE_POSITIVE), slot, scales.positive);
-    dtype_put(dtype, scale_of(conr, SCALE_NEGATIVE), slot, scales.negative);
-    dtype_put(dtype, scale_of(conr, SUBTRACT), slot, scales.subtract);
-    if (conr->rule.wide)
-      dtype_put(dtype, scale_of(conr, SCALE_MEAN), slot, scales.mean);
+    double u = anchor ? dtype_get(dtype, conr->exchange, 2 * row) : idle.u;
+    double second = anchor ? dtype_get(dtype, conr->exchange, 2 * row + 1) : idle.second;
+    put_scales(conr, slot, pair_scales_of(&conr->rule, u, second, weight_at(conr, slot)));
   }
 }
 

@@ -48,7 +48,8 @@ struct pair_rule {
   double w;
   double temperature;
   double push_constant, push_slope, push_rate; /* push(d) = (constant + slope d) exp(rate d)          */
-  bool count_masked;                           /* D_i has N - |P_i| more, with N the columns          */
+  bool count_masked;                           /* D_i has N - |P_i| more, with N the columns; or,     */
+  double constant_rows;                        /* where it is not 0, constant_rows (1 - |P_i| / N)    */
   bool count_self;                             /* k_i = |P_i| + 1                                     */
   bool outer_weights;                          /* the weight multiplies the row's term                */
   bool log_of_mean;                            /* log mean_P exp(s) instead of mean_P s               */
@@ -145,6 +146,8 @@ CONR_PAIR_INLINE double pair_log_denominator(const struct pair_rule *rule, int64
   double positive_max = rule->wide ? (double)sums->positive_max : rule->shift;
   double negative_max = rule->wide ? (double)sums->negative_max : rule->shift;
   double masked = rule->count_masked ? (double)(columns - sums->positives) : 0;
+  if (rule->constant_rows > 0)
+    masked *= rule->constant_rows / (double)columns;
   *log_mean = sums->positives > 0 ? positive_max + log(sums->positive) : -INFINITY;
   double negative = sums->negatives > 0 && weight > 0 ? negative_max + log(weight) + log(sums->negative) : -INFINITY;
   return pair_log_add(pair_log_add(*log_mean, negative), log(masked));
