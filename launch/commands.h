@@ -17,6 +17,9 @@ enum status command_info(const struct config *config);
 enum status command_eval(struct session *session, const struct config *config);
 enum status command_predict(struct session *session, const struct config *config);
 enum status command_compare(struct session *session, const struct config *config, bool *stopped);
+enum status command_scale(struct session *session, const struct config *config, bool *stopped);
+/* conr scale --predict, of one process. */
+enum status command_predict_scale(const struct config *config);
 enum status command_bench(struct session *session, const struct config *config);
 
 #endif

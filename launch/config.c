@@ -26,7 +26,8 @@ struct option_row {
 };
 
 #define IMPORT COMMAND_IMPORT
-#define TRAIN (COMMAND_TRAIN | COMMAND_COMPARE)
+#define TRAIN (COMMAND_TRAIN | COMMAND_COMPARE | COMMAND_SCALE)
+#define SCALE COMMAND_SCALE
 #define EVAL (COMMAND_EVAL | COMMAND_PREDICT)
 #define BENCH COMMAND_BENCH
 #define EXPORT COMMAND_EXPORT
@@ -198,12 +199,20 @@ static const struct option_row table[] = {
   TEXT("methods", methods, COMMAND_COMPARE, "l1", "A,B+C,..", "what to compare: methods of the recipe, joined by +; the first is what the others are measured by"),
   TEXT("with", with, COMMAND_COMPARE, NULL, "NAME", "train each of them also with this method, such as conr"),
   INTEGER("seeds", seeds, COMMAND_COMPARE, "3", 1, 1000, "runs of each: seeds --seed, --seed + 1 ..."),
-  TEXT("share", share, COMMAND_COMPARE, NULL, "K/N", "train every Nth run alone, beginning with the Kth (1 to N), as one of N jobs; the same command without it makes the table"),
+  TEXT("share", share, COMMAND_COMPARE | SCALE, NULL, "K/N", "do every Nth run or point alone, beginning with the Kth (1 to N), as one of N jobs; the same command without it makes the table"),
+
+  TEXT("ranks", ranks, SCALE, NULL, "P,P,..", "numbers of ranks to measure, or of GPUs to predict (default: powers of two, up to the ranks there are; predicted: 8 to 4096)"),
+  CHOICE("mode", mode, SCALE, "both", "weak|strong|both", "weak: --batches are those of one rank; strong: they are global, shared by the ranks"),
+  TEXT("batches", batches, SCALE, "256", "B,B,..", "samples in a batch"),
+  INTEGER("steps", steps, SCALE, "10", 1, 1000000, "training steps of a measurement"),
+  FLAG("predict", predict, SCALE, "predict a larger machine: takes --machine, no data"),
+  TEXT("machine", machine, SCALE, NULL, "FILE", "what --predict is to know of the machine, such as launch/machines/h200-node8.ini; all of its values can be changed"),
+  TEXT("study", study, SCALE, NULL, "FOLDER", "--predict: take the time of a step's own computation from this study, not from the file"),
 
   TEXT("rows", rows, BENCH, NULL, "N,N,..", "global batch rows (default 512,1024,2048,4096,8192,16384)"),
   TEXT("dim", dim, BENCH, NULL, "D,D,..", "feature widths (default 128,512,2048)"),
   FLAG("regularisers", regularisers, BENCH, "loss: beside ConR also RankSim, RnC, ACCon, SRL and plain L1, on the same rows"),
-  INTEGER("repeat", repeat, BENCH, "3", 1, 1000, "measurements of each; the best counts"),
+  INTEGER("repeat", repeat, BENCH | SCALE, "3", 1, 1000, "measurements of each; bench: the best counts, scale: their median"),
 
   INTEGER("nodes", nodes, COMMAND_SLURM, "1", 1, 1000000, "of the job"),
   INTEGER("ranks-per-node", ranks_per_node, COMMAND_SLURM, "0", 0, 100000, "0: one for each GPU, or 1"),
@@ -222,7 +231,7 @@ static const struct option_row table[] = {
   CHOICE("device", device, TRAIN | EVAL | BENCH, "auto", "auto|cpu|cuda", "where networks are computed; auto: one GPU a rank if every rank has one"),
   CHOICE("comm", comm, TRAIN | EVAL | BENCH, "auto", "auto|nccl|mpi", "how GPUs talk; auto: NCCL if every rank has a GPU of its own, else MPI through host memory"),
   CHOICE("graphs", graphs, TRAIN | BENCH, "auto", "auto|on|off", "on a GPU: launch each training step as one CUDA graph (same bits); auto: if the first steps take less so"),
-  FLAG("json", json, COMMAND_EVAL | COMMAND_INFO | COMMAND_COMPARE | BENCH, "print JSON on standard output instead of text"),
+  FLAG("json", json, COMMAND_EVAL | COMMAND_INFO | COMMAND_COMPARE | SCALE | BENCH, "print JSON on standard output instead of text"),
   FLAG("quiet", quiet, IMPORT | TRAIN | EVAL | EXPORT, "errors only"),
 };
 /* clang-format on */
@@ -247,6 +256,8 @@ static const struct command_row commands[] = {
     {COMMAND_EXPORT, "export", "RUN", 1, 1, "write a model's parameters as safetensors, for PyTorch and others"},
     {COMMAND_COMPARE, "compare", "DATA.h5", 1, 1,
      "train several methods with several seeds, and compare their errors by groups of labels"},
+    {COMMAND_SCALE, "scale", "[DATA.h5]", 0, 1,
+     "how training scales over ranks and batches: measured, held against a model of its cost, predicted for a machine"},
     {COMMAND_RECIPES, "recipes", "[NAME]", 0, 1, "published settings for --recipe: all, or those of one benchmark"},
     {COMMAND_SLURM, "slurm", "COMMAND ...", 1, INT_MAX,
      "print a job script for sbatch; COMMAND is what conr is to do there, with its options, as in conr slurm --nodes 4 "

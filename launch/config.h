@@ -27,7 +27,8 @@ enum command {
   COMMAND_EXPORT = 64,
   COMMAND_RECIPES = 128,
   COMMAND_COMPARE = 256,
-  COMMAND_SLURM = 512
+  COMMAND_SLURM = 512,
+  COMMAND_SCALE = 1024
 };
 
 #define CONFIG_MOST_WORDS 4
@@ -110,6 +111,11 @@ struct config {
   /* compare */
   const char *methods, *with, *share;
   int64_t seeds;
+
+  /* scale */
+  const char *ranks, *mode, *batches, *machine, *study;
+  int64_t steps;
+  bool predict;
 
   /* bench */
   const char *rows, *dim;

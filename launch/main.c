@@ -10,7 +10,8 @@
 
 static bool is_alone(const struct config *config) {
   return config->command == COMMAND_EXPORT || config->command == COMMAND_INFO || config->command == COMMAND_RECIPES ||
-         config->command == COMMAND_SLURM || (config->command == COMMAND_IMPORT && !import_is_of_images(config));
+         config->command == COMMAND_SLURM || (config->command == COMMAND_SCALE && config->predict) ||
+         (config->command == COMMAND_IMPORT && !import_is_of_images(config));
 }
 
 /* Commands of one process; of several that a launcher started, the first does it. */
@@ -20,6 +21,7 @@ static int run_alone(const struct config *config) {
   enum status status = config->command == COMMAND_IMPORT   ? command_import(config)
                        : config->command == COMMAND_EXPORT ? command_export(config)
                        : config->command == COMMAND_SLURM  ? command_slurm(config)
+                       : config->command == COMMAND_SCALE  ? command_predict_scale(config)
                        : config->command == COMMAND_RECIPES
                            ? recipes_list(config->words ? config->word[0] : NULL, stdout)
                            : command_info(config);
@@ -29,14 +31,14 @@ static int run_alone(const struct config *config) {
   return status == ERR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
 }
 
-/* Import has no use for a device, and of bench only some subjects have. */
+/* Import has no use for a device, and of bench only some subjects have; scale opens it for the ranks of each point. */
 static bool computes_networks(const struct config *config) {
-  return config->command != COMMAND_IMPORT && config->command != COMMAND_BENCH;
+  return config->command != COMMAND_IMPORT && config->command != COMMAND_BENCH && config->command != COMMAND_SCALE;
 }
 
 /* Others end when they are told to; an import of images too, until its ranks have begun. */
 static bool stops_with_a_checkpoint(const struct config *config) {
-  return config->command == COMMAND_TRAIN || config->command == COMMAND_COMPARE;
+  return config->command == COMMAND_TRAIN || config->command == COMMAND_COMPARE || config->command == COMMAND_SCALE;
 }
 
 static enum status run_command(struct session *session, const struct config *config, bool *stopped) {
@@ -52,6 +54,9 @@ static enum status run_command(struct session *session, const struct config *con
     break;
   case COMMAND_COMPARE:
     status = command_compare(session, config, stopped);
+    break;
+  case COMMAND_SCALE:
+    status = command_scale(session, config, stopped);
     break;
   case COMMAND_EVAL:
     status = command_eval(session, config);
