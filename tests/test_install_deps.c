@@ -50,6 +50,8 @@ static void machine(const char *user_id, const char *sudo_status, const char *sy
   write_script("slurmctld", "");
   setenv("CONR_SLURMCTLD", in_folder("slurmctld"), 1);
   setenv("CONR_SERVICES", in_folder("services"), 1);
+  write_script("gnuplot", "");
+  setenv("CONR_GNUPLOT", in_folder("gnuplot"), 1);
 }
 
 /* A machine without Slurm, where it comes with the others or not. */
@@ -225,6 +227,21 @@ Test(install_deps, start_no_services_of_slurm, .timeout = 60) {
   cr_assert(eq(int, mkdir(in_folder("services"), 0755), 0));
   cr_expect(eq(int, install_deps("--tests", &run), 0), "%s", run.output);
   cr_expect(eq(str, (char *)apt_calls(), ""));
+  run_result_free(&run);
+}
+
+Test(install_deps, install_gnuplot_for_the_tests_alone_and_do_without_it, .timeout = 60) {
+  struct run_result run;
+  machine("0", "1", "debian", true);
+  cr_assert(eq(int, remove(in_folder("gnuplot")), 0));
+  cr_expect(eq(int, install_deps(NULL, &run), 0), "%s", run.output);
+  cr_expect(ne(int, access(in_folder("called"), F_OK), 0));
+  run_result_free(&run);
+  cr_expect(eq(int, install_deps("--tests", &run), 0), "%s", run.output);
+  cr_expect(eq(int, contains(run.output, "gnuplot could not be installed; the tests that take it will be skipped"), 1),
+            "%s", run.output);
+  const char *calls = apt_calls();
+  cr_expect(eq(int, contains(calls, "install --no-install-recommends gnuplot-nox\n"), 1), "%s", calls);
   run_result_free(&run);
 }
 
