@@ -113,7 +113,7 @@ struct config {
   int64_t seeds;
 
   /* scale */
-  const char *ranks, *mode, *batches, *machine, *study;
+  const char *ranks, *mode, *batches, *machine, *study, *question;
   int64_t steps;
   bool predict;
 
