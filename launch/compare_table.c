@@ -64,6 +64,14 @@ static void mean_and_spread(const double *x, int count, double *mean, double *sp
   *spread = count > 1 ? sqrt(squares / (count - 1)) : NAN;
 }
 
+int compare_table_mean(const struct compare_result *result, const struct compare_method *method, int group,
+                       double *mean, double *spread) {
+  double own[MOST_SEEDS];
+  int count = series(result, method, NULL, group, own, NULL);
+  mean_and_spread(own, count, mean, spread);
+  return count;
+}
+
 static struct paired difference(const struct compare_result *result, const struct compare_method *method, int group) {
   double own[MOST_SEEDS], others[MOST_SEEDS];
   int count = series(result, method, &result->method[method->against], group, own, others);
@@ -83,10 +91,9 @@ static void print_errors(const struct compare_result *result, const struct compa
                          FILE *out) {
   fprintf(out, "%-*s", width, method->name);
   for (int group = 0; group < METRICS_GROUPS && method->runs > 0; group++) {
-    double own[MOST_SEEDS], mean, spread;
-    int count = series(result, method, NULL, group, own, NULL);
+    double mean, spread;
+    int count = compare_table_mean(result, method, group, &mean, &spread);
     char text[64] = "-";
-    mean_and_spread(own, count, &mean, &spread);
     if (count > 1)
       snprintf(text, sizeof text, "%.4g +- %.2g", mean, spread);
     else if (count == 1)
@@ -205,8 +212,8 @@ static json_t *method_json(const struct compare_result *result, const struct com
   json_t *object = json_object(), *means = json_object(), *differences = json_object();
   for (int group = 0; group < METRICS_GROUPS; group++) {
     const char *name = metrics_group_name((enum metrics_group)group);
-    double own[MOST_SEEDS], mean, spread;
-    mean_and_spread(own, series(result, method, NULL, group, own, NULL), &mean, &spread);
+    double mean, spread;
+    compare_table_mean(result, method, group, &mean, &spread);
     json_object_set_new(means, name, json_pack("{s:o, s:o}", "mean", real_or_null(mean), "std", real_or_null(spread)));
     if (method->against < 0)
       continue;

@@ -39,6 +39,11 @@ struct paired {
 /* Of two series [count]: a[i] - b[i].  Local. */
 struct paired paired_test(const double *a, const double *b, int count);
 
+/* Mean and standard deviation (NaN of fewer than two) of a method's MAE in a group of rows, over the seeds that are done
+ * and have rows there; returns how many these are. */
+int compare_table_mean(const struct compare_result *result, const struct compare_method *method, int group,
+                       double *mean, double *spread);
+
 /* Aligned text: the errors, then the differences. */
 void compare_table_print(const struct compare_result *result, FILE *out);
 

@@ -115,6 +115,8 @@ static const struct option_row table[] = {
   CHOICE("conr-distance", conr_distance, TRAIN, "euclidean", "euclidean|manhattan|chebyshev", "for labels of several components"),
   CHOICE("conr-aggregate", conr_aggregate, TRAIN, "mean_of_log", "mean_of_log|log_of_mean", "paper variant: mean over positives outside or inside the logarithm"),
   FLAG("conr-outer-weights", conr_outer_weights, TRAIN, "paper variant: sample weights multiply the anchor's term as well"),
+  INTEGER("conr-memory", conr_memory, TRAIN, "0", 0, 1073741824, "contrast a batch also with so many of the most recent rows of earlier steps, as they were then (each view is a row); on the host; 0: with itself alone"),
+  INTEGER("conr-constant", conr_constant, TRAIN, "0", 0, 1073741824, "reference, depth: their constant grows with the rows that a row is contrasted with; as if they were so many; 0: as many as there are"),
   CHOICE("conr-path", conr_path, TRAIN, "auto", "auto|dense|banded", "how pairs are evaluated; the numbers are the same"),
 
   FLAG("fds", fds, TRAIN, "smooth the statistics of features along the labels (FDS)"),
@@ -190,13 +192,13 @@ static const struct option_row table[] = {
 
   CHOICE("part", part, EVAL, "test", "train|val|test", "split to use"),
   CHOICE("checkpoint", checkpoint, EVAL | EXPORT, "best", "best|last", "which one of a run folder"),
-  INTEGER("many", many, COMMAND_EVAL | COMMAND_COMPARE, "100", 0, 1000000000, "labels with more training samples than this are many-shot"),
-  INTEGER("few", few, COMMAND_EVAL | COMMAND_COMPARE, "20", 0, 1000000000, "labels with fewer training samples than this are few-shot"),
-  REALNUM("bin-width", bin_width, COMMAND_EVAL | COMMAND_COMPARE, "1", 1e-12, 1e12, "width of a label bin, in label units"),
+  INTEGER("many", many, COMMAND_EVAL | COMMAND_COMPARE | SCALE, "100", 0, 1000000000, "labels with more training samples than this are many-shot"),
+  INTEGER("few", few, COMMAND_EVAL | COMMAND_COMPARE | SCALE, "20", 0, 1000000000, "labels with fewer training samples than this are few-shot"),
+  REALNUM("bin-width", bin_width, COMMAND_EVAL | COMMAND_COMPARE | SCALE, "1", 1e-12, 1e12, "width of a label bin, in label units"),
 
   TEXT("methods", methods, COMMAND_COMPARE, "l1", "A,B+C,..", "what to compare: methods of the recipe, joined by +; the first is what the others are measured by"),
   TEXT("with", with, COMMAND_COMPARE, NULL, "NAME", "train each of them also with this method, such as conr"),
-  INTEGER("seeds", seeds, COMMAND_COMPARE, "3", 1, 1000, "runs of each: seeds --seed, --seed + 1 ..."),
+  INTEGER("seeds", seeds, COMMAND_COMPARE | SCALE, "3", 1, 1000, "runs of each: seeds --seed, --seed + 1 ..."),
   TEXT("share", share, COMMAND_COMPARE | SCALE, NULL, "K/N", "do every Nth run or point alone, beginning with the Kth (1 to N), as one of N jobs; the same command without it makes the table"),
 
   TEXT("ranks", ranks, SCALE, NULL, "P,P,..", "numbers of ranks to measure, or of GPUs to predict (default: powers of two, up to the ranks there are; predicted: 8 to 4096)"),
@@ -207,7 +209,8 @@ static const struct option_row table[] = {
   TEXT("machine", machine, SCALE, NULL, "FILE", "what --predict is to know of the machine, such as launch/machines/h200-node8.ini; all of its values can be changed"),
   TEXT("study", study, SCALE, NULL, "FOLDER", "--predict: take the time of a step's own computation from this study, not from the file"),
 
-  TEXT("rows", rows, BENCH, NULL, "N,N,..", "global batch rows (default 512,1024,2048,4096,8192,16384)"),
+  CHOICE("question", question, SCALE, "none", "none|global-batch", "answer this instead: global-batch: does it help to contrast the rows of a batch with more rows (--rows), at the same --batch of the optimiser?"),
+  TEXT("rows", rows, BENCH | SCALE, NULL, "N,N,..", "bench: global batch rows (default 512,1024,2048,4096,8192,16384); scale --question: rows that ConR sees, ascending (default 128,256 and so on to 16384)"),
   TEXT("dim", dim, BENCH, NULL, "D,D,..", "feature widths (default 128,512,2048)"),
   FLAG("regularisers", regularisers, BENCH, "loss: beside ConR also RankSim, RnC, ACCon, SRL and plain L1, on the same rows"),
   INTEGER("repeat", repeat, BENCH | SCALE, "3", 1, 1000, "measurements of each; bench: the best counts, scale: their median"),

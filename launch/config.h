@@ -75,6 +75,7 @@ struct config {
   bool conr, conr_outer_weights;
   const char *conr_variant, *conr_distance, *conr_aggregate, *conr_path;
   double conr_w, conr_t, conr_e, conr_beta;
+  int64_t conr_memory, conr_constant;
   bool fds;
   const char *fds_task, *fds_buckets, *fds_kernel, *fds_momentum, *fds_storage, *fds_clip, *fds_zero_variance;
   const char *fds_collect;
@@ -112,7 +113,7 @@ struct config {
   int64_t seeds;
 
   /* scale */
-  const char *ranks, *mode, *batches, *machine, *study;
+  const char *ranks, *mode, *batches, *machine, *study, *question;
   int64_t steps;
   bool predict;
 

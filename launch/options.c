@@ -82,9 +82,9 @@ static enum status check_fds(const struct config *config) {
 }
 
 enum status options_check(const struct config *config) {
-  static const char *const conr_options[] = {"conr-beta",      "conr-w",       "conr-t",
-                                             "conr-e",         "conr-variant", "conr-distance",
-                                             "conr-aggregate", "conr-path",    "conr-outer-weights"};
+  static const char *const conr_options[] = {"conr-beta",          "conr-w",        "conr-t",         "conr-e",
+                                             "conr-variant",       "conr-distance", "conr-aggregate", "conr-path",
+                                             "conr-outer-weights", "conr-memory",   "conr-constant"};
   for (size_t i = 0; i < sizeof conr_options / sizeof *conr_options; i++)
     TRY(refuse_unread(config, config->conr, conr_options[i], "--conr"));
   TRY(check_fds(config));
@@ -101,6 +101,8 @@ enum status options_check(const struct config *config) {
   TRY(refuse_unread(config, step, "milestones", "--schedule step"));
   TRY(refuse_unread(config, !constant, "lr-factor", "--schedule step or cosine"));
   bool paper = strcmp(config->conr_variant, "paper") == 0;
+  REQUIRE(!paper || config->conr_constant == 0, ERR_ARGUMENT,
+          "--conr-constant belongs to --conr-variant reference or depth (paper has no constant)");
   REQUIRE(paper || !config->conr_outer_weights, ERR_ARGUMENT,
           "--conr-outer-weights belongs to --conr-variant paper (reference always has them, depth never)");
   REQUIRE(paper || strcmp(config->conr_aggregate, "mean_of_log") == 0, ERR_ARGUMENT,

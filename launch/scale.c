@@ -8,6 +8,7 @@
 #include "launch/options.h"
 #include "launch/run_folder.h"
 #include "launch/scale_point.h"
+#include "launch/scale_question.h"
 #include "launch/scale_table.h"
 #include "launch/signals.h"
 
@@ -23,7 +24,7 @@
 #define MOST_BATCHES 16
 #define MOST_POINTS (2 * MOST_RANKS * MOST_BATCHES)
 
-struct study {
+struct scaling {
   struct session *session;     /* borrowed */
   const struct config *config; /* borrowed */
   int64_t ranks[MOST_RANKS], batches[MOST_BATCHES];
@@ -38,7 +39,7 @@ struct study {
 /* --- the plan ------------------------------------------------------------------------------------------------- */
 
 /* Powers of two, and all. */
-static void default_ranks(struct study *own, int size) {
+static void default_ranks(struct scaling *own, int size) {
   own->lists.rank_count = 0;
   for (int64_t ranks = 1; ranks < size && own->lists.rank_count < MOST_RANKS - 1; ranks *= 2)
     own->ranks[own->lists.rank_count++] = ranks;
@@ -53,7 +54,7 @@ static enum status check_rising(const char *option, const int64_t *values, int c
   return STATUS_OK;
 }
 
-static enum status read_lists(struct study *own) {
+static enum status read_lists(struct scaling *own) {
   const struct config *config = own->config;
   struct scale_lists *lists = &own->lists;
   int size = comm_size(own->session->comm);
@@ -78,7 +79,7 @@ static enum status read_lists(struct study *own) {
 }
 
 /* Each once: weak and strong scaling begin with the same. */
-static void add_point(struct study *own, int64_t ranks, int64_t batch) {
+static void add_point(struct scaling *own, int64_t ranks, int64_t batch) {
   for (int i = 0; i < own->count; i++)
     if (own->points[i].ranks == (double)ranks && own->points[i].batch == (double)batch)
       return;
@@ -86,7 +87,7 @@ static void add_point(struct study *own, int64_t ranks, int64_t batch) {
   own->points[own->count++].batch = (double)batch;
 }
 
-static void add_points(struct study *own) {
+static void add_points(struct scaling *own) {
   const struct scale_lists *lists = &own->lists;
   for (int weak = 1; weak >= 0; weak--)
     for (int b = 0; b < lists->batch_count && (weak ? lists->weak : lists->strong); b++)
@@ -105,9 +106,8 @@ static enum status refuse_unread(const struct config *config) {
   return STATUS_OK;
 }
 
-static enum status plan(struct study *own) {
+static enum status plan(struct scaling *own) {
   const struct config *config = own->config;
-  REQUIRE(config->words == 1, ERR_ARGUMENT, "conr scale wants a data file; or give --predict --machine FILE");
   REQUIRE(config->output != NULL, ERR_ARGUMENT, "conr scale wants a folder for the study: give -o FOLDER");
   REQUIRE(strlen(config->output) < PATH_MAX - 64, ERR_ARGUMENT, "the path --output %.40s... is too long",
           config->output);
@@ -121,7 +121,7 @@ static enum status plan(struct study *own) {
 }
 
 /* Mistakes that the data show are told before anything is measured. */
-static enum status check_data(struct study *own) {
+static enum status check_data(struct scaling *own) {
   const char *path = own->config->word[0];
   struct comm *shared = NULL;
   struct dataset *dataset = NULL;
@@ -146,7 +146,7 @@ out:
 
 /* --- points --------------------------------------------------------------------------------------------------- */
 
-static const char *point_path(const struct study *own, const struct scale_point *point, char path[PATH_MAX]) {
+static const char *point_path(const struct scaling *own, const struct scale_point *point, char path[PATH_MAX]) {
   snprintf(path, PATH_MAX, "%s/points/p%.0f-b%.0f.json", own->config->output, point->ranks, point->batch);
   return path;
 }
@@ -166,7 +166,7 @@ static enum status check_options(const char *path, const char *then, const char 
 }
 
 /* Rank 0: a point that is kept. */
-static enum status look(const struct study *own, struct scale_point *point, bool *there) {
+static enum status look(const struct scaling *own, struct scale_point *point, bool *there) {
   char path[PATH_MAX];
   struct scale_point kept = {0};
   enum status status = scale_point_read(point_path(own, point, path), &kept, there);
@@ -182,14 +182,14 @@ static enum status look(const struct study *own, struct scale_point *point, bool
 }
 
 /* Rank 0: its file. */
-static enum status keep(struct study *own, struct scale_point *point) {
+static enum status keep(struct scaling *own, struct scale_point *point) {
   char path[PATH_MAX];
   TRY(memory_alloc(strlen(own->options) + 1, (void **)&point->options));
   strcpy(point->options, own->options);
   return scale_point_write(point, point_path(own, point, path));
 }
 
-static enum status measure_one(struct study *own, int index) {
+static enum status measure_one(struct scaling *own, int index) {
   struct session *session = own->session;
   struct scale_point *point = &own->points[index];
   struct config run = *own->config;
@@ -209,14 +209,14 @@ static enum status measure_one(struct study *own, int index) {
   return comm_agree(session->comm, root && !own->stopped ? keep(own, point) : STATUS_OK);
 }
 
-static enum status make_folders(const struct study *own) {
+static enum status make_folders(const struct scaling *own) {
   char path[PATH_MAX];
   TRY(run_folder_make(own->config->output));
   snprintf(path, sizeof path, "%s/points", own->config->output);
   return run_folder_make(path);
 }
 
-static enum status measure_all(struct study *own) {
+static enum status measure_all(struct scaling *own) {
   bool root = comm_rank(own->session->comm) == 0;
   TRY(comm_agree(own->session->comm, root ? make_folders(own) : STATUS_OK));
   for (int i = 0; i < own->count && !own->stopped; i++) {
@@ -231,7 +231,7 @@ static enum status measure_all(struct study *own) {
 
 /* --- the tables ----------------------------------------------------------------------------------------------- */
 
-static enum status write_json(const struct study *own, const struct scale_study *study) {
+static enum status write_json(const struct scaling *own, const struct scale_study *study) {
   char path[PATH_MAX];
   json_t *object;
   TRY(scale_study_json(study, &object));
@@ -247,7 +247,7 @@ static enum status write_json(const struct study *own, const struct scale_study 
 }
 
 /* Rank 0: files first, pictures last: a gnuplot that fails leaves the tables. */
-static enum status tell(struct study *own) {
+static enum status tell(struct scaling *own) {
   struct scale_study *study;
   char path[PATH_MAX], note[PATH_MAX + 512];
   enum status status;
@@ -265,15 +265,15 @@ out:
   return status;
 }
 
-static void release(struct study *own) {
+static void release(struct scaling *own) {
   for (int i = 0; i < own->count; i++)
     scale_point_free(&own->points[i]);
   memory_free((void **)&own->points);
   memory_free((void **)&own->options);
 }
 
-enum status command_scale(struct session *session, const struct config *config, bool *stopped) {
-  struct study own = {.session = session, .config = config};
+static enum status measure_scaling(struct session *session, const struct config *config, bool *stopped) {
+  struct scaling own = {.session = session, .config = config};
   enum status status;
   TRY_GOTO(comm_agree(session->comm, plan(&own)), out);
   TRY_GOTO(check_data(&own), out);
@@ -287,4 +287,12 @@ enum status command_scale(struct session *session, const struct config *config, 
 out:
   release(&own);
   return status;
+}
+
+enum status command_scale(struct session *session, const struct config *config, bool *stopped) {
+  if (config->words != 1)
+    return comm_agree(session->comm,
+                      fail(ERR_ARGUMENT, "conr scale wants a data file; or give --predict --machine FILE"));
+  return strcmp(config->question, "none") != 0 ? scale_question(session, config, stopped)
+                                               : measure_scaling(session, config, stopped);
 }

@@ -19,6 +19,9 @@ static enum status check_options(struct trainer *trainer) {
   REQUIRE(config->batch >= size, ERR_ARGUMENT,
           "--batch %lld is smaller than the %d ranks; give at least one sample to each", (long long)config->batch,
           size);
+  REQUIRE(!config->conr || config->conr_memory == 0 || trainer->session->device == NULL, ERR_ARGUMENT,
+          "--conr-memory %lld is computed on the host alone; give --device cpu, or drop it",
+          (long long)config->conr_memory);
   return STATUS_OK;
 }
 
@@ -43,6 +46,8 @@ static struct conr_options conr_options_of(const struct config *config) {
   options.t = config->conr_t;
   options.e = config->conr_e;
   options.outer_weights = config->conr_outer_weights;
+  options.memory_rows = config->conr ? config->conr_memory : 0;
+  options.constant_rows = (double)config->conr_constant;
   return options;
 }
 

@@ -44,6 +44,12 @@ enum status check_conr_options(int features, int targets, const struct conr_opti
           "the logarithm of the mean belongs to the paper variant only");
   REQUIRE(options->variant == CONR_PAPER || !options->outer_weights, ERR_ARGUMENT,
           "outer weights are a choice of the paper variant only (reference always has them, depth never)");
+  REQUIRE(options->memory_rows >= 0 && options->memory_rows < INT32_MAX, ERR_ARGUMENT,
+          "a memory of %lld rows cannot be; give 0 to %d", (long long)options->memory_rows, INT32_MAX - 1);
+  REQUIRE(options->constant_rows >= 0 && isfinite(options->constant_rows), ERR_ARGUMENT,
+          "the constant of %g rows cannot be; give a finite number >= 0", options->constant_rows);
+  REQUIRE(options->variant != CONR_PAPER || options->constant_rows == 0, ERR_ARGUMENT,
+          "the paper variant has no constant whose rows could be %g; give 0", options->constant_rows);
   return STATUS_OK;
 }
 
@@ -61,9 +67,10 @@ int conr_create(MPI_Comm comm, int features, int targets, enum conr_precision pr
   conr->targets = targets;
   conr->threads = omp_get_max_threads();
   conr->stride = features + 2 * targets + 1;
-  conr->capacity_rows = conr->capacity_own = -1;
+  conr->capacity_rows = conr->capacity_columns = conr->capacity_own = -1;
   enum status status;
   TRY_GOTO(comm_create(comm, &conr->comm), failed);
+  TRY_GOTO(comm_agree(conr->comm, memory_of_options(options, conr->stride, &conr->memory)), failed);
   TRY_GOTO(memory_alloc((size_t)comm_size(conr->comm) * sizeof(int64_t), (void **)&conr->rows_of_rank), failed);
   TRY_GOTO(conr_blocks_create(NULL, conr->comm, &conr->blocks), failed);
   *out = conr;
@@ -99,7 +106,7 @@ static void free_workspace(struct conr *conr) {
                      &conr->panels};
   for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
     memory_free(blocks[i]);
-  conr->capacity_rows = conr->capacity_own = -1;
+  conr->capacity_rows = conr->capacity_columns = conr->capacity_own = -1;
   conr->capacity_lent = false;
 }
 
@@ -113,6 +120,7 @@ void conr_destroy(struct conr **conr) {
   }
   free_workspace(*conr);
   conr_blocks_destroy(&(*conr)->blocks);
+  memory_free((void **)&(*conr)->memory.state);
   memory_free((void **)&(*conr)->rows_of_rank);
   comm_destroy(&(*conr)->comm);
   memory_free((void **)conr);
@@ -147,9 +155,9 @@ static size_t exchange_bytes(const struct conr *conr, int64_t rows, enum dtype s
   return (size_t)rows * 2 * dtype_size(scalars) + (size_t)comm_size(conr->comm) * sizeof(struct trailer);
 }
 
-static size_t phase_bytes(int64_t rows, int64_t own, enum dtype scalars) {
-  size_t forward = larger((size_t)rows * sizeof(struct band_key), (size_t)own * sizeof(struct pair_sums));
-  return larger(forward, SCALES * (size_t)rows * dtype_size(scalars));
+static size_t phase_bytes(int64_t columns, int64_t own, enum dtype scalars) {
+  size_t forward = larger((size_t)columns * sizeof(struct band_key), (size_t)own * sizeof(struct pair_sums));
+  return larger(forward, SCALES * (size_t)columns * dtype_size(scalars));
 }
 
 static enum status allocate_lent(struct conr *conr, size_t rows) {
@@ -158,11 +166,11 @@ static enum status allocate_lent(struct conr *conr, size_t rows) {
   return allocate(conr, rows * (size_t)conr->targets * real, &conr->lent_labels);
 }
 
-static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t own, bool lends) {
-  size_t n = (size_t)rows, real = dtype_size(conr->dtype);
-  conr->workspace_bytes = 0;
+static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t columns, int64_t own, bool lends) {
+  size_t n = (size_t)columns, real = dtype_size(conr->dtype);
+  conr->workspace_bytes = conr->memory.count * sizeof *conr->memory.state;
   if (lends)
-    TRY(allocate_lent(conr, n));
+    TRY(allocate_lent(conr, (size_t)rows));
   TRY(allocate(conr, n * (size_t)conr->stride * real, &conr->records));
   TRY(allocate(conr, (size_t)conr->stride * real, &conr->temporary));
   TRY(allocate(conr, n * (size_t)conr->targets * real, &conr->labels));
@@ -173,25 +181,28 @@ static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t o
   TRY(allocate(conr, n * sizeof(int32_t), (void **)&conr->by_prediction.order));
   TRY(allocate_sweep(conr, own, &conr->by_label));
   TRY(allocate_sweep(conr, own, &conr->by_prediction));
-  TRY(allocate(conr, phase_bytes(rows, own, conr->dtype), &conr->phase));
+  TRY(allocate(conr, phase_bytes(columns, own, conr->dtype), &conr->phase));
   TRY(allocate(conr, exchange_bytes(conr, rows, conr->dtype), &conr->exchange));
   TRY(allocate(conr, (size_t)own * real, &conr->inverse));
   return allocate(conr, (size_t)conr->threads * pairwise_workspace(conr->dtype, conr->features), &conr->panels);
 }
 
 /* Make room.  The decision depends on counts every rank knows, so all ranks come here together. */
-static enum status grow_workspace(struct conr *conr, int64_t rows, int64_t most_own) {
+static enum status grow_workspace(struct conr *conr, int64_t rows, int64_t columns, int64_t most_own) {
   bool lends = conr->lends || conr->capacity_lent;
-  if (rows <= conr->capacity_rows && most_own <= conr->capacity_own && lends == conr->capacity_lent)
+  if (rows <= conr->capacity_rows && columns <= conr->capacity_columns && most_own <= conr->capacity_own &&
+      lends == conr->capacity_lent)
     return STATUS_OK;
   int64_t rows_wanted = rows > conr->capacity_rows ? rows : conr->capacity_rows;
+  int64_t columns_wanted = columns > conr->capacity_columns ? columns : conr->capacity_columns;
   int64_t own_wanted = most_own > conr->capacity_own ? most_own : conr->capacity_own;
   free_workspace(conr);
-  enum status status = allocate_workspace(conr, rows_wanted, own_wanted, lends);
+  enum status status = allocate_workspace(conr, rows_wanted, columns_wanted, own_wanted, lends);
   if (status != STATUS_OK)
     free_workspace(conr);
   TRY(comm_agree(conr->comm, status));
   conr->capacity_rows = rows_wanted;
+  conr->capacity_columns = columns_wanted;
   conr->capacity_own = own_wanted;
   conr->capacity_wide = false;
   conr->capacity_lent = lends;
@@ -205,7 +216,7 @@ static enum status grow_for_wide(struct conr *conr) {
     return STATUS_OK;
   memory_free(&conr->phase);
   memory_free(&conr->exchange);
-  enum status status = allocate(conr, phase_bytes(conr->capacity_rows, conr->capacity_own, F64), &conr->phase);
+  enum status status = allocate(conr, phase_bytes(conr->capacity_columns, conr->capacity_own, F64), &conr->phase);
   if (status == STATUS_OK)
     status = allocate(conr, exchange_bytes(conr, conr->capacity_rows, F64), &conr->exchange);
   if (status != STATUS_OK)
@@ -227,20 +238,26 @@ static enum status size_batch(struct conr *conr, const struct conr_batch *batch)
     TRY(comm_gather_rows(conr->comm, &batch->rows, one, sizeof batch->rows, conr->rows_of_rank));
   }
   int64_t most_own = 0;
+  conr->views = batch->views > 1 ? batch->views : 1;
   conr->rows = conr->own_first = 0;
   for (int r = 0; r < size; r++) {
     int64_t rows = conr->rows_of_rank[r];
     if (rows < 0)
       return agreed(fail(ERR_ARGUMENT, "rank %d gives %lld rows; 0 is the least", r, (long long)rows));
+    if (rows % conr->views != 0)
+      return agreed(fail(ERR_ARGUMENT, "rank %d gives %lld rows, which are not %d views of its samples", r,
+                         (long long)rows, conr->views));
     conr->own_first += r < rank ? rows : 0;
     most_own = rows > most_own ? rows : most_own;
     conr->rows += rows;
   }
-  if (conr->rows >= INT32_MAX)
-    return agreed(fail(ERR_ARGUMENT, "a global batch of %lld rows is too large; the limit is %d", (long long)conr->rows,
-                       INT32_MAX - 1));
+  if (conr->rows + conr->memory.rows >= INT32_MAX)
+    return agreed(fail(ERR_ARGUMENT, "a global batch of %lld rows, and %lld remembered, is too large; the limit is %d",
+                       (long long)conr->rows, (long long)conr->memory.rows, INT32_MAX - 1));
   conr->own_rows = conr->rows_of_rank[rank];
-  return grow_workspace(conr, conr->rows, most_own);
+  TRY(check_memory(&conr->memory));
+  conr->columns = conr->rows + remembered_rows(&conr->memory);
+  return grow_workspace(conr, conr->rows, conr->rows + conr->memory.rows, most_own);
 }
 
 /* ---- the rule of this batch --------------------------------------------------------------- */
@@ -249,12 +266,12 @@ static double label_diameter(const struct conr *conr) {
   double diameter = 0;
   for (int k = 0; k < conr->targets; k++) {
     double low = INFINITY, high = -INFINITY;
-    for (int64_t i = 0; i < conr->rows; i++) {
-      double label = dtype_get(conr->dtype, conr->labels, k * conr->rows + i);
+    for (int64_t i = 0; i < conr->columns; i++) {
+      double label = dtype_get(conr->dtype, conr->labels, k * conr->columns + i);
       low = label < low ? label : low;
       high = label > high ? label : high;
     }
-    diameter = pair_diameter_add(conr->rule.distance, diameter, conr->rows > 0 ? high - low : 0);
+    diameter = pair_diameter_add(conr->rule.distance, diameter, conr->columns > 0 ? high - low : 0);
   }
   return diameter;
 }
@@ -268,6 +285,7 @@ struct pair_rule rule_of_options(const struct conr_options *options) {
                             .push_slope = depth ? options->e : 0,
                             .push_rate = depth ? 0 : options->e,
                             .count_masked = !paper,
+                            .constant_rows = options->constant_rows,
                             .count_self = depth,
                             .outer_weights = options->variant == CONR_REFERENCE || (paper && options->outer_weights),
                             .log_of_mean = options->aggregate == CONR_LOG_OF_MEAN};
@@ -297,7 +315,7 @@ static enum status make_rule(struct conr *conr) {
 
 /* Multiply-adds of one sweep's matrix products, as operations; the backward sweep has two products. */
 static double sweep_flops(const struct conr *conr, double computed_share, bool gradient) {
-  return (gradient ? 6.0 : 2.0) * computed_share * (double)conr->own_rows * (double)conr->rows * conr->features;
+  return (gradient ? 6.0 : 2.0) * computed_share * (double)conr->own_rows * (double)conr->columns * conr->features;
 }
 
 enum status conr_begin(struct conr *conr, const struct conr_batch *batch, int blocks, bool lend) {
@@ -332,6 +350,8 @@ enum status conr_finish(struct conr *conr, const void *features, void *grad_feat
   TRY(exchange_scalars(conr, &total));
   if (grad_features != NULL)
     TRY(backward_sweeps(conr, path, features, grad_features));
+  if (grad_features != NULL)
+    remember_records(conr);
   struct comm_traffic now = comm_traffic(conr->comm);
   *result = (struct conr_result){.loss = total.loss,
                                  .rows = conr->rows,

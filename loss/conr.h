@@ -31,6 +31,14 @@
  *     loss = 1/N sum over i with P_i, N_i not empty of  log D_i - 1/|P_i| sum_P s_ij
  * Labels, predictions and weights get no gradient.  A row of norm <= 1e-12 gets gradient 0.
  *
+ * Memory (options.memory_rows = M): the rows of a batch are contrasted also with the M most recent rows of earlier
+ * batches, with features, labels, predictions and weights as they were then (a cross-batch memory: Wang et al., CVPR
+ * 2020).  In the definitions j is then one of N columns, which are the rows of the batch and those remembered; i is
+ * a row of the batch, and the mean is over these: remembered rows are no anchors and get no gradient.  A row whose
+ * sample is remembered too has it among its positives, like any other.  Every rank holds the whole memory, so nothing
+ * travels for it.  A batch enters the memory once its gradient has been computed; calls for the loss alone look at the
+ * memory and leave it as it is.
+ *
  * The struct is not thread-safe; one call at a time on each. */
 #ifndef CONR_H
 #define CONR_H
@@ -49,7 +57,7 @@ enum conr_precision { CONR_F32, CONR_F64 };
 enum conr_variant {
   CONR_PAPER,     /* the loss above                                                                     */
   CONR_REFERENCE, /* what the published age code computes: D_i has N - |P_i| more (masked entries count
-                     as exp(0)), and the anchor's weight multiplies its term once more                  */
+                     as exp(0); see constant_rows), and the anchor's weight multiplies its term once more */
   CONR_DEPTH      /* what the published depth code computes: as reference without the outer weight, with
                      S_ij = weight_i e d_ij and the mean over |P_i| + 1                                 */
 };
@@ -74,13 +82,16 @@ struct conr_options {
   enum conr_aggregate aggregate;
   enum conr_distance distance;
   enum conr_path path;
-  double w;          /* window of labels and of predictions, in label units, >= 0, inclusive */
-  double t;          /* temperature, > 0                                                     */
-  double e;          /* strength of the push, per label unit, >= 0                           */
-  int outer_weights; /* paper variant: 1 = the anchor's weight multiplies its term as well   */
+  double w;             /* window of labels and of predictions, in label units, >= 0, inclusive */
+  double t;             /* temperature, > 0                                                     */
+  double e;             /* strength of the push, per label unit, >= 0                           */
+  int outer_weights;    /* paper variant: 1 = the anchor's weight multiplies its term as well   */
+  int64_t memory_rows;  /* M, >= 0; 0 = no memory                                               */
+  double constant_rows; /* not in the paper variant: c, and D_i has c (1 - |P_i| / N) more instead of N - |P_i|, as
+                            much as in a batch of c rows with the same share of positives; 0 = N */
 };
 
-/* paper, mean of log, euclidean, auto; w 1, t 0.07, e 0.01 (the published age settings); no outer weight. */
+/* paper, mean of log, euclidean, auto; w 1, t 0.07, e 0.01 (the published age settings); no outer weight, no memory. */
 void conr_options_default(struct conr_options *options);
 
 /* This rank's share of a global batch.  Arrays are row-major and borrowed for the call. */
@@ -91,6 +102,9 @@ struct conr_batch {
   const void *predictions;     /* [rows, targets]                                                         */
   const void *weights;         /* [rows] >= 0, or NULL for ones                                           */
   const int64_t *rows_of_rank; /* [ranks], equal on all ranks; NULL: exchanged (8 bytes a rank, a latency) */
+  int views; /* equal on all ranks; each rank has so many views of its samples, all first views, then all second ones,
+                and the memory takes the rows of all ranks sample by sample, so that how samples are shared out does
+                not matter; 0 or 1: the memory takes them in the order of ranks */
 };
 
 struct conr_result {
@@ -106,7 +120,8 @@ struct conr_result {
   int64_t
       bytes_received; /* by this rank, from others: records, and 8 bytes a row (16 in float64 or where labels span so
                              much that row scalars are kept as logarithms)                              */
-  size_t workspace_bytes; /* held by this object on this rank: N x (features + ...) and one panel a thread */
+  size_t workspace_bytes; /* held by this object on this rank: N x (features + ...) and one panel a thread; for the
+                             memory 8 M x (features + 2 targets + 1) beside its columns */
   double gather_seconds;  /* in which this rank waited for the exchanges of rows, and thus for other ranks */
 };
 
@@ -129,6 +144,11 @@ int conr_create_fortran(MPI_Fint comm, int features, int targets, int precision,
  * is the failure of its rank alone: abort the job then.  The workspace grows with the largest batch and is then
  * reused. */
 int conr_loss(struct conr *conr, const struct conr_batch *batch, void *grad_features, struct conr_result *result);
+
+/* The memory, for checkpoints: *count numbers, the same on every rank, borrowed until conr_destroy().  Copied
+ * into another object of the same shape and options they make it go on with the same bits (to rounding, on another
+ * number of ranks).  *count = 0 and *values = NULL without a memory.  Local. */
+void conr_memory(struct conr *conr, double **values, size_t *count);
 
 /* Collective; NULL is fine; sets *conr to NULL. */
 void conr_destroy(struct conr **conr);

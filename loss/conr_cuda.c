@@ -49,6 +49,9 @@ enum status conr_device_create(struct device *device, struct comm *comm, enum pr
                                int targets, const struct conr_options *options, struct conr_device **out) {
   *out = NULL;
   TRY(check_conr_options(features, targets, options));
+  REQUIRE(options->memory_rows == 0, ERR_ARGUMENT,
+          "ConR on a GPU has no memory of earlier rows, and %lld are asked for; give 0, or compute on the host",
+          (long long)options->memory_rows);
   REQUIRE(precision != PRECISION_F64, ERR_ARGUMENT, "ConR on a GPU computes in f32, tf32 or bf16, not in f64");
   /* Else columns that only fill up, infinitely far away, would lie within it. */
   REQUIRE(options->w <= FLT_MAX, ERR_ARGUMENT, "w is %g, and labels on a GPU are float32; give at most %g", options->w,

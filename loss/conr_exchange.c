@@ -93,11 +93,12 @@ static enum status check_records(const struct conr *conr) {
 }
 
 void spread_records(struct conr *conr) {
-  for (int64_t slot = 0; slot < conr->rows; slot++)
+  for (int64_t slot = 0; slot < conr->columns; slot++)
     for (int k = 0; k < conr->targets; k++) {
       const char *tail = at(conr->dtype, conr->records, slot * conr->stride + conr->features);
-      dtype_put(conr->dtype, conr->labels, k * conr->rows + slot, dtype_get(conr->dtype, tail, k));
-      dtype_put(conr->dtype, conr->predictions, k * conr->rows + slot, dtype_get(conr->dtype, tail, conr->targets + k));
+      dtype_put(conr->dtype, conr->labels, k * conr->columns + slot, dtype_get(conr->dtype, tail, k));
+      dtype_put(conr->dtype, conr->predictions, k * conr->columns + slot,
+                dtype_get(conr->dtype, tail, conr->targets + k));
     }
 }
 
@@ -106,7 +107,8 @@ enum status receive_records(struct conr *conr) {
   if (conr->lends)
     lend_records(conr);
   TRY(check_records(conr));
-  for (int64_t row = 0; row < conr->rows; row++)
+  recall_records(conr);
+  for (int64_t row = 0; row < conr->columns; row++)
     conr->slot_of[row] = (int32_t)row;
   spread_records(conr);
   return STATUS_OK;
@@ -139,7 +141,7 @@ enum status exchange_scalars(struct conr *conr, struct trailer *total) {
   for (int64_t i = 0; i < conr->own_rows; i++) {
     const struct pair_sums *sums = &conr->sums[i];
     double weight = weight_at(conr, conr->slot_of[conr->own_first + i]);
-    struct pair_row row = pair_row_of(&conr->rule, conr->rows, sums, weight);
+    struct pair_row row = pair_row_of(&conr->rule, conr->rows, conr->columns, sums, weight);
     trailer.positives += sums->positives;
     trailer.negatives += sums->negatives;
     trailer.active += row.active;

@@ -1,5 +1,6 @@
-/* The inside of the ConR loss, shared by its three files: conr.c (the call, workspace, the rule of a batch),
- * conr_exchange.c (the two gathers) and conr_sweep.c (panels, dense or banded). */
+/* The inside of the ConR loss, shared by its four files: conr.c (the call, workspace, the rule of a batch),
+ * conr_exchange.c (the two gathers), conr_memory.c (rows of earlier batches) and conr_sweep.c (panels, dense or banded).
+ */
 #ifndef CONR_LOSS_CONR_INTERNAL_H
 #define CONR_LOSS_CONR_INTERNAL_H
 
@@ -30,9 +31,16 @@ enum fault { FAULT_NONE, FAULT_PRODUCT, FAULT_BATCH };
 struct sweep {
   enum pair_class pairs;
   bool batch_order;         /* the storage is in batch order; `order` is not used           */
-  int32_t *order;           /* [rows] order of the storage: the batch row at each place     */
+  int32_t *order;           /* [columns] order of the storage: the batch row at each place  */
   int32_t *own;             /* [own rows] places of own rows in that order, ascending       */
   struct band_range *range; /* [panels] columns of each panel                               */
+};
+
+/* Rows of earlier batches: a ring of records. */
+struct conr_memory {
+  int64_t rows;  /* that there is room for; 0 = no memory                                                  */
+  double *state; /* owned: rows that are there, where the next one goes, then [rows, stride] their records */
+  size_t count;  /* numbers of it                                                                          */
 };
 
 struct conr {
@@ -41,23 +49,24 @@ struct conr {
   enum dtype dtype;
   int features, targets, threads;
   int64_t stride; /* REALs in a record */
+  struct conr_memory memory;
 
   /* Sized by the largest batch seen. */
-  int64_t capacity_rows, capacity_own;
+  int64_t capacity_rows, capacity_columns, capacity_own;
   bool capacity_wide;         /* row scalars in double fit */
   bool capacity_lent;         /* there is room for rows to lend */
-  void *records;              /* [rows, stride]           */
-  void *labels, *predictions; /* [targets, rows]          */
-  int32_t *slot_of;           /* [rows] batch row -> slot */
-  unsigned char *placed;      /* [rows] scratch           */
+  void *records;              /* [columns, stride]        */
+  void *labels, *predictions; /* [targets, columns]       */
+  int32_t *slot_of;           /* [columns] batch row, or column behind them -> slot */
+  unsigned char *placed;      /* [columns] scratch        */
   void *temporary;            /* one record               */
   void *z, *lent_labels;      /* [rows, features], [rows, targets], lent; NULL where nothing has been yet */
   struct sweep by_label, by_prediction;
   union { /* one block, used for one thing after the other */
     void *phase;
-    struct band_key *keys;  /* [rows] while sorting                                      */
+    struct band_key *keys;  /* [columns] while sorting                                   */
     struct pair_sums *sums; /* [own rows] from the forward sweeps to the exchange        */
-    char *scales;           /* [4, rows] REAL in the backward sweeps: see pairwise.h     */
+    char *scales;           /* [4, columns] REAL in the backward sweeps: see pairwise.h  */
   };
   void *exchange; /* row scalars of all ranks                 */
   void *inverse;  /* [own rows] 1 / norm, 0 for zero rows     */
@@ -69,6 +78,8 @@ struct conr {
   struct conr_blocks blocks; /* its rows on their way                  */
   struct comm_traffic before;
   int64_t rows, own_first, own_rows;
+  int64_t columns; /* what the own rows are held against: all rows, then those remembered */
+  int views;
   bool lends;       /* records travel as they are, not normalised */
   enum fault fault; /* of this rank                               */
   int panel_rows;
@@ -130,12 +141,29 @@ enum status receive_records(struct conr *conr);
  * sums.  Collective; ERR_ARGUMENT or ERR_MEMORY on all ranks when one had a fault. */
 enum status exchange_scalars(struct conr *conr, struct trailer *total);
 
-/* Copy labels and predictions out of the records, [targets, rows], in the order of the storage.  Local. */
+/* Copy labels and predictions out of the records, [targets, columns], in the order of the storage.  Local. */
 void spread_records(struct conr *conr);
+
+/* ---- conr_memory.c -------------------------------------------------------------------------- */
+
+/* Room for the memory of these options, which is empty.  Local. */
+enum status memory_of_options(const struct conr_options *options, int64_t stride, struct conr_memory *out);
+
+/* ERR_FORMAT for a state that cannot be.  Same value. */
+enum status check_memory(const struct conr_memory *memory);
+
+/* Rows that are there.  Same value. */
+int64_t remembered_rows(const struct conr_memory *memory);
+
+/* Put them behind the records of the batch.  Local. */
+void recall_records(struct conr *conr);
+
+/* Take in the rows of the batch, whose records may lie in any order, for the oldest ones.  Local; same value. */
+void remember_records(struct conr *conr);
 
 /* ---- conr_sweep.c --------------------------------------------------------------------------- */
 
-/* Choose the path and plan panels and columns; *computed_share = pairs of a sweep / (own rows x rows).  Local: each
+/* Choose the path and plan panels and columns; *computed_share = pairs of a sweep / (own rows x columns).  Local: each
  * rank may choose for itself, both paths take part in the same collectives. */
 enum conr_path plan_sweeps(struct conr *conr, double *computed_share);
 

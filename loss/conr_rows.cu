@@ -268,7 +268,7 @@ static __global__ void __launch_bounds__(THREADS)
   row_totals own = {};
   if (i < rows) {
     struct pair_sums collected = sums[i];
-    struct pair_row row = pair_row_of(&rule, rows_global, &collected, (double)weights[i]);
+    struct pair_row row = pair_row_of(&rule, rows_global, rows_global, &collected, (double)weights[i]);
     exchange[2 * i] = row.u;
     exchange[2 * i + 1] = row.second;
     own.sum[TOTAL_LOSS] = row.loss;

@@ -24,19 +24,19 @@ static void choose_panel_rows(struct conr *conr) {
 }
 
 /* Columns as the matrix products want them: see COLUMN_STEP.  What is added is masked like everything else. */
-static struct band_range widen(struct band_range range, int64_t rows) {
+static struct band_range widen(struct band_range range, int64_t columns) {
   int64_t missing = LEAST_COLUMNS - (range.last - range.first);
   if (missing > 0) {
     range.first -= missing / 2;
     range.last = range.first + LEAST_COLUMNS;
   }
-  if (range.last > rows) {
-    range.first -= range.last - rows;
-    range.last = rows;
+  if (range.last > columns) {
+    range.first -= range.last - columns;
+    range.last = columns;
   }
   range.first = range.first > 0 ? range.first / COLUMN_STEP * COLUMN_STEP : 0;
   range.last = (range.last + COLUMN_STEP - 1) / COLUMN_STEP * COLUMN_STEP;
-  return (struct band_range){range.first, range.last < rows ? range.last : rows};
+  return (struct band_range){range.first, range.last < columns ? range.last : columns};
 }
 
 /* The dense sweep is planned in the tables of the first band. */
@@ -47,15 +47,15 @@ static void plan_dense(struct conr *conr) {
   for (int64_t i = 0; i < conr->own_rows; i++)
     sweep->own[i] = (int32_t)(conr->own_first + i);
   for (int64_t p = 0; p < panel_count(conr); p++)
-    sweep->range[p] = (struct band_range){0, conr->rows};
+    sweep->range[p] = (struct band_range){0, conr->columns};
 }
 
 /* Sort by one coordinate and find each panel's columns.  Returns the pairs to evaluate. */
 static int64_t plan_band(struct conr *conr, const void *values, struct sweep *sweep) {
   int64_t own = 0, pairs = 0;
   sweep->batch_order = false;
-  band_sort(conr->dtype, values, (int32_t)conr->rows, conr->keys, sweep->order);
-  for (int64_t place = 0; place < conr->rows; place++) {
+  band_sort(conr->dtype, values, (int32_t)conr->columns, conr->keys, sweep->order);
+  for (int64_t place = 0; place < conr->columns; place++) {
     int64_t row = sweep->order[place];
     if (row >= conr->own_first && row < conr->own_first + conr->own_rows)
       sweep->own[own++] = (int32_t)place;
@@ -63,10 +63,10 @@ static int64_t plan_band(struct conr *conr, const void *values, struct sweep *sw
   for (int64_t p = 0; p < panel_count(conr); p++) {
     const int32_t *places = sweep->own + p * conr->panel_rows;
     int count = panel_size(conr, p);
-    struct band_range within = band_range(conr->dtype, values, sweep->order, conr->rows, conr->rule.w,
+    struct band_range within = band_range(conr->dtype, values, sweep->order, conr->columns, conr->rule.w,
                                           dtype_get(conr->dtype, values, sweep->order[places[0]]),
                                           dtype_get(conr->dtype, values, sweep->order[places[count - 1]]));
-    sweep->range[p] = widen(within, conr->rows);
+    sweep->range[p] = widen(within, conr->columns);
     pairs += count * (sweep->range[p].last - sweep->range[p].first);
   }
   return pairs;
@@ -77,20 +77,20 @@ static int64_t plan_best_band(struct conr *conr, const void *values, struct swee
   int best = 0;
   int64_t fewest = INT64_MAX, pairs = 0;
   for (int k = 0; k < conr->targets; k++) {
-    pairs = plan_band(conr, (const char *)values + (size_t)(k * conr->rows) * dtype_size(conr->dtype), sweep);
+    pairs = plan_band(conr, (const char *)values + (size_t)(k * conr->columns) * dtype_size(conr->dtype), sweep);
     if (pairs < fewest) {
       fewest = pairs;
       best = k;
     }
   }
   if (best != conr->targets - 1)
-    pairs = plan_band(conr, (const char *)values + (size_t)(best * conr->rows) * dtype_size(conr->dtype), sweep);
+    pairs = plan_band(conr, (const char *)values + (size_t)(best * conr->columns) * dtype_size(conr->dtype), sweep);
   return pairs;
 }
 
 /* Choose the path.  Each rank may choose for itself: both paths take part in the same collectives. */
 enum conr_path plan_sweeps(struct conr *conr, double *computed_share) {
-  double all = (double)conr->own_rows * (double)conr->rows;
+  double all = (double)conr->own_rows * (double)conr->columns;
   choose_panel_rows(conr);
   *computed_share = 1;
   if (conr->options.path != CONR_DENSE && conr->own_rows > 0) {
@@ -111,8 +111,8 @@ enum conr_path plan_sweeps(struct conr *conr, double *computed_share) {
 static void reorder_records(struct conr *conr, const int32_t *order) {
   size_t bytes = (size_t)conr->stride * dtype_size(conr->dtype);
   char *records = conr->records;
-  memset(conr->placed, 0, (size_t)conr->rows);
-  for (int64_t start = 0; start < conr->rows; start++) {
+  memset(conr->placed, 0, (size_t)conr->columns);
+  for (int64_t start = 0; start < conr->columns; start++) {
     if (conr->placed[start])
       continue;
     memcpy(conr->temporary, records + (size_t)start * bytes, bytes);
@@ -127,7 +127,7 @@ static void reorder_records(struct conr *conr, const int32_t *order) {
     }
     memcpy(records + (size_t)slot * bytes, conr->temporary, bytes);
   }
-  for (int64_t slot = 0; slot < conr->rows; slot++)
+  for (int64_t slot = 0; slot < conr->columns; slot++)
     conr->slot_of[order[slot]] = (int32_t)slot;
   spread_records(conr);
 }
@@ -135,11 +135,11 @@ static void reorder_records(struct conr *conr, const int32_t *order) {
 /* ---- forward: sums of every own row -------------------------------------------------------- */
 
 static void *scale_of(const struct conr *conr, enum scale scale) {
-  return conr->scales + (size_t)scale * (size_t)conr->rows * dtype_size(scalar_dtype(conr));
+  return conr->scales + (size_t)scale * (size_t)conr->columns * dtype_size(scalar_dtype(conr));
 }
 
 static struct pair_columns columns_of(const struct conr *conr) {
-  return (struct pair_columns){.rows = conr->rows,
+  return (struct pair_columns){.rows = conr->columns,
                                .features = conr->features,
                                .targets = conr->targets,
                                .stride = conr->stride,
@@ -172,7 +172,7 @@ struct slice {
 
 /* Slices a panel is cut into: enough for all threads, none narrower than a product likes. */
 static int slices_of_panel(const struct conr *conr) {
-  int64_t panels = panel_count(conr), widest = conr->rows / (2 * LEAST_COLUMNS);
+  int64_t panels = panel_count(conr), widest = conr->columns / (2 * LEAST_COLUMNS);
   int64_t wanted = panels > 0 ? (conr->threads + panels - 1) / panels : 1;
   wanted = wanted < widest ? wanted : widest;
   return wanted > 1 ? (int)wanted : 1;
@@ -254,18 +254,28 @@ enum status forward_sweeps(struct conr *conr, enum conr_path path) {
 
 /* ---- backward: complete gradients of the own rows ------------------------------------------ */
 
-/* The row scalars as the pair arithmetic wants them, in the order of the storage. */
+static void put_scales(struct conr *conr, int64_t slot, struct pair_scales scales) {
+  enum dtype dtype = scalar_dtype(conr);
+  dtype_put(dtype, scale_of(conr, SCALE_POSITIVE), slot, scales.positive);
+  dtype_put(dtype, scale_of(conr, SCALE_NEGATIVE), slot, scales.negative);
+  dtype_put(dtype, scale_of(conr, SUBTRACT), slot, scales.subtract);
+  if (conr->rule.wide)
+    dtype_put(dtype, scale_of(conr, SCALE_MEAN), slot, scales.mean);
+}
+
+/* The row scalars as the pair arithmetic wants them, in the order of the storage.  What is remembered is no anchor: its
+ * scalars are those of a row without pairs. */
 static void spread_scalars(struct conr *conr) {
   enum dtype dtype = scalar_dtype(conr);
-  for (int64_t row = 0; row < conr->rows; row++) {
+  struct pair_sums none;
+  pair_sums_begin(&none);
+  struct pair_row idle = pair_row_of(&conr->rule, conr->rows, conr->columns, &none, 0);
+  for (int64_t row = 0; row < conr->columns; row++) {
+    bool anchor = row < conr->rows;
     int64_t slot = conr->slot_of[row];
-    struct pair_scales scales = pair_scales_of(&conr->rule, dtype_get(dtype, conr->exchange, 2 * row),
-                                               dtype_get(dtype, conr->exchange, 2 * row + 1), weight_at(conr, slot));
-    dtype_put(dtype, scale_of(conr, SCALE_POSITIVE), slot, scales.positive);
-    dtype_put(dtype, scale_of(conr, SCALE_NEGATIVE), slot, scales.negative);
-    dtype_put(dtype, scale_of(conr, SUBTRACT), slot, scales.subtract);
-    if (conr->rule.wide)
-      dtype_put(dtype, scale_of(conr, SCALE_MEAN), slot, scales.mean);
+    double u = anchor ? dtype_get(dtype, conr->exchange, 2 * row) : idle.u;
+    double second = anchor ? dtype_get(dtype, conr->exchange, 2 * row + 1) : idle.second;
+    put_scales(conr, slot, pair_scales_of(&conr->rule, u, second, weight_at(conr, slot)));
   }
 }
 

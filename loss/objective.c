@@ -249,6 +249,11 @@ size_t objective_states(struct objective *objective, struct state_array states[O
   size_t count = 0;
   if (objective->options.balanced != NULL)
     states[count++] = noise_scale_state(&objective->noise_scale);
+  if (objective->conr != NULL && objective->options.conr_options.memory_rows > 0) {
+    states[count].name = "conr_memory";
+    conr_memory(objective->conr, &states[count].values, &states[count].count);
+    count++;
+  }
   return count + regularisers_states(objective->regularisers, states + count);
 }
 
@@ -280,7 +285,8 @@ enum status objective_conr_begin(struct objective *objective, const struct objec
   objective->batch = *batch;
   objective->pieces = pieces;
   TRY(replay_note(objective->ops->device, note_rows, &note, sizeof note));
-  struct conr_batch rows = {.rows = batch->views * batch->samples, .rows_of_rank = objective->rows_of_rank};
+  struct conr_batch rows = {
+      .rows = batch->views * batch->samples, .rows_of_rank = objective->rows_of_rank, .views = batch->views};
   int blocks = pieces == 1 ? 1 : (int)pieces * batch->views;
   if (objective->losses != NULL)
     return objective->losses->conr_begin(objective->conr_device, &rows, blocks, lend);

@@ -122,7 +122,7 @@ double objective_noise_scale(const struct objective *objective);
 
 /* What the objective keeps from step to step; arrays are borrowed from it.  Returns how many, at most
  * OBJECTIVE_STATES. */
-#define OBJECTIVE_STATES (1 + REGULARISER_STATES)
+#define OBJECTIVE_STATES (2 + REGULARISER_STATES)
 size_t objective_states(struct objective *objective, struct state_array states[OBJECTIVE_STATES]);
 
 /* *found += how many of x [count], or 1 if any, are not finite; dtype that of values or parameters.  Local. */

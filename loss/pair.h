@@ -48,7 +48,8 @@ struct pair_rule {
   double w;
   double temperature;
   double push_constant, push_slope, push_rate; /* push(d) = (constant + slope d) exp(rate d)          */
-  bool count_masked;                           /* D_i has N - |P_i| more                              */
+  bool count_masked;                           /* D_i has N - |P_i| more, with N the columns; or,     */
+  double constant_rows;                        /* where it is not 0, constant_rows (1 - |P_i| / N)    */
   bool count_self;                             /* k_i = |P_i| + 1                                     */
   bool outer_weights;                          /* the weight multiplies the row's term                */
   bool log_of_mean;                            /* log mean_P exp(s) instead of mean_P s               */
@@ -140,11 +141,13 @@ CONR_PAIR_INLINE double pair_log_add(double a, double b) {
 }
 
 /* log D_i of one row; *log_mean = log sum_P exp(s). */
-CONR_PAIR_INLINE double pair_log_denominator(const struct pair_rule *rule, int64_t rows, const struct pair_sums *sums,
-                                             double weight, double *log_mean) {
+CONR_PAIR_INLINE double pair_log_denominator(const struct pair_rule *rule, int64_t columns,
+                                             const struct pair_sums *sums, double weight, double *log_mean) {
   double positive_max = rule->wide ? (double)sums->positive_max : rule->shift;
   double negative_max = rule->wide ? (double)sums->negative_max : rule->shift;
-  double masked = rule->count_masked ? (double)(rows - sums->positives) : 0;
+  double masked = rule->count_masked ? (double)(columns - sums->positives) : 0;
+  if (rule->constant_rows > 0)
+    masked *= rule->constant_rows / (double)columns;
   *log_mean = sums->positives > 0 ? positive_max + log(sums->positive) : -INFINITY;
   double negative = sums->negatives > 0 && weight > 0 ? negative_max + log(weight) + log(sums->negative) : -INFINITY;
   return pair_log_add(pair_log_add(*log_mean, negative), log(masked));
@@ -158,8 +161,9 @@ struct pair_row {
   bool active; /* it has positives and negatives */
 };
 
-CONR_PAIR_INLINE struct pair_row pair_row_of(const struct pair_rule *rule, int64_t rows, const struct pair_sums *sums,
-                                             double weight) {
+/* Of a row among `rows`, whose sums are over `columns`: the rows, and others that are no anchors. */
+CONR_PAIR_INLINE struct pair_row pair_row_of(const struct pair_rule *rule, int64_t rows, int64_t columns,
+                                             const struct pair_sums *sums, double weight) {
   double nothing = rule->wide ? -INFINITY : 0;
   struct pair_row row;
   row.u = nothing;
@@ -170,7 +174,7 @@ CONR_PAIR_INLINE struct pair_row pair_row_of(const struct pair_rule *rule, int64
     return row;
   double positives = sums->positives, divisor = rule->count_self ? positives + 1 : positives;
   double a = (rule->outer_weights ? weight : 1.0) / (double)rows;
-  double log_mean, log_d = pair_log_denominator(rule, rows, sums, weight, &log_mean);
+  double log_mean, log_d = pair_log_denominator(rule, columns, sums, weight, &log_mean);
   double pull = rule->log_of_mean ? log_mean - log(positives) : sums->similarity / divisor;
   row.loss = a * (positives / divisor * log_d - pull);
   double log_u = log(a * positives / divisor) - log_d, log_x = log(a) - log_mean;

@@ -12,12 +12,15 @@ module conr
     integer(c_int) :: variant, aggregate, distance, path
     real(c_double) :: w, t, e
     integer(c_int) :: outer_weights
+    integer(c_int64_t) :: memory_rows
+    real(c_double) :: constant_rows
   end type
 
   type, bind(c) :: conr_batch
     integer(c_int64_t) :: rows
     type(c_ptr) :: features, labels, predictions
     type(c_ptr) :: weights = c_null_ptr, rows_of_rank = c_null_ptr
+    integer(c_int) :: views = 1
   end type
 
   type, bind(c) :: conr_result

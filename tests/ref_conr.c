@@ -49,8 +49,9 @@ static struct pair pair_of(const struct conr_options *o, const struct ref_batch 
 /* Anchor i: its term of the loss; adds G_ij / t to grad_q. */
 static double anchor(const struct conr_options *o, const struct ref_batch *b, const double *q, int64_t i, int rows_only,
                      double *grad_q) {
+  int64_t columns = b->rows + b->remembered;
   double positives = 0, negatives = 0, denominator = 0, mean = 0, similarity = 0;
-  for (int64_t j = 0; j < b->rows; j++) {
+  for (int64_t j = 0; j < columns; j++) {
     struct pair pair = pair_of(o, b, q, i, j);
     positives += pair.positive;
     negatives += pair.negative;
@@ -61,12 +62,13 @@ static double anchor(const struct conr_options *o, const struct ref_batch *b, co
   if (positives == 0 || negatives == 0)
     return 0;
   if (o->variant != CONR_PAPER)
-    denominator += (double)b->rows - positives;
+    denominator +=
+        o->constant_rows > 0 ? o->constant_rows * (1 - positives / (double)columns) : (double)columns - positives;
   double weight = b->weight ? b->weight[i] : 1;
   double outer = o->variant == CONR_REFERENCE || o->outer_weights ? weight : 1;
   double a = outer / (double)b->rows, k = o->variant == CONR_DEPTH ? positives + 1 : positives;
   int of_mean = o->aggregate == CONR_LOG_OF_MEAN;
-  for (int64_t j = 0; grad_q && j < b->rows; j++) {
+  for (int64_t j = 0; grad_q && j < columns; j++) {
     struct pair pair = pair_of(o, b, q, i, j);
     double g = 0;
     if (pair.positive)
@@ -75,7 +77,7 @@ static double anchor(const struct conr_options *o, const struct ref_batch *b, co
       g = a * positives / k * pair.push * exp(pair.s) / denominator;
     for (int c = 0; c < b->features; c++) {
       grad_q[i * b->features + c] += g / o->t * q[j * b->features + c];
-      if (!rows_only)
+      if (!rows_only && j < b->rows)
         grad_q[j * b->features + c] += g / o->t * q[i * b->features + c];
     }
   }
@@ -84,8 +86,9 @@ static double anchor(const struct conr_options *o, const struct ref_batch *b, co
 
 double ref_conr(const struct conr_options *options, const struct ref_batch *batch, int rows_only, double *grad) {
   size_t elements = (size_t)batch->rows * (size_t)batch->features;
-  double *q = malloc(elements * sizeof *q + 1), loss = 0;
-  for (int64_t i = 0; i < batch->rows; i++) {
+  int64_t columns = batch->rows + batch->remembered;
+  double *q = malloc((size_t)(columns * batch->features) * sizeof *q + 1), loss = 0;
+  for (int64_t i = 0; i < columns; i++) {
     const double *row = batch->feature + i * batch->features;
     for (int k = 0; k < batch->features; k++)
       q[i * batch->features + k] = row[k] / fmax(norm(row, batch->features), 1e-12);

@@ -7,6 +7,7 @@
 
 struct ref_batch {
   int64_t rows;
+  int64_t remembered; /* rows behind them in all arrays that are no anchors and get no gradient */
   int features, targets;
   const double *feature, *label, *prediction; /* row-major */
   const double *weight;                       /* or NULL   */

@@ -74,6 +74,9 @@ Test(cli_train, options_without_effect) {
 
 Test(cli_train, options_that_contradict) {
   options_refused("--views 3", "--views 3 gives contrastive terms a pass of their own: add --conr, --rnc or --accon");
+  options_refused("--conr --conr-constant 128",
+                  "--conr-constant belongs to --conr-variant reference or depth (paper has no constant)");
+  options_refused("--conr-memory 100", "--conr-memory has no effect without --conr; drop one or add the other");
   options_refused("--conr --conr-variant depth --conr-outer-weights",
                   "--conr-outer-weights belongs to --conr-variant paper (reference always has them, depth never)");
   options_refused("--conr --conr-variant reference --conr-aggregate log_of_mean",

@@ -143,6 +143,7 @@ static const char every_option[] =
     "--lds-sigma 1.5 --lds-padding reflect --lds-truncate --dense-alpha 0.5 --conr --conr-beta 0.3 --conr-w 0.7 "
     "--conr-t 0.2 --conr-e 0.05 "
     "--conr-variant reference --conr-distance manhattan --conr-aggregate log_of_mean --conr-outer-weights "
+    "--conr-memory 512 --conr-constant 128 "
     "--conr-path dense --views 3 --noise 0.3 --mask 0.1 --shuffle none --batch 17 --epochs 19 --optimiser sgd "
     "--lr 0.0123456789012345678 --momentum 0.8 --beta1 0.7 --beta2 0.6 --epsilon 1e-7 --weight-decay 0.001 "
     "--clip 2.5 --schedule step --milestones 3,5 --lr-factor 0.3 --warmup 11 --resume --select mse --patience 4 "

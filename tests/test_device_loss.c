@@ -144,7 +144,7 @@ Test(pair, shifted_and_wide_sums_are_the_formulas) {
         more = (struct pair_sums){part.positive, part.negative, part.similarity, part.pull, part.push, 0, 0};
       pair_sums_join(rule.wide, &sums, &more);
     }
-    struct pair_row row = pair_row_of(&rule, 4, &sums, weight);
+    struct pair_row row = pair_row_of(&rule, 4, 4, &sums, weight);
     cr_assert(row.active && sums.positives == 1 && sums.negatives == 2);
     cr_assert(ieee_ulp_eq(dbl, row.loss, (log_d - s[0]) / 4, 16), "%.17g and %.17g", row.loss, (log_d - s[0]) / 4);
     double u = form ? row.u : log(row.u) - rule.shift;

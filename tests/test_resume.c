@@ -17,12 +17,14 @@
 
 TestSuite(resume, .init = cli_begin, .fini = cli_end, .timeout = 150);
 
-/* All that draws numbers or keeps state: dropout, augmentation, ConR, shuffling, momentum; checkpoints within epochs.
+/* All that draws numbers or keeps state: dropout, augmentation, ConR and its memory, shuffling, momentum; checkpoints
+ * within epochs.
  * 72 training samples, 8 steps an epoch. */
 #define ROWS 120
 #define STEPS 8
-static const char options[] = "--hidden 16,16 --batch 9 --conr --dropout 0.2 --noise 0.1 --mask 0.1 --lr 0.01 "
-                              "--clip 5 --log-steps 1 --checkpoint-steps 3 --quiet";
+static const char options[] =
+    "--hidden 16,16 --batch 9 --conr --conr-memory 40 --dropout 0.2 --noise 0.1 --mask 0.1 --lr 0.01 "
+    "--clip 5 --log-steps 1 --checkpoint-steps 3 --quiet";
 
 static const char *command_for(const char *run, int epochs) {
   return cli_text("train %s -o %s --epochs %d %s", io_file("t.h5"), run, epochs, options);
