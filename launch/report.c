@@ -210,26 +210,30 @@ static enum status check_data(const struct report *report) {
   return STATUS_OK;
 }
 
-static enum status measure_all(struct report *report) {
-  bool root = comm_rank(report->session->comm) == 0;
+/* Rank 0. */
+static enum status note_what_is_missing(struct report *report) {
   for (int r = 0; r < report->runs; r++) {
-    struct report_run *run = &report->run[r];
-    TRY(report_measure(report, run));
-    enum status status = STATUS_OK;
-    if (root && run->left_out[0] != '\0')
-      status = report_note(report, "%s: no errors, predictions and features: %s", run->name, run->left_out);
-    else if (root && run->components == 0)
-      status = report_note(report,
-                           "%s: its labels have %d components; pictures of labels and features are drawn for up to %d",
-                           run->name, run->targets, REPORT_COMPONENTS);
-    TRY(comm_agree(report->session->comm, status));
+    const struct report_run *run = &report->run[r];
+    if (run->left_out[0] != '\0')
+      TRY(report_note(report, "%s: no errors, predictions and features: %s", run->name, run->left_out));
+    else if (run->components == 0)
+      TRY(report_note(report,
+                      "%s: its labels have %d components; pictures of labels and features are drawn for up to %d",
+                      run->name, run->targets, REPORT_COMPONENTS));
   }
+  return STATUS_OK;
+}
+
+static enum status measure_all(struct report *report) {
+  for (int r = 0; r < report->runs; r++)
+    TRY(report_measure(report, &report->run[r]));
   return comm_agree(report->session->comm, check_data(report));
 }
 
 /* Rank 0. */
 static enum status write_all(struct report *report) {
   char path[PATH_MAX];
+  TRY(note_what_is_missing(report));
   if (!plotter_find(&report->plotter))
     TRY(report_note(report, "no pictures are drawn: %s", report->plotter.why));
   TRY(report_pictures(report));

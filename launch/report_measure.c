@@ -6,7 +6,6 @@
 #include "launch/readable.h"
 #include "launch/weighting.h"
 
-#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -113,11 +112,8 @@ out:
 
 /* A run is described by its own data, not by others that have the same columns. */
 static enum status check_hash(const struct report_run *run, const struct evaluation *evaluation) {
-  uint64_t now = dataset_hash(evaluation->dataset), then = evaluation->header.data_hash;
-  REQUIRE(now == then, ERR_ARGUMENT,
-          "%s is not the data it was trained on (hash %016" PRIx64 ", then %016" PRIx64
-          "); name that file by --data FILE",
-          run->data, now, then);
+  REQUIRE(dataset_hash(evaluation->dataset) == evaluation->header.data_hash, ERR_ARGUMENT,
+          "%s is not the data it was trained on; name that file by --data FILE", run->data);
   return STATUS_OK;
 }
 
