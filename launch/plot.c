@@ -16,7 +16,7 @@
 enum {
   LEFT = 70,
   RIGHT = 20,
-  SCALE = 90,
+  SCALE = 98,
   TOP = 36,
   BOTTOM = 56,
   KEY_LINE = 17,
@@ -222,7 +222,7 @@ static int room_at_left(const struct plot_panel *panel) {
     int count = characters(up->tick_text[i], MOST_TICK);
     longest = count > longest ? count : longest;
   }
-  int room = longest * CHARACTER + 20 + (up->title != NULL ? 20 : 0);
+  int room = longest * (CHARACTER + 2) + 16 + (up->title != NULL ? 20 : 0);
   return room > LEFT ? room : LEFT;
 }
 
@@ -410,7 +410,7 @@ static void write_scale(struct panel *panel, const struct plot_map *map, int hei
   write_palette(out, map->palette);
   fputs("set cblabel ", out);
   write_quoted(out, map->title, height / CHARACTER);
-  fputc('\n', out);
+  fputs(" offset character 1, 0\n", out);
   if (map->logarithmic)
     fputs("set logscale cb 10\n", out);
   write_range(out, "cb", &axis);

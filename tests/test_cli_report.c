@@ -216,6 +216,8 @@ Test(cli_report, data_that_are_gone_or_others_leave_what_the_run_says_itself) {
       cli_text("--data %s is of no use: run: %s is not the data it was trained on; name that file by --data FILE",
                other, other),
       cli_text("report %s -o %s --data %s --quiet", run, folder, other));
+  cli_accepted(0, cli_text("report %s -o %s --quiet", run, folder));
+  cr_assert(eq(int, io_exists(cli_text("%s/errors.gp", folder)), 1));
   cr_assert(eq(int, rename(data, moved), 0));
   says(cli_text("report %s -o %s", run, folder), "run: no errors, predictions and features: its data file");
   json_t *report = report_json(folder);
@@ -223,6 +225,7 @@ Test(cli_report, data_that_are_gone_or_others_leave_what_the_run_says_itself) {
   cr_expect(eq(dbl, json_number_value(json_object_get(run_of(report, 0), "epochs")), 2));
   cr_expect(json_object_get(run_of(report, 0), "errors") == NULL);
   cr_expect(eq(sz, json_array_size(json_object_get(report, "pictures")), 2)); /* curves and time */
+  cr_expect(eq(int, io_exists(cli_text("%s/errors.gp", folder)), 0), "an earlier report's picture is there");
   json_decref(report);
   cli_accepted(0, cli_text("report %s -o %s --data %s --quiet", run, folder, moved));
   report = report_json(folder);
