@@ -1,6 +1,6 @@
 /* The commands behind main: each takes its parsed options and returns a status.  Those that run on several
- * ranks take a session and are collective; the others are one process's own.  Of the session's device: train, eval and
- * predict want it open, bench opens it where it measures there. */
+ * ranks take a session and are collective; the others are one process's own.  Of the session's device: train, eval,
+ * predict and report want it open, bench opens it where it measures there. */
 #ifndef CONR_LAUNCH_COMMANDS_H
 #define CONR_LAUNCH_COMMANDS_H
 
@@ -16,6 +16,7 @@ enum status command_slurm(const struct config *config);
 enum status command_info(const struct config *config);
 enum status command_eval(struct session *session, const struct config *config);
 enum status command_predict(struct session *session, const struct config *config);
+enum status command_report(struct session *session, const struct config *config);
 enum status command_compare(struct session *session, const struct config *config, bool *stopped);
 enum status command_scale(struct session *session, const struct config *config, bool *stopped);
 /* conr scale --predict, of one process. */

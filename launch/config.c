@@ -28,7 +28,8 @@ struct option_row {
 #define IMPORT COMMAND_IMPORT
 #define TRAIN (COMMAND_TRAIN | COMMAND_COMPARE | COMMAND_SCALE)
 #define SCALE COMMAND_SCALE
-#define EVAL (COMMAND_EVAL | COMMAND_PREDICT)
+#define EVAL (COMMAND_EVAL | COMMAND_PREDICT | COMMAND_REPORT)
+#define GROUPS (COMMAND_EVAL | COMMAND_COMPARE | COMMAND_SCALE | COMMAND_REPORT)
 #define BENCH COMMAND_BENCH
 #define EXPORT COMMAND_EXPORT
 #define FIELD(field) offsetof(struct config, field)
@@ -45,10 +46,10 @@ struct option_row {
 
 /* clang-format off */
 static const struct option_row table[] = {
-  TEXT("output", output, IMPORT | TRAIN | COMMAND_PREDICT | EXPORT, NULL, "PATH", "where to write: HDF5 file (import), run folder (train), .csv or .h5 (predict), .safetensors (export); also -o"),
+  TEXT("output", output, IMPORT | TRAIN | COMMAND_PREDICT | EXPORT | COMMAND_REPORT, NULL, "PATH", "where to write: HDF5 file (import), run folder (train), .csv or .h5 (predict), .safetensors (export), folder (report; default report); also -o"),
   TEXT("config", config, TRAIN, NULL, "FILE", "read options from FILE, lines \"name = value\"; the command line wins"),
   TEXT("recipe", recipe, TRAIN, NULL, "NAME", "begin with published settings, such as agedb-dir/ldsfds+conr (conr recipes lists them); --config and the command line win"),
-  FLAG("force", force, IMPORT | TRAIN | COMMAND_PREDICT | EXPORT, "replace what is already at --output"),
+  FLAG("force", force, IMPORT | TRAIN | COMMAND_PREDICT | EXPORT | COMMAND_REPORT, "replace what is already at --output"),
 
   TEXT("target", target, IMPORT, NULL, "NAMES", "label column, or several, separated by commas (images: if not given, the only column of numbers)"),
   TEXT("weight-column", weight_column, IMPORT, NULL, "NAME", "column of sample weights"),
@@ -192,9 +193,11 @@ static const struct option_row table[] = {
 
   CHOICE("part", part, EVAL, "test", "train|val|test", "split to use"),
   CHOICE("checkpoint", checkpoint, EVAL | EXPORT, "best", "best|last", "which one of a run folder"),
-  INTEGER("many", many, COMMAND_EVAL | COMMAND_COMPARE | SCALE, "100", 0, 1000000000, "labels with more training samples than this are many-shot"),
-  INTEGER("few", few, COMMAND_EVAL | COMMAND_COMPARE | SCALE, "20", 0, 1000000000, "labels with fewer training samples than this are few-shot"),
-  REALNUM("bin-width", bin_width, COMMAND_EVAL | COMMAND_COMPARE | SCALE, "1", 1e-12, 1e12, "width of a label bin, in label units"),
+  INTEGER("many", many, GROUPS, "100", 0, 1000000000, "labels with more training samples than this are many-shot"),
+  INTEGER("few", few, GROUPS, "20", 0, 1000000000, "labels with fewer training samples than this are few-shot"),
+  REALNUM("bin-width", bin_width, GROUPS, "1", 1e-12, 1e12, "width of a label bin, in label units"),
+
+  TEXT("data", data, COMMAND_REPORT, NULL, "FILE", "the data file of the runs (default the one that config.used names); it must hold what they were trained on"),
 
   TEXT("methods", methods, COMMAND_COMPARE, "l1", "A,B+C,..", "what to compare: methods of the recipe, joined by +; the first is what the others are measured by"),
   TEXT("with", with, COMMAND_COMPARE, NULL, "NAME", "train each of them also with this method, such as conr"),
@@ -254,6 +257,8 @@ static const struct command_row commands[] = {
     {COMMAND_TRAIN, "train", "DATA.h5", 1, 1, "train a model; run it under mpirun or srun for several ranks"},
     {COMMAND_EVAL, "eval", "RUN DATA.h5", 2, 2, "all / many / median / few tables of a run or checkpoint"},
     {COMMAND_PREDICT, "predict", "RUN DATA.h5", 2, 2, "write predictions as CSV or HDF5"},
+    {COMMAND_REPORT, "report", "RUN ...", 1, CONFIG_MOST_RUNS,
+     "pictures and tables of one or several runs, as one page, as SVG and PNG, and as CSV and JSON; gnuplot draws"},
     {COMMAND_EXPORT, "export", "RUN", 1, 1, "write a model's parameters as safetensors, for PyTorch and others"},
     {COMMAND_COMPARE, "compare", "DATA.h5", 1, 1,
      "train several methods with several seeds, and compare their errors by groups of labels"},

@@ -28,11 +28,13 @@ enum command {
   COMMAND_RECIPES = 128,
   COMMAND_COMPARE = 256,
   COMMAND_SLURM = 512,
-  COMMAND_SCALE = 1024
+  COMMAND_SCALE = 1024,
+  COMMAND_REPORT = 2048
 };
 
 #define CONFIG_MOST_WORDS 4
 #define CONFIG_GIVEN_WORDS 4
+#define CONFIG_MOST_RUNS 8 /* conr report: words of its own (config.rest) */
 
 /* One field per option, named as the option with '-' as '_'; help text and range stand in the table. */
 struct config {
@@ -40,7 +42,7 @@ struct config {
   bool help;
   int words; /* positional arguments: files, or what to bench */
   const char *word[CONFIG_MOST_WORDS];
-  char **rest; /* slurm: the words from the first on, another command with its options; borrowed */
+  char **rest; /* all words: slurm's are another command with its options, report's the runs; borrowed */
 
   const char *config, *recipe, *output;
   bool force, json, quiet;
@@ -107,6 +109,9 @@ struct config {
   const char *part, *checkpoint, *vote;
   int64_t many, few;
   double bin_width;
+
+  /* report */
+  const char *data;
 
   /* compare */
   const char *methods, *with, *share;

@@ -15,27 +15,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A model that was loaded, and the data it is to see. */
-struct evaluation {
-  struct session *session; /* borrowed */
-  struct comm *shared;     /* what ranks of a host share of the data lives as long as it */
-  struct dataset *dataset;
-  const struct ops *ops;
-  struct net *net;
-  struct head head;     /* what its outputs mean   */
-  enum uvote_vote vote; /* by which experts answer */
-  struct inference *inference;
-  struct metrics *metrics; /* of conr eval */
-  /* What every rank must know of the checkpoint, which rank 0 alone has read. */
-  struct {
-    int64_t inputs, outputs, targets, height, width, probabilistic, standardised, full_decode, feature_bytes,
-        target_bytes;
-    char name[32], hidden[512], activation[32], precision[8], normalise[32], head[32];
-  } header;
-  double *standardise; /* [2, inputs]: mean, then std; NULL when inputs are used as they are */
-  char *feature_names, *target_names;
-};
-
 static enum split split_of(const char *part) {
   return strcmp(part, "train") == 0 ? SPLIT_TRAIN : strcmp(part, "val") == 0 ? SPLIT_VAL : SPLIT_TEST;
 }
@@ -62,6 +41,7 @@ static enum status open_checkpoint(struct evaluation *evaluation, const struct c
   TRY(run_checkpoint_path(config->word[0], config->checkpoint, path));
   TRY(checkpoint_open(path, opened));
   TRY(check_sizes(opened));
+  evaluation->header.data_hash = opened->data_hash;
   evaluation->header.inputs = opened->model.inputs;
   evaluation->header.outputs = opened->model.outputs;
   evaluation->header.targets = opened->model.targets;
@@ -175,7 +155,7 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
                      &evaluation->net);
 }
 
-static void close_evaluation(struct evaluation *evaluation) {
+void evaluation_close(struct evaluation *evaluation) {
   inference_destroy(&evaluation->inference);
   metrics_destroy(&evaluation->metrics);
   net_destroy(&evaluation->net);
@@ -186,8 +166,7 @@ static void close_evaluation(struct evaluation *evaluation) {
   memory_free((void **)&evaluation->target_names);
 }
 
-/* Load, run, gather.  On failure nothing is left open. */
-static enum status run_evaluation(struct session *session, const struct config *config, struct evaluation *evaluation) {
+enum status evaluation_open(struct session *session, const struct config *config, struct evaluation *evaluation) {
   struct comm *comm = session->comm;
   struct opened_checkpoint opened = {0};
   bool root = comm_rank(comm) == 0;
@@ -213,18 +192,26 @@ static enum status run_evaluation(struct session *session, const struct config *
                                   .batch = config->batch,
                                   .options = loading_options(&decoding, session->threads, evaluation->header.height,
                                                              evaluation->header.width, false)};
-  TRY_GOTO(inference_create(&parts, &evaluation->inference), out);
-  status = inference_run(evaluation->inference);
+  status = inference_create(&parts, &evaluation->inference);
 out:
   checkpoint_close(&opened);
   if (status != STATUS_OK && (status_agreed() || comm_size(comm) == 1))
-    close_evaluation(evaluation);
+    evaluation_close(evaluation);
+  return status;
+}
+
+/* Load, run, gather.  On failure nothing is left open. */
+static enum status run_evaluation(struct session *session, const struct config *config, struct evaluation *evaluation) {
+  TRY(evaluation_open(session, config, evaluation));
+  enum status status = inference_run(evaluation->inference);
+  if (status != STATUS_OK && (status_agreed() || comm_size(session->comm) == 1))
+    evaluation_close(evaluation);
   return status;
 }
 
 /* ---- conr eval ----------------------------------------------------------------------------- */
 
-static enum status prepare_metrics(struct evaluation *evaluation, const struct config *config) {
+enum status evaluation_measure(struct evaluation *evaluation, const struct config *config) {
   struct metrics_options options = metrics_options_default();
   double *labels = NULL;
   enum status status;
@@ -271,18 +258,18 @@ static enum status measure(struct session *session, const struct config *config,
                            struct metrics_table *table) {
   TRY(comm_agree(session->comm, evaluate_check(config)));
   TRY(run_evaluation(session, config, evaluation));
-  enum status status = comm_agree(session->comm, prepare_metrics(evaluation, config));
+  enum status status = comm_agree(session->comm, evaluation_measure(evaluation, config));
   if (status == STATUS_OK)
     status = inference_table(evaluation->inference, table);
   if (status != STATUS_OK)
-    close_evaluation(evaluation);
+    evaluation_close(evaluation);
   return status;
 }
 
 enum status evaluate(struct session *session, const struct config *config, struct metrics_table *table) {
   struct evaluation evaluation;
   TRY(measure(session, config, &evaluation, table));
-  close_evaluation(&evaluation);
+  evaluation_close(&evaluation);
   return STATUS_OK;
 }
 
@@ -299,7 +286,7 @@ enum status command_eval(struct session *session, const struct config *config) {
     status = comm_agree(session->comm, comm_rank(session->comm) == 0
                                            ? print_tables(&table, spreads ? &spread : NULL, config->json)
                                            : STATUS_OK);
-  close_evaluation(&evaluation);
+  evaluation_close(&evaluation);
   return status;
 }
 
@@ -346,6 +333,6 @@ enum status command_predict(struct session *session, const struct config *config
   status = comm_agree(session->comm, status);
   if (status == STATUS_OK)
     log_line(&session->log, "%lld predictions written to %s", (long long)evaluation.inference->rows, config->output);
-  close_evaluation(&evaluation);
+  evaluation_close(&evaluation);
   return status;
 }

@@ -161,13 +161,29 @@ static enum status gather_step(struct inference *inference, int64_t step) {
                           (size_t)head_outputs(&inference->head) * sizeof(double), to);
 }
 
+static enum status show_features(struct inference *inference, int64_t first, int64_t rows) {
+  struct host_copy copy = {0};
+  enum status status;
+  size_t bytes = (size_t)(rows * net_feature_width(inference->net)) * dtype_size(net_ops(inference->net)->dtype);
+  if (inference->watcher.features == NULL || rows == 0)
+    return STATUS_OK;
+  TRY_GOTO(host_copy_create(device_of(inference), (void *)net_features(inference->net), bytes, &copy), out);
+  TRY_GOTO(host_copy_fetch(&copy), out);
+  status = inference->watcher.features(inference->watcher.context, first, rows, copy.data);
+out:
+  host_copy_destroy(&copy);
+  return status;
+}
+
 /* One pass over this rank's part of a step: queued, on a GPU. */
 static enum status infer_batch(struct inference *inference, const struct batch *batch) {
   struct pass pass = {.training = false, .views = 1};
   struct batch there;
   TRY(upload_take(inference->upload, batch, &there));
   TRY(net_forward(inference->net, there.inputs, batch->rows, &pass));
-  TRY(place_outputs(inference, sampler_shard(&inference->sampler, batch->step).first, batch->rows));
+  int64_t first = sampler_shard(&inference->sampler, batch->step).first;
+  TRY(place_outputs(inference, first, batch->rows));
+  TRY(show_features(inference, first, batch->rows));
   return gather_step(inference, batch->step);
 }
 
@@ -207,6 +223,10 @@ static enum status answer(struct inference *inference) {
     TRY(send_labels(inference));
   return head_answer(&inference->head, inference->losses, inference->vote, dtype_of(inference), inference->rows,
                      inference->outputs_there, inference->labels_there, inference->there, inference->spread_there);
+}
+
+void inference_watch(struct inference *inference, const struct inference_watcher *watcher) {
+  inference->watcher = *watcher;
 }
 
 enum status inference_vote(struct inference *inference, enum uvote_vote vote) {

@@ -31,6 +31,14 @@ struct inference_parts {
   struct loader_options options; /* how samples are loaded; one view                                     */
 };
 
+/* Who wants the features of a pass, too: called on each rank after its part of a step, with rows first to
+ * first + rows - 1 of the split.  features [rows, net_feature_width()] of the net's ops->dtype, in host memory, valid
+ * during the call. */
+struct inference_watcher {
+  void *context; /* borrowed: must outlive the inference */
+  enum status (*features)(void *context, int64_t first, int64_t rows, const void *features);
+};
+
 struct inference {
   struct comm *comm; /* as above */
   struct comm *data;
@@ -49,7 +57,8 @@ struct inference {
   double *outputs;     /* [rows, head_outputs()]; on the host, where they are not the predictions, else NULL  */
   double *labels;      /* [rows, targets]                            */
   int64_t *rows_of_rank;
-  const struct metrics *metrics; /* borrowed; NULL before inference_measure() */
+  const struct metrics *metrics;    /* borrowed; NULL before inference_measure() */
+  struct inference_watcher watcher; /* of later runs */
   /* Of a GPU, NULL on the host: */
   const struct loss_ops *losses;
   /* As above, in the net's type of parameters; labels once an oracle looks at them. */
@@ -65,6 +74,10 @@ void inference_destroy(struct inference **inference);
  * metrics  borrowed: must outlive this
  * Local. */
 enum status inference_measure(struct inference *inference, const struct metrics *metrics);
+
+/* Show the features of later runs to a watcher.  Of a GPU they come to the host for it, which then waits for each step.
+ * Local. */
+void inference_watch(struct inference *inference, const struct inference_watcher *watcher);
 
 /* Collective. */
 enum status inference_run(struct inference *inference);

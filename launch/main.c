@@ -64,6 +64,9 @@ static enum status run_command(struct session *session, const struct config *con
   case COMMAND_PREDICT:
     status = command_predict(session, config);
     break;
+  case COMMAND_REPORT:
+    status = command_report(session, config);
+    break;
   default:
     status = command_bench(session, config);
     break;

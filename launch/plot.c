@@ -13,8 +13,20 @@
 #include <unistd.h>
 
 /* Points around the axes of a panel. */
-enum { LEFT = 70, RIGHT = 20, SCALE = 84, TOP = 36, BOTTOM = 56, KEY_LINE = 17, KEY_GAP = 8, CHARACTER = 7, MARK = 52 };
+enum {
+  LEFT = 70,
+  RIGHT = 20,
+  SCALE = 98,
+  TOP = 36,
+  BOTTOM = 56,
+  KEY_LINE = 17,
+  KEY_GAP = 10,
+  CHARACTER = 7,
+  MARK = 60
+};
 #define MOST_TEXT 1024
+#define MOST_TICK 36 /* characters */
+#define MOST_KEY 60
 
 static const unsigned palette[] = {0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0xe69f00, 0x56b4e9, 0x7a5195, 0x8c6d31};
 static const int marks[] = {7, 5, 9, 13, 11, 6, 4, 8};
@@ -29,9 +41,10 @@ struct writing {
 
 struct panel {
   struct writing setup, elements;
-  bool has_scale, has_data;
+  bool titled, has_scale, has_data;
   double extent[2];                  /* of x */
   struct plot_panel asked;           /* its texts are not valid any more */
+  int left;                          /* room for what stands left of the axes */
   int notes, key_entries, key_width; /* characters of the longest entry */
   double *base;                      /* [bars]: where the next stacked bars stand */
   int64_t bars;
@@ -75,12 +88,20 @@ static void write_quoted(FILE *out, const char *text, int most) {
   fputc('\'', out);
 }
 
+static int characters(const char *text, int most) {
+  char shown[MOST_TEXT];
+  int count = 0;
+  for (const char *at = readable_text(text, most, shown, sizeof shown); *at != '\0'; at++)
+    count += ((unsigned char)*at & 0xc0) != 0x80;
+  return count;
+}
+
 static void write_number(FILE *out, double value) {
   char text[DECIMAL_BYTES];
   fprintf(out, " %s", isfinite(value) ? decimal_text(value, text) : "NaN");
 }
 
-static unsigned colour_of(int colour) {
+unsigned plot_colour(int colour) {
   return colour == PLOT_BLACK ? 0x222222 : colour < 0 ? 0x8a8a8a : palette[colour % COLOURS];
 }
 
@@ -168,7 +189,7 @@ static void write_ticks(FILE *out, const char *name, const struct plot_axis *axi
   for (int i = 0; i < axis->ticks; i++) {
     fputs(i > 0 ? ", " : "", out);
     if (axis->tick_text != NULL)
-      write_quoted(out, axis->tick_text[i], 40);
+      write_quoted(out, axis->tick_text[i], MOST_TICK);
     write_number(out, axis->tick[i]);
   }
   fputs(")\n", out);
@@ -193,6 +214,18 @@ static void write_panel(FILE *out, const struct plot_panel *panel, const struct 
   write_axis(out, "y", up, layout->height);
 }
 
+/* The texts of the vertical axis may be longer than numbers are. */
+static int room_at_left(const struct plot_panel *panel) {
+  const struct plot_axis *up = panel->sideways ? &panel->x : &panel->y;
+  int longest = 0;
+  for (int i = 0; i < up->ticks && up->tick_text != NULL; i++) {
+    int count = characters(up->tick_text[i], MOST_TICK);
+    longest = count > longest ? count : longest;
+  }
+  int room = longest * (CHARACTER + 2) + 16 + (up->title != NULL ? 20 : 0);
+  return room > LEFT ? room : LEFT;
+}
+
 enum status plot_panel(struct plot *plot, const struct plot_panel *asked) {
   TRY(check_axis(&asked->x));
   TRY(check_axis(&asked->y));
@@ -201,6 +234,8 @@ enum status plot_panel(struct plot *plot, const struct plot_panel *asked) {
   plot->panels = panels;
   TRY(memory_alloc_zero(sizeof *panel, (void **)&panel));
   panel->asked = *asked;
+  panel->left = room_at_left(asked);
+  panel->titled = asked->title != NULL && asked->title[0] != '\0';
   panel->asked.title = panel->asked.x.title = panel->asked.y.title = NULL; /* borrowed for this call alone */
   panels[plot->count++] = panel;                                           /* plot_destroy() knows it from here on */
   TRY(writing_open(&panel->setup));
@@ -236,17 +271,13 @@ static void begin_element(struct panel *panel) {
 }
 
 static void end_element(struct panel *panel, const char *title) {
-  char shown[MOST_TEXT];
   if (title == NULL || panel->asked.key == PLOT_KEY_NONE) {
     fputs(" notitle", panel->elements.file);
     return;
   }
   fputs(" title ", panel->elements.file);
-  write_quoted(panel->elements.file, title, 60);
-  readable_text(title, 60, shown, sizeof shown);
-  int width = 0;
-  for (const char *at = shown; *at != '\0'; at++)
-    width += ((unsigned char)*at & 0xc0) != 0x80;
+  write_quoted(panel->elements.file, title, MOST_KEY);
+  int width = characters(title, MOST_KEY);
   panel->key_width = width > panel->key_width ? width : panel->key_width;
   panel->key_entries++;
 }
@@ -310,7 +341,7 @@ static enum status add_bars(struct plot *plot, struct panel *panel, const struct
   TRY(write_bars(plot, panel, series, &block));
   begin_element(panel);
   fprintf(out, "$data%d using 1:2:3:4:5:6 with boxxyerror fs solid 1 border lc rgb '#ffffff' lw 0.5 fc rgb '#%06x'",
-          block, colour_of(series->colour));
+          block, plot_colour(series->colour));
   end_element(panel, series->title);
   if (series->low == NULL)
     return STATUS_OK;
@@ -327,13 +358,13 @@ static void add_band(struct panel *panel, const struct plot_series *series, int 
   begin_element(panel);
   fprintf(panel->elements.file,
           "$data%d using 1:3:4 with filledcurves fs transparent solid 0.18 noborder lc rgb '#%06x'", block,
-          colour_of(series->colour));
+          plot_colour(series->colour));
   end_element(panel, NULL);
 }
 
 static void add_points(struct plot *plot, struct panel *panel, const struct plot_series *series) {
   FILE *out = panel->elements.file;
-  unsigned colour = colour_of(series->colour);
+  unsigned colour = plot_colour(series->colour);
   int block = write_points(plot, panel, series), mark = mark_of(series->colour);
   const char *dash = series->dashed ? " dt (8,5)" : "";
   bool bars = series->low != NULL;
@@ -379,7 +410,7 @@ static void write_scale(struct panel *panel, const struct plot_map *map, int hei
   write_palette(out, map->palette);
   fputs("set cblabel ", out);
   write_quoted(out, map->title, height / CHARACTER);
-  fputc('\n', out);
+  fputs(" offset character 1, 0\n", out);
   if (map->logarithmic)
     fputs("set logscale cb 10\n", out);
   write_range(out, "cb", &axis);
@@ -415,7 +446,7 @@ enum status plot_map(struct plot *plot, const struct plot_map *map) {
 enum status plot_shade(struct plot *plot, double low, double high, int colour, const char *title) {
   struct panel *panel = NULL;
   TRY(last_panel(plot, &panel));
-  unsigned shade = pale(colour_of(colour), 0.16);
+  unsigned shade = pale(plot_colour(colour), 0.16);
   FILE *out = panel->setup.file;
   fputs("set object rectangle from first", out);
   write_number(out, low);
@@ -448,17 +479,25 @@ struct place {
   int left, top;           /* of the inside of its axes                                */
   int cell_left, cell_top; /* of what is around them, too ...                          */
   int cell_width, cell_height;
-  int right; /* beside the axes */
+  int before, right; /* beside the axes */
 };
 
 static int key_columns(const struct panel *panel, int width) {
-  int columns = (width + LEFT) / (panel->key_width * CHARACTER + MARK);
+  int columns = (width + LEFT) / (panel->key_width * (CHARACTER + 1) + MARK);
   return columns < 1 ? 1 : columns;
 }
 
 static int columns_of(const struct plot *plot) {
   int columns = plot->count < plot->layout.columns ? plot->count : plot->layout.columns;
   return columns < 1 ? 1 : columns;
+}
+
+/* Without titles there is only the last tick's text above the axes. */
+static int top_of(const struct plot *plot) {
+  for (int p = 0; p < plot->count; p++)
+    if (plot->panels[p]->titled)
+      return TOP;
+  return TOP / 2;
 }
 
 /* Height of a row of panels: that of the one with the longest key. */
@@ -470,15 +509,17 @@ static int row_height(const struct plot *plot, int row) {
     int lines = panel->asked.key == PLOT_KEY_BELOW ? (panel->key_entries + across - 1) / across : 0;
     most = lines > most ? lines : most;
   }
-  return TOP + plot->layout.height + BOTTOM + (most > 0 ? most * KEY_LINE + KEY_GAP : 0);
+  return top_of(plot) + plot->layout.height + BOTTOM + (most > 0 ? most * KEY_LINE + KEY_GAP : 0);
 }
 
 static struct place place_of(const struct plot *plot, int number) {
   int columns = columns_of(plot), rows = (plot->count + columns - 1) / columns;
-  struct place place = {.right = RIGHT};
-  for (int p = 0; p < plot->count; p++)
+  struct place place = {.before = LEFT, .right = RIGHT};
+  for (int p = 0; p < plot->count; p++) {
     place.right = plot->panels[p]->has_scale ? SCALE : place.right;
-  place.cell_width = LEFT + plot->layout.width + place.right;
+    place.before = plot->panels[p]->left > place.before ? plot->panels[p]->left : place.before;
+  }
+  place.cell_width = place.before + plot->layout.width + place.right;
   place.width = columns * place.cell_width;
   for (int row = 0; row < rows; row++) {
     place.cell_top += row < number / columns ? row_height(plot, row) : 0;
@@ -486,8 +527,8 @@ static struct place place_of(const struct plot *plot, int number) {
   }
   place.cell_height = row_height(plot, number / columns);
   place.cell_left = number % columns * place.cell_width;
-  place.left = place.cell_left + LEFT;
-  place.top = place.cell_top + TOP;
+  place.left = place.cell_left + place.before;
+  place.top = place.cell_top + top_of(plot);
   return place;
 }
 
@@ -503,11 +544,9 @@ static void write_key(const struct plot *plot, const struct panel *panel, const 
   if (panel->asked.key == PLOT_KEY_NONE || panel->key_entries == 0)
     fputs("unset key\n", out);
   else if (panel->asked.key == PLOT_KEY_BELOW)
-    fprintf(
-        out,
-        "set key at screen %.6f, %.6f center top horizontal Left reverse samplen 2.5 maxcols %d height 0 width -1\n",
-        (place->left + width / 2.0) / place->width, 1 - (double)(place->top + height + BOTTOM) / place->height,
-        key_columns(panel, width));
+    fprintf(out, "set key at screen %.6f, %.6f center top horizontal Left reverse samplen 2.5 maxcols %d width 1\n",
+            (place->left + width / 2.0) / place->width, 1 - (double)(place->top + height + BOTTOM) / place->height,
+            key_columns(panel, width));
   else
     fprintf(out, "set key inside %s Left reverse samplen 2.5 opaque\n", inside[panel->asked.key]);
 }

@@ -79,6 +79,9 @@ enum plot_style {
 
 enum plot_colour { PLOT_GREY = -1, PLOT_BLACK = -2 }; /* beside 0, 1, 2 ... of the palette, which repeats after 8 */
 
+/* What such a number is, as 0xRRGGBB. */
+unsigned plot_colour(int colour);
+
 struct plot_series {
   enum plot_style style;
   const char *title; /* in the key; NULL = not there */
