@@ -244,8 +244,8 @@ static enum status draw_group(const struct question *own, struct plot *plot, int
   const char *name = metrics_group_name((enum metrics_group)group);
   TRY(plot_panel(plot, &(struct plot_panel){.title = name,
                                             .x = {.title = "rows that a row is contrasted with", .log_base = 2},
-                                            .y = {.title = "test MAE"},
-                                            .key = group == 0 ? PLOT_KEY_RIGHT_TOP : PLOT_KEY_NONE}));
+                                            .y = {.title = "test MAE, mean and deviation"},
+                                            .key = group == 0 ? PLOT_KEY_BELOW : PLOT_KEY_NONE}));
   for (enum kind kind = KIND_PAPER; kind < KINDS; kind++)
     TRY(draw_kind(own, plot, kind, group));
   return STATUS_OK;
