@@ -132,6 +132,24 @@ Test(cluster, clusters_stand_side_by_side) {
   free(output_of(0, "tests/cluster/hosts 2 sleep 1 & first=$!; tests/cluster/hosts 3 true && wait $first"));
 }
 
+/* 124: no answer; 1: the host says that nobody listens there. */
+Test(cluster, a_host_can_be_cut_off_and_crashed_and_comes_back) {
+  wants("hosts");
+  io_write_text(io_file("harm.sh"),
+                "reach() {\n"
+                "  timeout 0.5 bash -c '</dev/tcp/host2/9' 2>/dev/null; echo $?\n"
+                "}\n"
+                "reach; tests/cluster/fault cut host2; reach; tests/cluster/fault mend host2; reach\n"
+                "tests/cluster/fault slow host2 10mbit; reach; tests/cluster/fault mend host2\n"
+                "setsid --fork tests/cluster/remote host2 sleep 1000; sleep 0.3\n"
+                "tests/cluster/fault list host2 | grep -c sleep\n"
+                "tests/cluster/fault crash host2; tests/cluster/fault list host2\n"
+                "tests/cluster/remote host2 hostname\n");
+  char *output = output_of(0, cli_text("tests/cluster/hosts 2 bash %s", io_file("harm.sh")));
+  cr_assert(eq(str, output, "1\n124\n1\n1\n1\nhost2\n"));
+  free(output);
+}
+
 static const char options[] = "--hidden 16,16 --batch 10 --epochs 4 --conr --dropout 0.2 --clip 5 --log-steps 1";
 
 Test(cluster, a_training_on_three_hosts_equals_that_on_one) {
