@@ -3,6 +3,7 @@
 
 #include "dist/comm_device.h"
 #include "dist/memory.h"
+#include "dist/pulse.h"
 #include "launch/heads.h"
 #include "launch/run_folder.h"
 #include "launch/signals.h"
@@ -84,7 +85,7 @@ static enum status finish_step(struct trainer *trainer, struct train_step *step,
   sums[SUM_RECONSTRUCTION] = value.reconstruction_local;
   sums[SUM_BAD] = value.bad;
   sums[SUM_STOP] = signals_stop_asked();
-  TRY(comm_sum(trainer->session->comm, F64, sums, STEP_SUMS));
+  TRY(comm_sum(comm_for(trainer->session->comm, "sum of the step's losses"), F64, sums, STEP_SUMS));
   step->loss_regression = sums[SUM_REGRESSION];
   step->loss_conr = value.conr;
   step->loss_reconstruction = sums[SUM_RECONSTRUCTION];
@@ -193,7 +194,9 @@ static void show_progress(struct loop *loop, bool final) {
 /* The next batch, NULL after the last. */
 static enum status next_batch(struct loop *loop, struct batch **batch) {
   double waited;
+  const char *before = pulse_doing("waits for data");
   TRY(loader_next(loop->trainer->loader, batch, &waited));
+  pulse_doing(before);
   loop->data_wait += waited;
   return STATUS_OK;
 }
@@ -231,6 +234,7 @@ static enum status run_step(struct loop *loop, struct batch **batch) {
   if (sums[SUM_BAD] > 0 || !isfinite(step.loss) || !isfinite(step.grad_norm) || !isfinite(step.noise_scale))
     return report_nonfinite(trainer);
   count_step(loop, &step, rows);
+  pulse_steady(true);
   loop->stopped = sums[SUM_STOP] > 0;
   if (loop->observer != NULL)
     loop->observer->step(loop->observer->context, trainer, &step);
@@ -261,9 +265,11 @@ static enum status save(struct trainer *trainer, bool best) {
                                     .data_hash = dataset_hash(trainer->dataset),
                                     .options = trainer->options_text,
                                     .made_by = "conr " CONR_VERSION " " CONR_COMMIT};
+    const char *before = pulse_doing("writes the checkpoint");
     status = run_folder_save(trainer->config.output, &checkpoint, best);
+    pulse_doing(before);
   }
-  return comm_agree(trainer->session->comm, status);
+  return comm_agree(comm_for(trainer->session->comm, "agreement on the checkpoint"), status);
 }
 
 /* Options that may differ between a run and its continuation: they change where it ends or what is
@@ -481,6 +487,7 @@ static enum status validate(struct loop *loop, struct validation *figures) {
   *figures = (struct validation){NAN, NAN, false};
   if (trainer->validation == NULL)
     return STATUS_OK;
+  pulse_doing("validates");
   TRY(inference_run(trainer->validation));
   enum status status = inference_errors(trainer->validation, &figures->mae, &figures->mse);
   if (status == ERR_NUMERIC) /* on all ranks */
@@ -547,6 +554,7 @@ static enum status run_epoch(struct loop *loop) {
   loop->epoch_began = log_seconds();
   loop->data_wait = 0;
   loop->samples = 0;
+  pulse_doing("computes a step");
   TRY(loader_start(trainer->loader, trainer->progress.epoch, trainer->progress.epoch_step));
   TRY(next_batch(loop, &batch));
   while (batch != NULL && !loop->stopped) {
@@ -577,6 +585,7 @@ static enum status collect_features(struct loop *loop, bool *collected) {
   *collected = true;
   if (trainer->collection == NULL || !fds_collects(smoother_fds(trainer->smoother), epoch))
     return STATUS_OK;
+  pulse_doing("collects features");
   if (!loop->stopped)
     TRY(collection_run(trainer->collection, epoch, trainer->config.epochs, &loop->stopped));
   *collected = !loop->stopped;
@@ -659,6 +668,8 @@ enum status train(struct session *session, const struct config *config, const st
   enum status status;
   *result = (struct train_result){.best_epoch = -1};
   signals_block();
+  pulse_steady(false);
+  pulse_doing("opens its data and network");
   TRY_GOTO(trainer_create(session, config, &loop.trainer), out);
   TRY_GOTO(begin(&loop), out);
   TRY_GOTO(run(&loop), out);
