@@ -442,6 +442,9 @@ static void judge_rank_0(struct watch *watch, double now) {
              root->host, seconds, limit);
   if (speaks)
     say(watch, "", sentence);
+  /* Should it come back, it is not to take this rank for one that died. */
+  struct watch_message last = {.word = WATCH_HAS_SAID, .code = watch->exit_status};
+  watch_send(&watch->links[0], &last, sizeof last);
   rest(WORDS_SECONDS);
   _exit(watch->exit_status);
 }
