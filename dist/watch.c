@@ -25,7 +25,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { VISITORS = 64, HOST_BYTES = 64, TICK_MILLISECONDS = 250 };
+enum { VISITORS = 64, HOST_BYTES = 64, TICK_MILLISECONDS = 100 };
 
 #define BEAT_SECONDS 1.0
 #define PAUSE_SECONDS 2.0    /* this thread did not run for so long: nor did it hear                 */
@@ -530,7 +530,7 @@ static enum status start_thread(struct watch *watch) {
 static void give_order(struct watch *watch, enum order order) {
   atomic_store(&watch->order, order);
   if (write(watch->wake, &(uint64_t){1}, sizeof(uint64_t)) < 0)
-    return; /* it looks four times a second, too */
+    return; /* it looks several times a second, too */
 }
 
 static void release(struct watch **watch) {

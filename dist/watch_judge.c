@@ -8,7 +8,7 @@
 enum { MOST_NAMED = 4 }; /* what else there is, is counted */
 
 /* What is lost together shows one by one: within so long.  Words come once a second. */
-#define TOGETHER_SECONDS 0.3
+#define TOGETHER_SECONDS 0.15
 #define BEAT_SECONDS 1.5
 
 /* Those that have timeouts of their own for what is in flight on a device speak first: they know more. */
