@@ -5,6 +5,7 @@
 #include "dist/memory.h"
 #include "dist/pulse.h"
 #include "launch/heads.h"
+#include "launch/rank_times.h"
 #include "launch/run_folder.h"
 #include "launch/signals.h"
 #include "launch/start.h"
@@ -24,6 +25,9 @@ struct loop {
   bool stopped;
   /* Of the epoch under way, on this rank, for people: */
   double epoch_began, data_wait;
+  double steps_began, stood_before; /* of the clock and of pulse_stood_seconds(), less what checkpoints took */
+  struct rank_times times;
+  char slow[160]; /* of the last epoch: a rank that stands out */
   int64_t samples;
   double last_validation;
   struct device_images_counts decoded; /* on this rank, until the epoch began */
@@ -185,10 +189,10 @@ static void show_progress(struct loop *loop, bool final) {
   if (elapsed > 0 && loop->data_wait > 0.01 * elapsed)
     snprintf(waiting, sizeof waiting, ", waits %.0f %% for data", 100 * loop->data_wait / elapsed);
   log_progress(&trainer->session->log, final,
-               "epoch %lld/%lld step %lld/%lld  loss %.4f%s%s  %.0f samples/s%s, %s left",
+               "epoch %lld/%lld step %lld/%lld  loss %.4f%s%s  %.0f samples/s%s%s, %s left",
                (long long)progress->epoch + (progress->epoch < epochs), (long long)epochs,
                (long long)progress->epoch_step, (long long)steps, progress->loss_sum / rows, of_loss, validation, rate,
-               waiting, duration(left, remaining, sizeof remaining));
+               waiting, loop->slow, duration(left, remaining, sizeof remaining));
 }
 
 /* The next batch, NULL after the last. */
@@ -507,11 +511,28 @@ static enum status validate(struct loop *loop, struct validation *figures) {
   return STATUS_OK;
 }
 
-static enum status log_epoch(const struct loop *loop, const struct validation *figures) {
+#define METRICS_SPREAD(name, spread)                                                                    \
+  metric_real("rank_" name "_min", (spread).min), metric_real("rank_" name "_median", (spread).median), \
+      metric_real("rank_" name "_max", (spread).max)
+
+/* A GPU waits for other ranks by itself, in what the host takes for its work. */
+static enum status gather_times(struct loop *loop, const struct gradients_seconds *time, struct rank_summary *ranks) {
+  struct rank_times *own = &loop->times;
+  double on_device = loop->trainer->session->device != NULL ? time->phase[PHASE_REDUCE] + time->gather : 0;
+  on_device = fmin(on_device, own->compute);
+  own->wait += on_device;
+  own->compute -= on_device;
+  TRY(rank_times_gather(loop->trainer->session->comm, own, ranks));
+  rank_times_words(ranks, loop->slow, sizeof loop->slow);
+  return STATUS_OK;
+}
+
+static enum status log_epoch(const struct loop *loop, const struct validation *figures,
+                             const struct gradients_seconds *times, const struct rank_summary *ranks) {
   const struct trainer *trainer = loop->trainer;
   const struct progress *progress = &trainer->progress;
   double seconds = log_seconds() - loop->epoch_began, rows = (double)progress->rows_sum;
-  struct gradients_seconds time = gradients_seconds(trainer->gradients, true);
+  struct gradients_seconds time = *times;
   bool regularises = objective_has_regularisers(trainer->objective, SIDE_BOTH);
   return metrics_log_write(
       loop->metrics, metric_text("event", "epoch"), metric_integer("epoch", progress->epoch),
@@ -527,7 +548,9 @@ static enum status log_epoch(const struct loop *loop, const struct validation *f
       metric_real("time_regularisers", regularises ? time.regularisers : NAN),
       metric_real("time_backward", time.phase[PHASE_BACKWARD]), metric_real("time_reduce", time.phase[PHASE_REDUCE]),
       metric_real("time_update", time.phase[PHASE_UPDATE]),
-      metric_real("samples_per_second", (double)loop->samples / seconds));
+      metric_real("samples_per_second", (double)loop->samples / seconds), METRICS_SPREAD("data", ranks->data),
+      METRICS_SPREAD("compute", ranks->compute), METRICS_SPREAD("wait", ranks->wait),
+      metric_integer("slow_rank", ranks->slow_rank), metric_text("slow_host", ranks->slow_host));
 }
 
 /* How many samples of an epoch the host had to decode after all: once, and again when the number changes. */
@@ -547,11 +570,29 @@ static enum status tell_decoded(struct loop *loop) {
   return STATUS_OK;
 }
 
+/* A checkpoint between steps is none of their time. */
+static enum status save_aside(struct loop *loop) {
+  double began = log_seconds(), stood = pulse_stood_seconds();
+  TRY(save(loop->trainer, false));
+  loop->steps_began += log_seconds() - began;
+  loop->stood_before += pulse_stood_seconds() - stood;
+  return STATUS_OK;
+}
+
+static void take_times(struct loop *loop) {
+  struct rank_times *times = &loop->times;
+  times->data = loop->data_wait;
+  times->wait = pulse_stood_seconds() - loop->stood_before;
+  times->compute = fmax(0, log_seconds() - loop->steps_began - times->data - times->wait);
+  snprintf(times->host, sizeof times->host, "%s", comm_host(loop->trainer->session->comm));
+}
+
 /* Steps until the epoch ends or the run is to stop. */
 static enum status run_epoch(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
   struct batch *batch;
-  loop->epoch_began = log_seconds();
+  loop->epoch_began = loop->steps_began = log_seconds();
+  loop->stood_before = pulse_stood_seconds();
   loop->data_wait = 0;
   loop->samples = 0;
   pulse_doing("computes a step");
@@ -564,8 +605,9 @@ static enum status run_epoch(struct loop *loop) {
     if (last_of_epoch) /* the epoch is complete: validate and save, and only then stop */
       break;
     if (loop->stopped || (every > 0 && trainer->progress.step % every == 0))
-      TRY(save(trainer, false));
+      TRY(save_aside(loop));
   }
+  take_times(loop);
   loader_stop(trainer->loader);
   return STATUS_OK;
 }
@@ -600,7 +642,10 @@ static enum status end_epoch(struct loop *loop) {
   objective_end_epoch(trainer->objective);
   TRY(tell_decoded(loop));
   TRY(validate(loop, &figures));
-  TRY(comm_agree(trainer->session->comm, log_epoch(loop, &figures)));
+  struct gradients_seconds time = gradients_seconds(trainer->gradients, true);
+  struct rank_summary ranks;
+  TRY(gather_times(loop, &time, &ranks));
+  TRY(comm_agree(trainer->session->comm, log_epoch(loop, &figures, &time, &ranks)));
   struct progress shown = *progress;
   double shown_sums[REGULARISERS], shown_reconstruction = trainer->reconstruction_sum;
   memcpy(shown_sums, trainer->regulariser_sums, sizeof shown_sums);
