@@ -8,7 +8,7 @@
 static struct {
   _Atomic uint64_t entered, waits_for;
   _Atomic(const char *) collective, doing;
-  atomic_bool steady;
+  atomic_bool steady, unhurried;
   double since, stood; /* the main thread's alone */
 } now = {.doing = "starts"};
 
@@ -20,6 +20,12 @@ const char *pulse_doing(const char *words) {
 
 void pulse_steady(bool steady) {
   atomic_store_explicit(&now.steady, steady, memory_order_relaxed);
+}
+
+bool pulse_unhurried(bool unhurried) {
+  bool before = atomic_load_explicit(&now.unhurried, memory_order_relaxed);
+  atomic_store_explicit(&now.unhurried, unhurried, memory_order_relaxed);
+  return before;
 }
 
 uint64_t pulse_start(const char *collective) {
@@ -55,5 +61,6 @@ struct pulse pulse_read(void) {
                         .waits_for = atomic_load_explicit(&now.waits_for, memory_order_relaxed),
                         .collective = atomic_load_explicit(&now.collective, memory_order_relaxed),
                         .doing = atomic_load_explicit(&now.doing, memory_order_relaxed),
-                        .steady = atomic_load_explicit(&now.steady, memory_order_relaxed)};
+                        .steady = atomic_load_explicit(&now.steady, memory_order_relaxed),
+                        .unhurried = atomic_load_explicit(&now.unhurried, memory_order_relaxed)};
 }

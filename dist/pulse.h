@@ -20,6 +20,10 @@ const char *pulse_doing(const char *words);
 /* The first step is over: from now on collectives wait for no start-up (false: a new one begins). */
 void pulse_steady(bool steady);
 
+/* Others may wait for this rank as long as it takes: for what depends on the size of files alone, such as an import.  Its
+ * silence and its death are noticed all the same.  Returns what held before. */
+bool pulse_unhurried(bool unhurried);
+
 /* For comm.c.  A collective of that name is come to; its number, from 1.  enter: the process stands in it until
  * pulse_leave(); start: it goes on, and may stand in it later by pulse_wait(). */
 uint64_t pulse_enter(const char *collective);
@@ -35,7 +39,7 @@ struct pulse {
   uint64_t waits_for;     /* the number of the one it stands in, or 0  */
   const char *collective; /* of `waits_for`, else the last; NULL: none */
   const char *doing;      /* outside of them                           */
-  bool steady;
+  bool steady, unhurried;
 };
 
 /* For any thread; while the main thread goes on, the parts may be of two moments. */

@@ -101,6 +101,7 @@ static void look_at_own(struct watch *watch, double now) {
   own->entered = pulse.entered;
   own->waits_for = pulse.waits_for;
   own->steady = pulse.steady;
+  own->unhurried = pulse.unhurried;
   own->heard = now;
   memcpy(own->doing, doing, sizeof doing);
   keep_words(own->collective, pulse.collective);
@@ -129,6 +130,7 @@ static struct watch_message beat_of(const struct watch *watch, double now) {
   struct watch_message message = {.word = WATCH_BEAT,
                                   .traced = own->traced,
                                   .steady = own->steady,
+                                  .unhurried = own->unhurried,
                                   .entered = own->entered,
                                   .waits_for = own->waits_for,
                                   .age = now - own->since};
@@ -141,6 +143,7 @@ static void take_beat(struct watch_rank *rank, const struct watch_message *messa
   rank->heard = now;
   rank->traced = message->traced != 0;
   rank->steady = message->steady != 0;
+  rank->unhurried = message->unhurried != 0;
   rank->entered = message->entered;
   rank->waits_for = message->waits_for;
   rank->since = now - message->age;
@@ -644,6 +647,11 @@ void watch_has_said(struct watch *watch, int exit_status) {
   atomic_store(&watch->said_status, exit_status);
   give_order(watch, HAS_SAID);
   rest(WORDS_SECONDS);
+}
+
+void watch_speaks_first(const struct watch *watch) {
+  if (watch != NULL)
+    rest(3 * WORDS_SECONDS);
 }
 
 void watch_stop(struct watch **watch) {

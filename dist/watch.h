@@ -43,6 +43,10 @@ enum status watch_start(struct comm *comm, int exit_status, struct watch **out);
  * launcher not see to it.  Local.  NULL is fine. */
 void watch_has_said(struct watch *watch, int exit_status);
 
+/* MPI has failed on this rank, most likely because another one is lost: wait for a moment, in which the watch ends the
+ * process if it knows which.  Local.  NULL is fine. */
+void watch_speaks_first(const struct watch *watch);
+
 /* From now on this process may end.  Local.  NULL is fine. */
 void watch_stop(struct watch **watch);
 

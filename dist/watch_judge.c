@@ -176,6 +176,8 @@ static bool late(const struct watch_rank *ranks, int size, double now, double li
   for (int rank = 0; rank < size; rank++) {
     which[rank] = is_watched(&ranks[rank]) && ranks[rank].entered < one->waits_for;
     any = any || which[rank];
+    if (which[rank] && ranks[rank].unhurried)
+      return false;
   }
   if (!any)
     return false;

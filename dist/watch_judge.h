@@ -10,23 +10,24 @@ enum { WATCH_WORDS = 40, WATCH_SENTENCE = 1500 };
 
 /* Of one rank; times are seconds of the judge's clock. */
 struct watch_rank {
-  const char *host;             /* borrowed                                                            */
-  bool known;                   /* it has connected; of others nothing is known and nothing is said    */
-  bool left;                    /* it has said good-bye                                                 */
-  bool closed;                  /* its connection has ended without                                     */
-  bool traced;                  /* a debugger may stop it at will                                       */
-  bool steady;                  /* its first step is over                                               */
-  double heard;                 /* when it was heard of last; closed: when the connection ended         */
-  uint64_t entered;             /* collectives that it has come to                                      */
-  uint64_t waits_for;           /* the number of the one in which it stands, 0 = none                   */
-  double since;                 /* when it began what it does                                           */
-  char collective[WATCH_WORDS]; /* of `waits_for`: "sum of gradients"                         */
-  char doing[WATCH_WORDS];      /* outside of collectives: "waits for data"                   */
+  const char *host;             /* borrowed */
+  bool known;                   /* it has connected; of others nothing is known and nothing is said */
+  bool left;                    /* it has said good-bye */
+  bool closed;                  /* its connection has ended without */
+  bool traced;                  /* a debugger may stop it at will */
+  bool steady;                  /* its first step is over */
+  bool unhurried;               /* others may wait for it as long as it takes */
+  double heard;                 /* when it was heard of last; closed: when the connection ended */
+  uint64_t entered;             /* collectives that it has come to */
+  uint64_t waits_for;           /* the number of the one in which it stands, 0 = none */
+  double since;                 /* when it began what it does */
+  char collective[WATCH_WORDS]; /* of `waits_for`: "sum of gradients" */
+  char doing[WATCH_WORDS];      /* outside of collectives: "waits for data" */
 };
 
 struct watch_limits {
-  double silence_seconds;  /* without a word                                                  */
-  double deadline_seconds; /* of a collective, from the first rank in it on                   */
+  double silence_seconds;  /* without a word */
+  double deadline_seconds; /* of a collective, from the first rank in it on */
 };
 
 /* Until every rank's first step is over, collectives may take so many times as long: files are opened, caches filled
@@ -35,10 +36,10 @@ struct watch_limits {
 
 enum watch_finding {
   WATCH_FINE,
-  WATCH_DIED,   /* processes have ended: all that are `closed`                                                  */
-  WATCH_SILENT, /* hosts or processes are not heard of                                                          */
-  WATCH_LATE,   /* a collective has waited for ranks beyond its deadline                                        */
-  WATCH_STUCK   /* all ranks stand in collectives, and none moves                                               */
+  WATCH_DIED,   /* processes have ended: all that are `closed` */
+  WATCH_SILENT, /* hosts or processes are not heard of */
+  WATCH_LATE,   /* a collective has waited for ranks beyond its deadline */
+  WATCH_STUCK   /* all ranks stand in collectives, and none moves */
 };
 
 /* A finding and the sentence about it, which names ranks, hosts and what to do.

@@ -46,6 +46,7 @@ static enum status run_command(struct session *session, const struct config *con
   switch (config->command) {
   case COMMAND_IMPORT:
     pulse_doing("imports images");
+    pulse_unhurried(true);
     status = command_import_images(session, config, stopped);
     break;
   case COMMAND_TRAIN:

@@ -123,6 +123,8 @@ int session_fail(struct session *session, enum status status) {
   fflush(stderr);
   if (together)
     return code;
+  if (status == ERR_COMM)
+    watch_speaks_first(session->watch);
   session_complain(session->comm, status_message());
   watch_has_said(session->watch, code);
   MPI_Abort(session->mpi, code);

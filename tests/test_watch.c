@@ -136,6 +136,16 @@ Test(watch, before_the_first_step_collectives_may_take_longer) {
   EXPECT_FINDING(WATCH_LATE, "CONR_COMM_TIMEOUT allows more than 1800 s");
 }
 
+Test(watch, what_takes_as_long_as_it_takes_is_waited_for) {
+  struct watch_rank ranks[RANKS];
+  all_is_well(ranks);
+  others_wait(ranks, "imports images", 5000);
+  ranks[2].unhurried = true;
+  EXPECT_FINDING(WATCH_FINE, "");
+  ranks[2].heard = NOW - 21;
+  EXPECT_FINDING(WATCH_SILENT, "rank 2 (host2)");
+}
+
 Test(watch, ranks_that_all_stand_still_are_found) {
   struct watch_rank ranks[RANKS];
   all_is_well(ranks);
