@@ -96,8 +96,8 @@ enum status buckets_ready(struct buckets *buckets, size_t slice) {
   if (buckets->next == buckets->count || slice != buckets->range[buckets->next].first_slice)
     return STATUS_OK;
   struct range *range = &buckets->range[buckets->next++];
-  TRY(comm_sum_start(buckets->comm, buckets->dtype, buckets->gradients + range->offset * dtype_size(buckets->dtype),
-                     range->count, &range->request));
+  TRY(comm_sum_start(comm_for(buckets->comm, "sum of gradients"), buckets->dtype,
+                     buckets->gradients + range->offset * dtype_size(buckets->dtype), range->count, &range->request));
   range->in_flight = true;
   return buckets_progress(buckets);
 }

@@ -2,10 +2,13 @@
  * functions (comm_ops.h); here is the one place that chooses it. */
 #include "dist/comm_ops.h"
 #include "dist/memory.h"
+#include "dist/pulse.h"
 #include "dist/replay.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A communicator on device memory leaves what is about ranks and numbers of the host to the one it was made from. */
@@ -60,9 +63,41 @@ const char *comm_host(const struct comm *comm) {
   return comm->host;
 }
 
+struct comm *comm_for(struct comm *comm, const char *purpose) {
+  comm->purpose = purpose;
+  return comm;
+}
+
+/* Each collective is counted, and named, for those who watch over this process (pulse.h). */
+static const char *take_purpose(struct comm *comm, const char *name) {
+  const char *purpose = comm->purpose != NULL ? comm->purpose : name;
+  comm->purpose = NULL;
+  return purpose;
+}
+
+static void enter(struct comm *comm, const char *name) {
+  const char *purpose = take_purpose(comm, name);
+  if (comm->size > 1)
+    pulse_enter(purpose);
+}
+
+static enum status leave(const struct comm *comm, enum status status) {
+  if (comm->size > 1)
+    pulse_leave();
+  return status;
+}
+
+/* Of one in flight. */
+static void count_start(struct comm *comm, const char *name, struct comm_request *request) {
+  *request = (struct comm_request){.purpose = take_purpose(comm, name)};
+  if (comm->size > 1)
+    request->number = pulse_start(request->purpose);
+}
+
 enum status comm_barrier(struct comm *comm) {
   TRY(alive(comm));
-  return control_of(comm)->ops->barrier(control_of(comm));
+  enter(comm, "barrier");
+  return leave(comm, control_of(comm)->ops->barrier(control_of(comm)));
 }
 
 /* --- collectives on arrays --------------------------------------------------------------------------------------
@@ -95,23 +130,27 @@ enum status comm_sum(struct comm *comm, enum dtype dtype, void *data, size_t cou
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
   TRY(alive(comm));
-  return comm->ops->sum(comm, dtype, data, count);
+  enter(comm, "sum");
+  return leave(comm, comm->ops->sum(comm, dtype, data, count));
 }
 
 enum status comm_max_i64(struct comm *comm, int64_t *data, size_t count) {
   TRY(alive(comm));
-  return control_of(comm)->ops->max_i64(control_of(comm), data, count);
+  enter(comm, "maximum");
+  return leave(comm, control_of(comm)->ops->max_i64(control_of(comm), data, count));
 }
 
 enum status comm_max_f64(struct comm *comm, double *data, size_t count) {
   TRY(alive(comm));
-  return control_of(comm)->ops->max_f64(control_of(comm), data, count);
+  enter(comm, "maximum");
+  return leave(comm, control_of(comm)->ops->max_f64(control_of(comm), data, count));
 }
 
 enum status comm_broadcast(struct comm *comm, void *data, size_t bytes, int root) {
   TRY(alive(comm));
   REQUIRE(!replay_records(comm->device), ERR_BUG, "a broadcast cannot be kept in a graph");
-  return comm->ops->broadcast(comm, data, bytes, root);
+  enter(comm, "broadcast");
+  return leave(comm, comm->ops->broadcast(comm, data, bytes, root));
 }
 
 struct gather_call {
@@ -146,7 +185,8 @@ enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *
     return write_down(comm, gather_again, &call, sizeof call);
   count_gather(comm, rows_of_rank, row_bytes);
   TRY(alive(comm));
-  return comm->ops->gather_rows(comm, own, rows_of_rank, row_bytes, all);
+  enter(comm, "gather of rows");
+  return leave(comm, comm->ops->gather_rows(comm, own, rows_of_rank, row_bytes, all));
 }
 
 enum status comm_gather_each(struct comm *comm, const void *own, size_t bytes, void *all) {
@@ -156,7 +196,8 @@ enum status comm_gather_each(struct comm *comm, const void *own, size_t bytes, v
   TRY_GOTO(comm_agree(comm, status), out);
   for (int rank = 0; rank < comm->size; rank++)
     ones[rank] = 1;
-  status = control->ops->gather_rows(control, own, ones, bytes, all);
+  enter(comm, "gather of what each rank has to say");
+  status = leave(comm, control->ops->gather_rows(control, own, ones, bytes, all));
 out:
   memory_free((void **)&ones);
   return status;
@@ -176,7 +217,7 @@ enum status comm_sum_start(struct comm *comm, enum dtype dtype, void *data, size
     return write_down(comm, sum_start_again, &call, sizeof call);
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
-  *request = (struct comm_request){0};
+  count_start(comm, "sum", request);
   TRY(alive(comm));
   return comm->ops->sum_start(comm, dtype, data, count, request);
 }
@@ -216,6 +257,7 @@ enum status comm_gather_start(struct comm *comm, const int64_t *rows_of_rank, co
   if (replay_records(comm->device))
     return write_down_gather(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
   int64_t rows = count_gather(comm, rows_of_rank, row_bytes);
+  count_start(comm, "gather of rows", request);
   TRY(alive(comm));
   return rows == 0 ? STATUS_OK : comm->ops->gather_start(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
 }
@@ -236,13 +278,15 @@ enum status comm_wait(struct comm *comm, struct comm_request *request) {
   TRY(alive(comm));
   if (replay_records(comm->device))
     return write_down(comm, wait_again, &call, sizeof call);
-  return comm->ops->wait(comm, request);
+  if (comm->size > 1)
+    pulse_wait(request->number, request->purpose);
+  return leave(comm, comm->ops->wait(comm, request));
 }
 
 enum status comm_agree(struct comm *comm, enum status local) {
   /* The lowest failing rank speaks: maximise -rank over those that failed. */
   int64_t worst = local == STATUS_OK ? -(int64_t)comm->size : -(int64_t)comm->rank;
-  TRY(comm_max_i64(comm, &worst, 1));
+  TRY(comm_max_i64(comm_for(comm, take_purpose(comm, "agreement that all is well")), &worst, 1));
   if (worst == -(int64_t)comm->size)
     return STATUS_OK;
   struct {
@@ -274,12 +318,17 @@ enum status comm_same(struct comm *comm, const char *what, const void *data, siz
 
 enum status comm_node_alloc(struct comm *comm, size_t bytes, void **out) {
   TRY(alive(comm));
-  return control_of(comm)->ops->node_alloc(control_of(comm), bytes, out);
+  enter(comm, "sharing of a host's memory");
+  return leave(comm, control_of(comm)->ops->node_alloc(control_of(comm), bytes, out));
 }
 
+/* Not counted: each host has its own. */
 enum status comm_node_barrier(struct comm *comm) {
   TRY(alive(comm));
-  return control_of(comm)->ops->node_barrier(control_of(comm));
+  const char *before = pulse_doing("waits for the ranks of its host");
+  enum status status = control_of(comm)->ops->node_barrier(control_of(comm));
+  pulse_doing(before);
+  return status;
 }
 
 struct comm_traffic comm_traffic(const struct comm *comm) {
@@ -288,4 +337,16 @@ struct comm_traffic comm_traffic(const struct comm *comm) {
 
 void comm_traffic_reset(struct comm *comm) {
   memset(&comm->traffic, 0, sizeof comm->traffic);
+}
+
+enum status comm_timeout(double *seconds) {
+  const char *text = getenv("CONR_COMM_TIMEOUT");
+  char *end;
+  *seconds = 300;
+  if (text == NULL)
+    return STATUS_OK;
+  *seconds = strtod(text, &end);
+  REQUIRE(end != text && *end == '\0' && isfinite(*seconds) && *seconds > 0, ERR_ARGUMENT,
+          "CONR_COMM_TIMEOUT is \"%s\"; give seconds above 0", text);
+  return STATUS_OK;
 }

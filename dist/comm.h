@@ -39,6 +39,12 @@ int comm_node_rank(const struct comm *comm); /* rank among the ranks of this hos
 int comm_node_size(const struct comm *comm); /* ranks on this host                           */
 const char *comm_host(const struct comm *comm);
 
+/* What the next collective is for, a literal such as "sum of gradients": for the sentence that says which one waits for a
+ * rank (watch.h).  Returns `comm`, so that it stands within the call:
+ *     TRY(comm_sum(comm_for(comm, "sum of gradients"), F32, gradients, count));
+ * Local. */
+struct comm *comm_for(struct comm *comm, const char *purpose);
+
 enum status comm_barrier(struct comm *comm);
 
 /* Sum over all ranks, in place; of bf16 each addition is rounded.  Collective; equal count and dtype on all ranks. */
@@ -69,6 +75,9 @@ enum status comm_gather_each(struct comm *comm, const void *own, size_t bytes, v
 struct comm_request {
   void *handle; /* the transport's own; NULL when nothing is in flight */
   void *held;   /* likewise: what it gives back at the end             */
+  /* For comm.c: */
+  uint64_t number;     /* of the collective, as pulse.h counts */
+  const char *purpose; /* its name                             */
 };
 
 /* Start an in-place sum of up to INT_MAX elements; `data` must not be touched until the wait.  Collective. */
@@ -111,5 +120,8 @@ struct comm_traffic {
 };
 struct comm_traffic comm_traffic(const struct comm *comm);
 void comm_traffic_reset(struct comm *comm);
+
+/* The longest that a collective may take: CONR_COMM_TIMEOUT of the environment, default 300.  Local.  ERR_ARGUMENT. */
+enum status comm_timeout(double *seconds);
 
 #endif

@@ -4,16 +4,12 @@
 #include "dist/comm_ops.h"
 #include "dist/log.h"
 #include "dist/memory.h"
+#include "dist/pulse.h"
 
-#include <math.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define TIMEOUT_VARIABLE "CONR_COMM_TIMEOUT"
-#define DEFAULT_TIMEOUT_SECONDS 300
 
 static const char *const names[] = {
     [DEVICE_COMM_AUTO] = "auto", [DEVICE_COMM_NCCL] = "nccl", [DEVICE_COMM_MPI] = "mpi"};
@@ -112,21 +108,9 @@ out:
 
 /* --- making one ---------------------------------------------------------------------------------------------- */
 
-static enum status read_timeout(double *seconds) {
-  const char *text = getenv(TIMEOUT_VARIABLE);
-  char *end;
-  *seconds = DEFAULT_TIMEOUT_SECONDS;
-  if (text == NULL)
-    return STATUS_OK;
-  *seconds = strtod(text, &end);
-  REQUIRE(end != text && *end == '\0' && isfinite(*seconds) && *seconds > 0, ERR_ARGUMENT,
-          TIMEOUT_VARIABLE " is \"%s\"; give seconds above 0", text);
-  return STATUS_OK;
-}
-
 /* What needs no other rank. */
 static enum status prepare(struct comm *host, struct device *device, struct comm *comm) {
-  TRY(read_timeout(&comm->timeout_seconds));
+  TRY(comm_timeout(&comm->timeout_seconds));
   comm->rank = host->rank;
   comm->size = host->size;
   comm->node_rank = host->node_rank;
@@ -186,11 +170,9 @@ enum status comm_device_check(struct comm *comm) {
 }
 
 /* The host would wait for ever in the device's own wait if a rank were lost: so it looks again and again. */
-enum status comm_device_wait(struct comm *comm) {
+static enum status wait_for_device(struct comm *comm) {
   enum { SPIN_MICROSECONDS = 200, SLEEP_MICROSECONDS = 50 };
   bool reached = false;
-  if (comm->device == NULL)
-    return STATUS_OK;
   TRY(comm_device_check(comm));
   TRY(event_record(comm->reached, device_main(comm->device)));
   double begin = log_seconds();
@@ -204,4 +186,13 @@ enum status comm_device_wait(struct comm *comm) {
     TRY(event_reached(comm->reached, &reached));
   }
   return STATUS_OK;
+}
+
+enum status comm_device_wait(struct comm *comm) {
+  if (comm->device == NULL)
+    return STATUS_OK;
+  const char *before = pulse_doing("waits for its GPU");
+  enum status status = wait_for_device(comm);
+  pulse_doing(before);
+  return status;
 }

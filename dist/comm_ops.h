@@ -35,6 +35,7 @@ struct comm {
   int rank, size, node_rank, node_size;
   char host[256];
   struct comm_traffic traffic;
+  const char *purpose; /* of the next collective, by comm_for(); NULL = none given */
 
   /* Of communicators on device memory; all zero on host memory. */
   struct comm *control;   /* borrowed: must outlive this; what is about ranks and numbers of the host goes to it */

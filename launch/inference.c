@@ -7,6 +7,8 @@
 #include <math.h>
 #include <string.h>
 
+#define PREDICTIONS "gather of predictions"
+
 static struct device *device_of(const struct inference *inference) {
   return net_ops(inference->net)->device;
 }
@@ -156,8 +158,9 @@ static enum status gather_step(struct inference *inference, int64_t step) {
     inference->rows_of_rank[rank] = sampler_shard_of(&inference->sampler, step, rank).rows;
   void *to = place_of(inference, sampler_shard_of(&inference->sampler, step, 0).first);
   if (inference->there != NULL)
-    return comm_gather_rows(inference->data, NULL, inference->rows_of_rank, output_bytes(inference), to);
-  return comm_gather_rows(inference->comm, NULL, inference->rows_of_rank,
+    return comm_gather_rows(comm_for(inference->data, PREDICTIONS), NULL, inference->rows_of_rank,
+                            output_bytes(inference), to);
+  return comm_gather_rows(comm_for(inference->comm, PREDICTIONS), NULL, inference->rows_of_rank,
                           (size_t)head_outputs(&inference->head) * sizeof(double), to);
 }
 

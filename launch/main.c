@@ -1,4 +1,5 @@
 /* conr: parse, join the job if the command is one for several ranks, run, report. */
+#include "dist/pulse.h"
 #include "launch/commands.h"
 #include "launch/recipes.h"
 #include "launch/signals.h"
@@ -46,6 +47,8 @@ static enum status run_command(struct session *session, const struct config *con
   enum status status = STATUS_OK;
   switch (config->command) {
   case COMMAND_IMPORT:
+    pulse_doing("imports images");
+    pulse_unhurried(true);
     status = command_import_images(session, config, stopped);
     break;
   case COMMAND_TRAIN:
@@ -59,15 +62,18 @@ static enum status run_command(struct session *session, const struct config *con
     status = command_scale(session, config, stopped);
     break;
   case COMMAND_EVAL:
+    pulse_doing("evaluates");
     status = command_eval(session, config);
     break;
   case COMMAND_PREDICT:
+    pulse_doing("predicts");
     status = command_predict(session, config);
     break;
   case COMMAND_REPORT:
     status = command_report(session, config);
     break;
   default:
+    pulse_doing("measures");
     status = command_bench(session, config);
     break;
   }
@@ -84,7 +90,7 @@ static int run_ranks(int *argc, char ***argv, const struct config *config, enum 
     signals_block();
   /* The loader's thread makes no MPI call. */
   if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
-    fprintf(stderr, "conr: MPI does not start\n");
+    session_complain(NULL, "MPI does not start");
     return EXIT_FAILED;
   }
   enum status status = session_open(MPI_COMM_WORLD, config, &session);
@@ -96,8 +102,11 @@ static int run_ranks(int *argc, char ***argv, const struct config *config, enum 
       status = run_command(&session, config, &stopped);
     code = status != STATUS_OK ? session_fail(&session, status) : stopped ? EXIT_STOPPED : EXIT_DONE;
     session_close(&session);
+  } else if (session.comm != NULL) {
+    code = session_fail(&session, status);
+    session_close(&session);
   } else {
-    fprintf(stderr, "conr: %s\n", status_message());
+    session_complain(NULL, status_message());
   }
   MPI_Finalize();
   return code;
@@ -107,8 +116,10 @@ static int run_ranks(int *argc, char ***argv, const struct config *config, enum 
 static int close_output(int code) {
   if (fflush(stdout) == 0 && !ferror(stdout))
     return code;
+  char sentence[200];
+  snprintf(sentence, sizeof sentence, "cannot write standard output: %s", strerror(errno));
   if (code == EXIT_DONE)
-    fprintf(stderr, "conr: cannot write standard output: %s\n", strerror(errno));
+    session_complain(NULL, sentence);
   return code == EXIT_DONE ? EXIT_FAILED : code;
 }
 

@@ -24,7 +24,7 @@ bool model_is_for_images(const struct model_description *description) {
 enum status model_share(struct comm *data, const struct net *net) {
   struct parameters own = net_parameters(net), buffers = net_buffers(net);
   size_t element = dtype_size(net_ops(net)->parameter_dtype);
-  TRY(comm_broadcast(data, own.data, own.elements * element, 0));
+  TRY(comm_broadcast(comm_for(data, "broadcast of the parameters"), own.data, own.elements * element, 0));
   TRY(comm_broadcast(data, buffers.data, buffers.elements * element, 0));
   return comm_device_wait(data);
 }

@@ -55,6 +55,7 @@ enum status session_open(MPI_Comm mpi, const struct config *config, struct sessi
   *session = (struct session){.mpi = mpi};
   TRY(comm_create(mpi, &session->comm));
   session->log = log_create(comm_rank(session->comm), comm_size(session->comm), config->quiet);
+  TRY(watch_start(session->comm, EXIT_FAILED, &session->watch));
   TRY(choose_threads(config, session->comm, &session->threads));
   omp_set_num_threads(session->threads);
   return STATUS_OK;
@@ -93,23 +94,39 @@ enum status session_open_device(struct session *session, const struct config *co
 }
 
 void session_close(struct session *session) {
+  watch_stop(&session->watch);
   comm_destroy(&session->data);
   device_close(&session->device);
   comm_destroy(&session->comm);
 }
 
+void session_complain(const struct comm *comm, const char *sentence) {
+  char host[256] = "?";
+  int rank = comm != NULL ? comm_rank(comm) : launcher_rank();
+  gethostname(host, sizeof host - 1);
+  if (comm != NULL && comm_size(comm) > 1)
+    fprintf(stderr, "conr: [rank %d/%d %s] %s\n", rank, comm_size(comm), host, sentence);
+  else if (comm == NULL && rank > 0) /* the number of ranks is not known */
+    fprintf(stderr, "conr: [rank %d %s] %s\n", rank, host, sentence);
+  else
+    fprintf(stderr, "conr: %s\n", sentence);
+  fflush(stderr);
+}
+
 int session_fail(struct session *session, enum status status) {
   int code = status == ERR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
-  int rank = comm_rank(session->comm), size = comm_size(session->comm);
+  bool together = comm_size(session->comm) == 1 || status_agreed();
   if (session->log.live)
     fputc('\n', stderr);
-  if (size == 1 || (status_agreed() && rank == 0))
+  if (together && comm_rank(session->comm) == 0)
     fprintf(stderr, "conr: %s\n", status_message());
   fflush(stderr);
-  if (size == 1 || status_agreed())
+  if (together)
     return code;
-  fprintf(stderr, "conr: [rank %d/%d %s] %s\n", rank, size, comm_host(session->comm), status_message());
-  fflush(stderr);
+  if (status == ERR_COMM)
+    watch_speaks_first(session->watch);
+  session_complain(session->comm, status_message());
+  watch_has_said(session->watch, code);
   MPI_Abort(session->mpi, code);
   return code;
 }

@@ -5,6 +5,7 @@
 #include "dist/comm.h"
 #include "dist/device.h"
 #include "dist/log.h"
+#include "dist/watch.h"
 #include "launch/config.h"
 
 #include <mpi.h>
@@ -14,6 +15,7 @@ struct session {
   struct comm *comm;     /* owned duplicate                                                 */
   struct device *device; /* owned: where networks are computed; NULL = the host             */
   struct comm *data;     /* owned: a communicator of the device's memory; NULL until opened */
+  struct watch *watch;   /* owned: over all ranks; NULL = none                              */
   struct log log;
   int threads;
 };
@@ -21,7 +23,7 @@ struct session {
 /* Exit statuses, as conr --help states them. */
 enum exit_status { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
 
-/* Join the job: duplicate `mpi`, set the number of OpenMP threads.  Collective. */
+/* Join the job: duplicate `mpi`, begin to watch over the ranks, set the number of OpenMP threads.  Collective. */
 enum status session_open(MPI_Comm mpi, const struct config *config, struct session *session);
 
 /* Open the device that --device asks for, and its communicator by --comm; say on rank 0 which GPUs these are.
@@ -35,6 +37,10 @@ void session_close(struct session *session);
  * all go on to MPI_Finalize.  A failure of this rank alone is printed with rank and host, and ends the job by
  * MPI_Abort, since the others may be waiting for this rank: then it does not return. */
 int session_fail(struct session *session, enum status status);
+
+/* "conr: SENTENCE", or, where there are several ranks, "conr: [rank 3/8 host2] SENTENCE"; comm: NULL where it is not
+ * known.  For what has no log (yet). */
+void session_complain(const struct comm *comm, const char *sentence);
 
 /* The rank the launcher gave this process, from its environment, before MPI is started; -1 when there is none. */
 int launcher_rank(void);

@@ -3,7 +3,9 @@
 
 #include "dist/comm_device.h"
 #include "dist/memory.h"
+#include "dist/pulse.h"
 #include "launch/heads.h"
+#include "launch/rank_times.h"
 #include "launch/run_folder.h"
 #include "launch/signals.h"
 #include "launch/start.h"
@@ -23,6 +25,9 @@ struct loop {
   bool stopped;
   /* Of the epoch under way, on this rank, for people: */
   double epoch_began, data_wait;
+  double steps_began, stood_before; /* of the clock and of pulse_stood_seconds(), less what checkpoints took */
+  struct rank_times times;
+  char slow[160]; /* of the last epoch: a rank that stands out */
   int64_t samples;
   double last_validation;
   struct device_images_counts decoded; /* on this rank, until the epoch began */
@@ -84,7 +89,7 @@ static enum status finish_step(struct trainer *trainer, struct train_step *step,
   sums[SUM_RECONSTRUCTION] = value.reconstruction_local;
   sums[SUM_BAD] = value.bad;
   sums[SUM_STOP] = signals_stop_asked();
-  TRY(comm_sum(trainer->session->comm, F64, sums, STEP_SUMS));
+  TRY(comm_sum(comm_for(trainer->session->comm, "sum of the step's losses"), F64, sums, STEP_SUMS));
   step->loss_regression = sums[SUM_REGRESSION];
   step->loss_conr = value.conr;
   step->loss_reconstruction = sums[SUM_RECONSTRUCTION];
@@ -184,16 +189,18 @@ static void show_progress(struct loop *loop, bool final) {
   if (elapsed > 0 && loop->data_wait > 0.01 * elapsed)
     snprintf(waiting, sizeof waiting, ", waits %.0f %% for data", 100 * loop->data_wait / elapsed);
   log_progress(&trainer->session->log, final,
-               "epoch %lld/%lld step %lld/%lld  loss %.4f%s%s  %.0f samples/s%s, %s left",
+               "epoch %lld/%lld step %lld/%lld  loss %.4f%s%s  %.0f samples/s%s%s, %s left",
                (long long)progress->epoch + (progress->epoch < epochs), (long long)epochs,
                (long long)progress->epoch_step, (long long)steps, progress->loss_sum / rows, of_loss, validation, rate,
-               waiting, duration(left, remaining, sizeof remaining));
+               waiting, loop->slow, duration(left, remaining, sizeof remaining));
 }
 
 /* The next batch, NULL after the last. */
 static enum status next_batch(struct loop *loop, struct batch **batch) {
   double waited;
+  const char *before = pulse_doing("waits for data");
   TRY(loader_next(loop->trainer->loader, batch, &waited));
+  pulse_doing(before);
   loop->data_wait += waited;
   return STATUS_OK;
 }
@@ -231,6 +238,7 @@ static enum status run_step(struct loop *loop, struct batch **batch) {
   if (sums[SUM_BAD] > 0 || !isfinite(step.loss) || !isfinite(step.grad_norm) || !isfinite(step.noise_scale))
     return report_nonfinite(trainer);
   count_step(loop, &step, rows);
+  pulse_steady(true);
   loop->stopped = sums[SUM_STOP] > 0;
   if (loop->observer != NULL)
     loop->observer->step(loop->observer->context, trainer, &step);
@@ -261,9 +269,11 @@ static enum status save(struct trainer *trainer, bool best) {
                                     .data_hash = dataset_hash(trainer->dataset),
                                     .options = trainer->options_text,
                                     .made_by = "conr " CONR_VERSION " " CONR_COMMIT};
+    const char *before = pulse_doing("writes the checkpoint");
     status = run_folder_save(trainer->config.output, &checkpoint, best);
+    pulse_doing(before);
   }
-  return comm_agree(trainer->session->comm, status);
+  return comm_agree(comm_for(trainer->session->comm, "agreement on the checkpoint"), status);
 }
 
 /* Options that may differ between a run and its continuation: they change where it ends or what is
@@ -481,6 +491,7 @@ static enum status validate(struct loop *loop, struct validation *figures) {
   *figures = (struct validation){NAN, NAN, false};
   if (trainer->validation == NULL)
     return STATUS_OK;
+  pulse_doing("validates");
   TRY(inference_run(trainer->validation));
   enum status status = inference_errors(trainer->validation, &figures->mae, &figures->mse);
   if (status == ERR_NUMERIC) /* on all ranks */
@@ -500,11 +511,28 @@ static enum status validate(struct loop *loop, struct validation *figures) {
   return STATUS_OK;
 }
 
-static enum status log_epoch(const struct loop *loop, const struct validation *figures) {
+#define METRICS_SPREAD(name, spread)                                                                    \
+  metric_real("rank_" name "_min", (spread).min), metric_real("rank_" name "_median", (spread).median), \
+      metric_real("rank_" name "_max", (spread).max)
+
+/* A GPU waits for other ranks by itself, in what the host takes for its work. */
+static enum status gather_times(struct loop *loop, const struct gradients_seconds *time, struct rank_summary *ranks) {
+  struct rank_times *own = &loop->times;
+  double on_device = loop->trainer->session->device != NULL ? time->phase[PHASE_REDUCE] + time->gather : 0;
+  on_device = fmin(on_device, own->compute);
+  own->wait += on_device;
+  own->compute -= on_device;
+  TRY(rank_times_gather(loop->trainer->session->comm, own, ranks));
+  rank_times_words(ranks, loop->slow, sizeof loop->slow);
+  return STATUS_OK;
+}
+
+static enum status log_epoch(const struct loop *loop, const struct validation *figures,
+                             const struct gradients_seconds *times, const struct rank_summary *ranks) {
   const struct trainer *trainer = loop->trainer;
   const struct progress *progress = &trainer->progress;
   double seconds = log_seconds() - loop->epoch_began, rows = (double)progress->rows_sum;
-  struct gradients_seconds time = gradients_seconds(trainer->gradients, true);
+  struct gradients_seconds time = *times;
   bool regularises = objective_has_regularisers(trainer->objective, SIDE_BOTH);
   return metrics_log_write(
       loop->metrics, metric_text("event", "epoch"), metric_integer("epoch", progress->epoch),
@@ -520,7 +548,9 @@ static enum status log_epoch(const struct loop *loop, const struct validation *f
       metric_real("time_regularisers", regularises ? time.regularisers : NAN),
       metric_real("time_backward", time.phase[PHASE_BACKWARD]), metric_real("time_reduce", time.phase[PHASE_REDUCE]),
       metric_real("time_update", time.phase[PHASE_UPDATE]),
-      metric_real("samples_per_second", (double)loop->samples / seconds));
+      metric_real("samples_per_second", (double)loop->samples / seconds), METRICS_SPREAD("data", ranks->data),
+      METRICS_SPREAD("compute", ranks->compute), METRICS_SPREAD("wait", ranks->wait),
+      metric_integer("slow_rank", ranks->slow_rank), metric_text("slow_host", ranks->slow_host));
 }
 
 /* How many samples of an epoch the host had to decode after all: once, and again when the number changes. */
@@ -540,13 +570,32 @@ static enum status tell_decoded(struct loop *loop) {
   return STATUS_OK;
 }
 
+/* A checkpoint between steps is none of their time. */
+static enum status save_aside(struct loop *loop) {
+  double began = log_seconds(), stood = pulse_stood_seconds();
+  TRY(save(loop->trainer, false));
+  loop->steps_began += log_seconds() - began;
+  loop->stood_before += pulse_stood_seconds() - stood;
+  return STATUS_OK;
+}
+
+static void take_times(struct loop *loop) {
+  struct rank_times *times = &loop->times;
+  times->data = loop->data_wait;
+  times->wait = pulse_stood_seconds() - loop->stood_before;
+  times->compute = fmax(0, log_seconds() - loop->steps_began - times->data - times->wait);
+  snprintf(times->host, sizeof times->host, "%s", comm_host(loop->trainer->session->comm));
+}
+
 /* Steps until the epoch ends or the run is to stop. */
 static enum status run_epoch(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
   struct batch *batch;
-  loop->epoch_began = log_seconds();
+  loop->epoch_began = loop->steps_began = log_seconds();
+  loop->stood_before = pulse_stood_seconds();
   loop->data_wait = 0;
   loop->samples = 0;
+  pulse_doing("computes a step");
   TRY(loader_start(trainer->loader, trainer->progress.epoch, trainer->progress.epoch_step));
   TRY(next_batch(loop, &batch));
   while (batch != NULL && !loop->stopped) {
@@ -556,8 +605,9 @@ static enum status run_epoch(struct loop *loop) {
     if (last_of_epoch) /* the epoch is complete: validate and save, and only then stop */
       break;
     if (loop->stopped || (every > 0 && trainer->progress.step % every == 0))
-      TRY(save(trainer, false));
+      TRY(save_aside(loop));
   }
+  take_times(loop);
   loader_stop(trainer->loader);
   return STATUS_OK;
 }
@@ -577,6 +627,7 @@ static enum status collect_features(struct loop *loop, bool *collected) {
   *collected = true;
   if (trainer->collection == NULL || !fds_collects(smoother_fds(trainer->smoother), epoch))
     return STATUS_OK;
+  pulse_doing("collects features");
   if (!loop->stopped)
     TRY(collection_run(trainer->collection, epoch, trainer->config.epochs, &loop->stopped));
   *collected = !loop->stopped;
@@ -591,7 +642,10 @@ static enum status end_epoch(struct loop *loop) {
   objective_end_epoch(trainer->objective);
   TRY(tell_decoded(loop));
   TRY(validate(loop, &figures));
-  TRY(comm_agree(trainer->session->comm, log_epoch(loop, &figures)));
+  struct gradients_seconds time = gradients_seconds(trainer->gradients, true);
+  struct rank_summary ranks;
+  TRY(gather_times(loop, &time, &ranks));
+  TRY(comm_agree(trainer->session->comm, log_epoch(loop, &figures, &time, &ranks)));
   struct progress shown = *progress;
   double shown_sums[REGULARISERS], shown_reconstruction = trainer->reconstruction_sum;
   memcpy(shown_sums, trainer->regulariser_sums, sizeof shown_sums);
@@ -659,6 +713,8 @@ enum status train(struct session *session, const struct config *config, const st
   enum status status;
   *result = (struct train_result){.best_epoch = -1};
   signals_block();
+  pulse_steady(false);
+  pulse_doing("opens its data and network");
   TRY_GOTO(trainer_create(session, config, &loop.trainer), out);
   TRY_GOTO(begin(&loop), out);
   TRY_GOTO(run(&loop), out);

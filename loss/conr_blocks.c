@@ -73,8 +73,8 @@ enum status conr_blocks_place(struct conr_blocks *blocks, const int64_t *rows_of
 
 enum status conr_blocks_gather(struct conr_blocks *blocks, const int64_t *block_of_rank, size_t row_bytes, void *all) {
   REQUIRE(blocks->count < blocks->room, ERR_BUG, "ConR has more than the %d gathers it was begun for", blocks->room);
-  TRY(comm_gather_start(blocks->comm, block_of_rank, blocks->place_of_rank, row_bytes, all,
-                        &blocks->requests[blocks->count]));
+  TRY(comm_gather_start(comm_for(blocks->comm, "gather of features"), block_of_rank, blocks->place_of_rank, row_bytes,
+                        all, &blocks->requests[blocks->count]));
   blocks->count++;
   return STATUS_OK;
 }

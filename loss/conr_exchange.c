@@ -151,7 +151,7 @@ enum status exchange_scalars(struct conr *conr, struct trailer *total) {
     dtype_put(dtype, next, 2 * i + 1, row.second);
   }
   memcpy(next + conr->own_rows * units_per_row * 8, &trailer, sizeof trailer);
-  TRY(comm_gather_rows(conr->comm, NULL, units, 8, conr->exchange));
+  TRY(comm_gather_rows(comm_for(conr->comm, "gather of ConR's sums"), NULL, units, 8, conr->exchange));
   char *from = conr->exchange, *to = conr->exchange;
   *total = (struct trailer){0};
   for (int r = 0; r < size; r++) {

@@ -47,7 +47,8 @@ static enum status make_room(struct gatherer *own, int64_t rows) {
 
 static enum status gather(struct gatherer *own, const struct gather_share *share, const void *from, int64_t width,
                           void *all) {
-  return comm_gather_rows(own->comm, from, share->rows_of_rank, (size_t)width * dtype_size(own->dtype), all);
+  return comm_gather_rows(comm_for(own->comm, "gather of features"), from, share->rows_of_rank,
+                          (size_t)width * dtype_size(own->dtype), all);
 }
 
 void gatherer_borrow(const struct gatherer *own, const struct gather_share *share, const void *z, const void *labels,

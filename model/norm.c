@@ -12,6 +12,8 @@
 
 #include "model/norm_channel.h"
 
+#define SUMS "sum of batch norm's statistics"
+
 static int64_t channels_of(const struct net *net, const struct operation *norm) {
   return net->value[norm->reads].channels;
 }
@@ -29,9 +31,9 @@ static enum status run_stage(const struct net *net, const struct operation *oper
 static enum status merge_ranks(struct net *net, struct operation *operation) {
   size_t channels = (size_t)operation->norm.channels;
   TRY(run_stage(net, operation, NORM_SHARE));
-  TRY(comm_sum(net->comm, F64, operation->norm.joint, channels + 1));
+  TRY(comm_sum(comm_for(net->comm, SUMS), F64, operation->norm.joint, channels + 1));
   TRY(run_stage(net, operation, NORM_JOIN));
-  return comm_sum(net->comm, F64, operation->norm.sums, channels);
+  return comm_sum(comm_for(net->comm, SUMS), F64, operation->norm.sums, channels);
 }
 
 /* Where the parameters lie, and where their gradients go in this pass. */
@@ -84,7 +86,7 @@ static enum status backward_data(struct net *net, struct operation *operation, c
   const struct norm_channels *norm = &operation->norm;
   bool trained = net->pass.training;
   if (trained && norm->shared) {
-    TRY(comm_sum(net->comm, F64, norm->sums, 2 * (size_t)norm->channels));
+    TRY(comm_sum(comm_for(net->comm, SUMS), F64, norm->sums, 2 * (size_t)norm->channels));
     TRY(run_stage(net, operation, NORM_MEANS));
   }
   return net->ops->norm_backward_data(values_per_channel(net, operation), norm->channels, grad_output, operation->input,
@@ -147,7 +149,7 @@ enum status norm_update(struct net *net, struct operation *operation, struct com
   point_at_parameters(net, operation);
   if (comm != NULL && comm_size(comm) > 1) {
     TRY(run_stage(net, operation, NORM_SHARE_KEPT));
-    TRY(comm_sum(comm, F64, norm->sums, 2 * (size_t)norm->channels + 1));
+    TRY(comm_sum(comm_for(comm, SUMS), F64, norm->sums, 2 * (size_t)norm->channels + 1));
     TRY(run_stage(net, operation, NORM_JOIN_KEPT));
   }
   return run_stage(net, operation, NORM_UPDATE_KEPT);

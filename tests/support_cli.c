@@ -325,11 +325,14 @@ void cli_same_arrays(const char *path_a, const char *path_b, double tolerance) {
   array_file_destroy(&a);
 }
 
-/* The next line as an object without its times; NULL at the end. */
+/* The next line as an object without its times, and whom they name; NULL at the end. */
 static json_t *next_event(FILE *stream, const char *path) {
-  static const char *const times[] = {"seconds",     "data_wait",        "samples_per_second", "time_forward",
-                                      "time_loss",   "time_backward",    "time_reduce",        "time_update",
-                                      "time_gather", "time_regularisers"};
+  static const char *const times[] = {"seconds",       "data_wait",         "samples_per_second",  "time_forward",
+                                      "time_loss",     "time_backward",     "time_reduce",         "time_update",
+                                      "time_gather",   "time_regularisers", "rank_data_min",       "rank_data_median",
+                                      "rank_data_max", "rank_compute_min",  "rank_compute_median", "rank_compute_max",
+                                      "rank_wait_min", "rank_wait_median",  "rank_wait_max",       "slow_rank",
+                                      "slow_host"};
   json_error_t error;
   char *line = NULL;
   size_t room = 0;

@@ -132,6 +132,24 @@ Test(cluster, clusters_stand_side_by_side) {
   free(output_of(0, "tests/cluster/hosts 2 sleep 1 & first=$!; tests/cluster/hosts 3 true && wait $first"));
 }
 
+/* 124: no answer; 1: the host says that nobody listens there. */
+Test(cluster, a_host_can_be_cut_off_and_crashed_and_comes_back) {
+  wants("hosts");
+  io_write_text(io_file("harm.sh"),
+                "reach() {\n"
+                "  timeout 0.5 bash -c '</dev/tcp/host2/9' 2>/dev/null; echo $?\n"
+                "}\n"
+                "reach; tests/cluster/fault cut host2; reach; tests/cluster/fault mend host2; reach\n"
+                "tests/cluster/fault slow host2 10mbit; reach; tests/cluster/fault mend host2\n"
+                "setsid --fork tests/cluster/remote host2 sleep 1000; sleep 0.3\n"
+                "tests/cluster/fault list host2 | grep -c sleep\n"
+                "tests/cluster/fault crash host2; tests/cluster/fault list host2\n"
+                "tests/cluster/remote host2 hostname\n");
+  char *output = output_of(0, cli_text("tests/cluster/hosts 2 bash %s", io_file("harm.sh")));
+  cr_assert(eq(str, output, "1\n124\n1\n1\n1\nhost2\n"));
+  free(output);
+}
+
 static const char options[] = "--hidden 16,16 --batch 10 --epochs 4 --conr --dropout 0.2 --clip 5 --log-steps 1";
 
 Test(cluster, a_training_on_three_hosts_equals_that_on_one) {
@@ -150,6 +168,116 @@ Test(cluster, a_training_on_three_hosts_equals_that_on_one) {
     cli_same_arrays(cli_last(one), cli_last(run), 1e-5);
     cr_assert(eq(int, cli_lines(cli_metrics(one)), cli_lines(cli_metrics(run))));
   }
+}
+
+/* ---- harm ------------------------------------------------------------------------------------ */
+
+static const char *training_of(const char *run, int epochs) {
+  return cli_text("train %s -o %s --epochs %d --hidden 16,16 --batch 9 --conr --dropout 0.2 --lr 0.01 --clip 5 "
+                  "--log-steps 1 --quiet",
+                  io_file("t.h5"), run, epochs);
+}
+
+/* A training on two hosts, started with these parameters of mpirun, to which lines of bash do something; they have
+ *
+ *     await_none SECONDS   until no rank is left on any host; fails when there is one after so long
+ *     rank_on HOST         the process of its rank
+ *     $said.HOST           what that rank has said, and "[exit S]"
+ *     $job                 mpirun's process
+ *
+ * Returns their output; free() it. */
+static char *harmed(const char *run, int epochs, const char *parameters, const char *lines) {
+  static const char functions[] =
+      "await_none() {\n"
+      "  local tries=0\n"
+      "  while pgrep -x conr >/dev/null; do\n"
+      "    if ! (((tries += 1) < 10 * $1)); then echo 'still there:'; pgrep -ax conr; exit 1; fi\n"
+      "    sleep 0.1\n"
+      "  done\n"
+      "}\n"
+      "rank_on() {\n"
+      "  tests/cluster/fault list \"$1\" | sed -n 's/ conr$//p'\n"
+      "}\n"
+      "timeout -k 3 100 mpirun $parameters --hostfile $CLUSTER_HOSTFILE -n 2 sh -c '{ \"$@\"; echo \"[exit $?]\" >&2; "
+      "} "
+      "2>>'$said'.$(hostname)' sh "
+      "$command &\n"
+      "job=$! tries=0\n"
+      "until [ -e $run/metrics.jsonl ] && [ $(wc -l <$run/metrics.jsonl) -ge 25 ]; do\n"
+      "  if ! (((tries += 1) < 400)); then cat $said.*; exit 1; fi\n"
+      "  sleep 0.05\n"
+      "done\n";
+  const char *path = io_file("lines");
+  cli_data("t.h5", 120);
+  io_write_text(path, cli_text("set -eu\nrun=%s said=%s.said command='%s %s' parameters='%s'\n%s%s", run, run, conr(),
+                               training_of(run, epochs), parameters, functions, lines));
+  return output_of(0, cli_text("timeout -k 3 120 tests/cluster/hosts 2 bash %s", path));
+}
+
+/* The run, which was ended, goes on from its last checkpoint to the bits of one that was left alone. */
+static void goes_on_with_the_same_bits(const char *run) {
+  const char *whole = io_file("whole");
+  char *log = io_read(cli_metrics(run), NULL);
+  int epochs = cli_count(log, "\"event\":\"epoch\"") + 2;
+  free(log);
+  cli_accepted(2, cli_text("%s --resume", training_of(run, epochs)));
+  cli_accepted(2, training_of(whole, epochs));
+  cli_same_runs(whole, run);
+}
+
+enum { FOR_EVER = 100000 };
+
+Test(cluster, a_killed_rank_ends_the_job_with_a_sentence_that_names_it) {
+  wants("hosts");
+  const char *run = io_file("run");
+  char *output = harmed(run, FOR_EVER, "",
+                        "kill -KILL $(rank_on host2)\n"
+                        "await_none 10\n"
+                        "wait $job || echo \"[mpirun ended, not with 0]\"\n"
+                        "cat $said.*\n");
+  cr_expect(eq(int, cli_count(output, "conr: "), 1), "%s", output);
+  cr_expect(strstr(output, "conr: [rank 0/2 host1] rank 1 (host2) has died") != NULL, "%s", output);
+  cr_expect(strstr(output, "[mpirun ended, not with 0]") != NULL, "%s", output);
+  free(output);
+  goes_on_with_the_same_bits(run);
+}
+
+/* By the watch alone: MPI's own daemons are told to wait for longer, as they do where nobody tells them otherwise.  Then
+ * mpirun waits, too, for its daemon beyond the cut; it is ended with the hosts. */
+Test(cluster, a_cut_link_ends_the_ranks_on_both_sides) {
+  wants("hosts");
+  const char *run = io_file("run");
+  char *output = harmed(run, FOR_EVER, "--mca oob_tcp_keepalive_time 300",
+                        "tests/cluster/fault cut host2\n"
+                        "await_none 30\n"
+                        "sleep 0.5; cat $said.*\n");
+  cr_expect(eq(int, cli_count(output, "conr: "), 2), "%s", output);
+  cr_expect(strstr(output, "conr: [rank 0/2 host1] nothing has been heard for 2") != NULL, "%s", output);
+  cr_expect(strstr(output, " of rank 1 (host2): the host is down or cut off") != NULL, "%s", output);
+  cr_expect(strstr(output, "conr: [rank 1/2 host2] nothing has been heard of rank 0 (host1) for 2") != NULL, "%s",
+            output);
+  cr_expect(eq(int, cli_count(output, "[exit 1]"), 2), "%s", output);
+  free(output);
+  goes_on_with_the_same_bits(run);
+}
+
+Test(cluster, a_link_that_comes_back_and_a_slow_one_change_nothing) {
+  enum { EPOCHS = 60 };
+  wants("hosts");
+  const char *run = io_file("run"), *whole = io_file("whole");
+  char *output = harmed(run, EPOCHS, "--mca oob_tcp_keepalive_time 300",
+                        "lines() { wc -l <$run/metrics.jsonl; }\n"
+                        "tests/cluster/fault cut host2; sleep 0.3\n"
+                        "before=$(lines); sleep 2; [ $(lines) = $before ] && echo '[stood still]'\n"
+                        "tests/cluster/fault mend host2\n"
+                        "tests/cluster/fault slow host2 5mbit; sleep 1\n"
+                        "tests/cluster/fault mend host2\n"
+                        "wait $job && echo '[ended well]'\n"
+                        "cat $said.*\n");
+  cr_expect(eq(str, output, "[stood still]\n[ended well]\n[exit 0]\n[exit 0]\n"));
+  free(output);
+  cli_accepted(2, training_of(whole, EPOCHS));
+  cli_same_runs(whole, run);
 }
 
 /* ---- Slurm ----------------------------------------------------------------------------------- */

@@ -1,0 +1,66 @@
+/* Where the main thread is: a few words of memory that another thread reads. */
+#include "dist/pulse.h"
+
+#include "dist/log.h"
+
+#include <stdatomic.h>
+
+static struct {
+  _Atomic uint64_t entered, waits_for;
+  _Atomic(const char *) collective, doing;
+  atomic_bool steady, unhurried;
+  double since, stood; /* the main thread's alone */
+} now = {.doing = "starts"};
+
+const char *pulse_doing(const char *words) {
+  const char *before = atomic_load_explicit(&now.doing, memory_order_relaxed);
+  atomic_store_explicit(&now.doing, words, memory_order_relaxed);
+  return before;
+}
+
+void pulse_steady(bool steady) {
+  atomic_store_explicit(&now.steady, steady, memory_order_relaxed);
+}
+
+bool pulse_unhurried(bool unhurried) {
+  bool before = atomic_load_explicit(&now.unhurried, memory_order_relaxed);
+  atomic_store_explicit(&now.unhurried, unhurried, memory_order_relaxed);
+  return before;
+}
+
+uint64_t pulse_start(const char *collective) {
+  uint64_t number = atomic_load_explicit(&now.entered, memory_order_relaxed) + 1; /* nobody else writes it */
+  atomic_store_explicit(&now.collective, collective, memory_order_relaxed);
+  atomic_store_explicit(&now.entered, number, memory_order_relaxed);
+  return number;
+}
+
+void pulse_wait(uint64_t number, const char *collective) {
+  atomic_store_explicit(&now.collective, collective, memory_order_relaxed);
+  atomic_store_explicit(&now.waits_for, number, memory_order_relaxed);
+  now.since = log_seconds();
+}
+
+uint64_t pulse_enter(const char *collective) {
+  uint64_t number = pulse_start(collective);
+  pulse_wait(number, collective);
+  return number;
+}
+
+void pulse_leave(void) {
+  now.stood += log_seconds() - now.since;
+  atomic_store_explicit(&now.waits_for, 0, memory_order_relaxed);
+}
+
+double pulse_stood_seconds(void) {
+  return now.stood;
+}
+
+struct pulse pulse_read(void) {
+  return (struct pulse){.entered = atomic_load_explicit(&now.entered, memory_order_relaxed),
+                        .waits_for = atomic_load_explicit(&now.waits_for, memory_order_relaxed),
+                        .collective = atomic_load_explicit(&now.collective, memory_order_relaxed),
+                        .doing = atomic_load_explicit(&now.doing, memory_order_relaxed),
+                        .steady = atomic_load_explicit(&now.steady, memory_order_relaxed),
+                        .unhurried = atomic_load_explicit(&now.unhurried, memory_order_relaxed)};
+}
