@@ -79,8 +79,12 @@ static enum status check_folder(const char *folder) {
   return STATUS_OK;
 }
 
-static enum status check_room(const char *folder, int64_t bytes, int64_t there) {
+/* What a copy that was begun has already is not asked for again. */
+static enum status check_room(const struct stage *stage, const char *folder, int64_t bytes) {
   struct statvfs disk;
+  struct stat begun;
+  char path[PATH_MAX];
+  int64_t there = stat(path_of(stage, ".h5.tmp", path), &begun) == 0 ? begun.st_blocks * 512 : 0;
   REQUIRE(statvfs(folder, &disk) == 0, ERR_FILE, "cannot stage to %s: %s", folder, strerror(errno));
   double room = (double)disk.f_bavail * (double)disk.f_frsize;
   REQUIRE((double)(bytes - there) <= room, ERR_FILE,
@@ -311,15 +315,12 @@ out:
   return status;
 }
 
-/* Blocks of an earlier attempt, and room for the others; a disk that has no fallocate() is only asked for its room. */
+/* Blocks of an earlier attempt, and room for the others where the disk can reserve it. */
 static enum status reserve(struct stage *stage, struct blocks *blocks, int64_t lines) {
-  struct stat entry;
-  REQUIRE(fstat(blocks->copy, &entry) == 0, ERR_FILE, "cannot read %s: %s", blocks->path, strerror(errno));
   blocks->done = compare(stage, blocks, lines);
+  stage->facts.continued = blocks->done > 0;
   if (stage->stopped)
     return STATUS_OK;
-  stage->facts.continued = blocks->done > 0;
-  TRY(check_room(stage->folder, stage->facts.bytes, entry.st_blocks * 512));
   if (fallocate(blocks->copy, 0, 0, (off_t)stage->facts.bytes) != 0 && (errno == ENOSPC || errno == EDQUOT))
     return write_failed(stage, blocks->path, errno);
   return STATUS_OK;
@@ -335,6 +336,7 @@ static void give_up(const struct stage *stage) {
 static enum status fill(struct stage *stage, struct blocks *blocks) {
   struct durable durable;
   int64_t lines;
+  TRY(check_room(stage, stage->folder, stage->facts.bytes));
   TRY(durable_name(stage->facts.path, &durable));
   TRY(read_at_open(stage->source, 0, stage->facts.bytes, &blocks->source));
   TRY(open_blocks(stage, ".h5.tmp", O_RDWR | O_CREAT, blocks));
@@ -376,8 +378,7 @@ enum status stage_check(const char *folder, const struct file_sum *source) {
   name(folder, source, stage.stem);
   if (stat(path_of(&stage, ".h5", path), &entry) == 0 && entry.st_size == source->bytes)
     return STATUS_OK;
-  bool begun = stat(path_of(&stage, ".h5.tmp", path), &entry) == 0;
-  return check_room(folder, source->bytes, begun ? entry.st_blocks * 512 : 0);
+  return check_room(&stage, folder, source->bytes);
 }
 
 static enum status prepare(struct stage *stage) {

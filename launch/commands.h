@@ -17,6 +17,7 @@ enum status command_info(const struct config *config);
 enum status command_eval(struct session *session, const struct config *config);
 enum status command_predict(struct session *session, const struct config *config);
 enum status command_compare(struct session *session, const struct config *config, bool *stopped);
+enum status command_check(struct session *session, const struct config *config); /* opens the device by itself */
 enum status command_bench(struct session *session, const struct config *config);
 
 #endif

@@ -27,7 +27,8 @@ enum command {
   COMMAND_EXPORT = 64,
   COMMAND_RECIPES = 128,
   COMMAND_COMPARE = 256,
-  COMMAND_SLURM = 512
+  COMMAND_SLURM = 512,
+  COMMAND_CHECK = 1024
 };
 
 #define CONFIG_MOST_WORDS 4
@@ -45,6 +46,8 @@ struct config {
   bool force, json, quiet;
   int64_t seed, threads;
   const char *device, *comm, *graphs;
+  const char *preflight, *stage;
+  bool stage_clean;
 
   /* import */
   const char *target, *weight_column, *split_column, *split, *drop, *missing;
