@@ -6,9 +6,9 @@
  *     TRY(links_measure(MPI_COMM_WORLD, is_first_of_its_host, links));
  *     int slow = links_slowest(links, size);
  *
- * Clocks are compared as NTP does: rank 0 notes when it sends and when the answer is back, the other its time in between.
- * Had both ways taken equally long, the other clock would be ahead by theirs - (sent + back) / 2; however unequal they
- * were, that is off by half the round trip at most.  Of several the quickest round trip counts. */
+ * Clocks are compared as NTP does: rank 0 notes when it sends and when the answer is back, the other its time in
+ * between.  Had both ways taken equally long, the other clock would be ahead by theirs - (sent + back) / 2; however
+ * unequal they were, that is off by half the round trip at most.  Of several the quickest round trip counts. */
 #ifndef CONR_DIST_LINKS_H
 #define CONR_DIST_LINKS_H
 
@@ -43,8 +43,8 @@ struct link {
   struct clock_offset clock; /* of that host against rank 0's                             */
 };
 
-/* Between rank 0 and each rank with `takes_part`, one after the other: some 30 messages each.  Rank 0 gets all of them in
- * `links` [size]; other ranks get theirs alone.
+/* Between rank 0 and each rank with `takes_part`, one after the other: some 30 messages each.  Rank 0 gets all of them
+ * in `links` [size]; other ranks get theirs alone.
  * Collective.  The environment's CONR_TEST_CLOCK_OFFSET, in seconds, is added to what this host's clock says here: for
  * tests, since a host made of namespaces has no clock of its own. */
 enum status links_measure(MPI_Comm mpi, bool takes_part, struct link *links);

@@ -96,7 +96,8 @@ static enum status check_room(const struct stage *stage, const char *folder, int
 
 /* ---- the lock ------------------------------------------------------------------------------- */
 
-/* Whoever removes a copy removes the lock's file as well: a lock on a file that has no name any more is worth nothing. */
+/* Whoever removes a copy removes the lock's file as well: a lock on a file that has no name any more is worth nothing.
+ * */
 static bool is_named(const struct stage *stage) {
   struct stat open_file, named;
   char path[PATH_MAX];

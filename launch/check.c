@@ -1,5 +1,5 @@
-/* conr check: what conr train looks at before its first batch, as a table, and whether what it would train can be built.
- * Nothing is written, and nothing is staged. */
+/* conr check: what conr train looks at before its first batch, as a table, and whether what it would train can be
+ * built. Nothing is written, and nothing is staged. */
 #include "launch/commands.h"
 #include "launch/preflight.h"
 #include "launch/trainer.h"

@@ -1,9 +1,9 @@
-/* What a look at all hosts has found: a verdict and a sentence for each thing that was looked at, told once however many
- * hosts found the same.
+/* What a look at all hosts has found: a verdict and a sentence for each thing that was looked at, told once however
+ * many hosts found the same.
  *
  *     struct findings *findings;
  *     TRY(findings_create(comm, &findings));
- *     findings_add(findings, CHECK_DATA, VERDICT_FAILED, ERR_FILE, "cannot open %s: %s", path, why);       each rank its own
+ *     findings_add(findings, CHECK_DATA, VERDICT_FAILED, ERR_FILE, "cannot open %s", path);     each its own
  *     TRY(findings_gather(findings));                                      now all ranks know all
  *     findings_print(findings, stdout);
  *     status = findings_conclude(findings);
@@ -47,8 +47,8 @@ struct findings;
 enum status findings_create(struct comm *comm, struct findings **out);
 void findings_destroy(struct findings **findings); /* NULL is fine */
 
-/* Local.  Of what is in order, or skipped, rank 0's words alone are kept.  `code` is the failure's, else STATUS_OK.  More
- * than FINDINGS_MOST of a rank, and what follows a line end in a sentence, are dropped. */
+/* Local.  Of what is in order, or skipped, rank 0's words alone are kept.  `code` is the failure's, else STATUS_OK.
+ * More than FINDINGS_MOST of a rank, and what follows a line end in a sentence, are dropped. */
 #define FINDINGS_MOST 40
 #define FINDING_BYTES 600
 void findings_add(struct findings *findings, enum check check, enum verdict verdict, enum status code,
@@ -65,8 +65,8 @@ int findings_hosts(const struct findings *findings);
 /* How many have this verdict, each told once.  VERDICT_OK: checks all of whose findings are in order. */
 int findings_count(const struct findings *findings, enum verdict verdict);
 
-/* The i-th of a verdict, sorted by host: its sentence, and in several hosts' jobs " (on host2)" or " (on 17 hosts: a, b,
- * ...)" behind it; NULL behind the last.  Borrowed until the next call. */
+/* The i-th of a verdict, sorted by host: its sentence, and in several hosts' jobs " (on host2)" or " (on 17 hosts: a,
+ * b, ...)" behind it; NULL behind the last.  Borrowed until the next call. */
 const char *findings_sentence(struct findings *findings, enum verdict verdict, int i);
 
 /* STATUS_OK when nothing has failed.  One failure is told by its sentence; of several rank 0 prints all on standard

@@ -399,7 +399,7 @@ out:
 static void check_host(struct look *look) {
   bool gpu = look->session->device != NULL, f64 = strcmp(look->config->precision, "f64") == 0;
   preflight_open_files(look->findings, comm_size(look->session->comm), look->hosts > 1);
-  preflight_locked_memory(look->findings, gpu);
+  preflight_locked_memory(look->findings);
   preflight_address_space(look->findings, gpu);
   check_stage(look);
   if (look->first_of_host)

@@ -68,10 +68,10 @@ static bool has_rdma(void) {
   return entries > 2; /* . and .. */
 }
 
-void preflight_locked_memory(struct findings *findings, bool gpu) {
+void preflight_locked_memory(struct findings *findings) {
   struct rlimit limit;
-  if (!gpu && !has_rdma())
-    findings_add(findings, CHECK_LOCKED_MEMORY, VERDICT_SKIPPED, STATUS_OK, "no GPU and no network by RDMA wants it");
+  if (!has_rdma())
+    findings_add(findings, CHECK_LOCKED_MEMORY, VERDICT_SKIPPED, STATUS_OK, "no network by RDMA wants it");
   else if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
     findings_add(findings, CHECK_LOCKED_MEMORY, VERDICT_OK, STATUS_OK, "no limit");
   else if (limit.rlim_cur >= PREFLIGHT_LOCKED)
@@ -79,7 +79,8 @@ void preflight_locked_memory(struct findings *findings, bool gpu) {
                  megabytes((double)limit.rlim_cur));
   else
     findings_add(findings, CHECK_LOCKED_MEMORY, VERDICT_WARNING, STATUS_OK,
-                 "only %.6g MB may be locked, which RDMA may fail or be slow by; raise it by ulimit -l unlimited, or "
+                 "only %.6g MB may be locked, by which a network by RDMA may fail or be slow; raise it by ulimit -l "
+                 "unlimited, or "
                  "LimitMEMLOCK=infinity of slurmd",
                  megabytes((double)limit.rlim_cur));
 }

@@ -13,15 +13,16 @@
 
 #include <limits.h>
 
-/* Make the copies that --stage asks for; nothing without it.  *stopped: a signal came (signals.h); what was copied stays,
- * and the same command goes on.
+/* Make the copies that --stage asks for; nothing without it.  *stopped: a signal came (signals.h); what was copied
+ * stays, and the same command goes on.
  * Collective; all ranks fail together, with the host in the sentence where there are several. */
 enum status staging_open(struct session *session, const struct config *config, const char *source, bool *stopped);
 
 /* Local.  `source` itself where it is not staged. */
 const char *staging_path(const struct session *session, const char *source);
 
-/* "3.2 GB to /local/conr-....h5 on 4 hosts, copied in 4.0 s (800 MB/s a host)"; "" without.  Local; `text` is returned. */
+/* "3.2 GB to /local/conr-....h5 on 4 hosts, copied in 4.0 s (800 MB/s a host)"; "" without.  Returns
+ * `text`.  Local. */
 #define STAGING_TEXT 512
 const char *staging_summary(const struct session *session, char text[STAGING_TEXT]);
 

@@ -65,12 +65,11 @@ static char *written(const struct config *config) {
 static const struct {
   enum command command;
   const char *name, *words;
-} commands[] = {{COMMAND_IMPORT, "import", "t.csv"},  {COMMAND_TRAIN, "train", "t.h5"},
-                {COMMAND_EVAL, "eval", "run t.h5"},   {COMMAND_PREDICT, "predict", "run t.h5"},
-                {COMMAND_EXPORT, "export", "run"},    {COMMAND_INFO, "info", ""},
-                {COMMAND_COMPARE, "compare", "t.h5"}, {COMMAND_RECIPES, "recipes", ""},
-                {COMMAND_BENCH, "bench", "loss"},     {COMMAND_SLURM, "slurm", "train t.h5"},
-                {COMMAND_CHECK, "check", "t.h5"}};
+} commands[] = {
+    {COMMAND_IMPORT, "import", "t.csv"},      {COMMAND_TRAIN, "train", "t.h5"},  {COMMAND_EVAL, "eval", "run t.h5"},
+    {COMMAND_PREDICT, "predict", "run t.h5"}, {COMMAND_EXPORT, "export", "run"}, {COMMAND_INFO, "info", ""},
+    {COMMAND_COMPARE, "compare", "t.h5"},     {COMMAND_RECIPES, "recipes", ""},  {COMMAND_BENCH, "bench", "loss"},
+    {COMMAND_SLURM, "slurm", "train t.h5"},   {COMMAND_CHECK, "check", "t.h5"}};
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 /* ---- one table, many faces ------------------------------------------------------------------ */
