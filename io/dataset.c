@@ -118,12 +118,17 @@ static enum status compare_shapes(const struct dataset *dataset) {
   return host_share_same(&dataset->share, shape, sizeof shape / sizeof *shape);
 }
 
+/* The labels' head, then targets, split ids and weights. */
+static size_t label_bytes(const struct dataset_layout *layout) {
+  size_t rows = (size_t)layout->rows, targets = rows * (size_t)layout->target_count;
+  return sizeof(struct labels) + 8 * (targets + rows + (layout->has_weights ? rows : 0));
+}
+
 /* Collective: the host's memory, and the arrays inside. */
 static enum status allocate(struct dataset *dataset) {
   const struct dataset_layout *layout = &dataset->layout;
   size_t rows = (size_t)layout->rows, targets = rows * (size_t)layout->target_count;
-  size_t bytes = sizeof *dataset->labels + 8 * (targets + rows + (layout->has_weights ? rows : 0));
-  TRY(host_share_alloc(&dataset->share, bytes, (void **)&dataset->labels));
+  TRY(host_share_alloc(&dataset->share, label_bytes(layout), (void **)&dataset->labels));
   dataset->targets = (double *)(dataset->labels + 1);
   void *after_targets = dataset->targets + targets;
   dataset->split_ids = after_targets;
@@ -180,6 +185,19 @@ enum status dataset_open_as(const char *path, struct comm *comm, enum dtype dtyp
     *out = dataset;
   else
     dataset_close(&dataset);
+  return status;
+}
+
+enum status dataset_shared_bytes(const char *path, enum dtype dtype, int64_t *out) {
+  struct dataset *dataset = NULL;
+  enum status status = create(path, NULL, dtype, &dataset);
+  if (status == STATUS_OK)
+    status = open_file(dataset, NULL);
+  if (status == STATUS_OK)
+    *out =
+        (int64_t)(label_bytes(&dataset->layout) + (is_table(dataset) ? table_inputs_shared_bytes(&dataset->table)
+                                                                     : image_records_shared_bytes(&dataset->images)));
+  dataset_close(&dataset);
   return status;
 }
 

@@ -64,6 +64,10 @@ struct standardisation {
 enum status dataset_open_as(const char *path, struct comm *comm, enum dtype dtype, const struct standardisation *as,
                             struct dataset **out);
 
+/* How many bytes dataset_open would share among the ranks of a host, which come from /dev/shm; looks at the file's
+ * description alone.  Local; the sentences of dataset_open. */
+enum status dataset_shared_bytes(const char *path, enum dtype dtype, int64_t *out);
+
 /* Local; NULL is fine. */
 void dataset_close(struct dataset **dataset);
 

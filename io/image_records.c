@@ -106,6 +106,18 @@ static enum status allocate_verified(struct image_records *images, const struct 
   return share->comm == NULL ? status : comm_agree(share->comm, status);
 }
 
+static size_t name_bytes(const struct image_records *images) {
+  size_t places = (size_t)images->rows * sizeof *images->name_place;
+  return images->names_bytes > 0 ? places + (size_t)images->names_bytes : 0;
+}
+
+size_t image_records_shared_bytes(const struct image_records *images) {
+  size_t rows = (size_t)images->rows, bytes = name_bytes(images);
+  if (images->layout == IMAGE_LAYOUT_ENCODED)
+    return bytes + rows * sizeof *images->places;
+  return bytes + (images->file < 0 ? rows * record_bytes(images) : 0);
+}
+
 enum status image_records_allocate(struct image_records *images, const struct host_share *share) {
   size_t rows = (size_t)images->rows;
   TRY(agree_on_names(images, share));
@@ -114,8 +126,7 @@ enum status image_records_allocate(struct image_records *images, const struct ho
   else if (images->file < 0)
     TRY(host_share_alloc(share, rows * record_bytes(images), (void **)&images->pixels));
   if (images->names_bytes > 0)
-    TRY(host_share_alloc(share, rows * sizeof *images->name_place + (size_t)images->names_bytes,
-                         (void **)&images->name_place));
+    TRY(host_share_alloc(share, name_bytes(images), (void **)&images->name_place));
   return allocate_verified(images, share);
 }
 

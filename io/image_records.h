@@ -40,6 +40,7 @@ struct image_records {
 /* As for a table: table_inputs.h. */
 enum status image_records_open(const struct dataset_layout *layout, const char *path, const struct host_share *share,
                                struct image_records *out);
+size_t image_records_shared_bytes(const struct image_records *images);
 enum status image_records_allocate(struct image_records *images, const struct host_share *share);
 enum status image_records_fill(struct image_records *images);
 void image_records_release_file(struct image_records *images);

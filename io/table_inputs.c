@@ -94,11 +94,14 @@ enum status table_inputs_open(const struct dataset_layout *layout, const char *p
   return h5_dataset_is_plain(&out->stored, &out->offset) ? open_plain(out) : STATUS_OK;
 }
 
+size_t table_inputs_shared_bytes(const struct table_inputs *table) {
+  return table->file >= 0 ? 0 : (size_t)table->rows * (size_t)table->features * dtype_size(table->dtype);
+}
+
 enum status table_inputs_allocate(struct table_inputs *table, const struct host_share *share) {
   if (table->file >= 0)
     return STATUS_OK;
-  return host_share_alloc(share, (size_t)table->rows * (size_t)table->features * dtype_size(table->dtype),
-                          &table->values);
+  return host_share_alloc(share, table_inputs_shared_bytes(table), &table->values);
 }
 
 /* One place for the standardisation, so that all ways of reading give the same bits. */

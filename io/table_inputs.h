@@ -34,6 +34,9 @@ struct table_inputs {
 enum status table_inputs_open(const struct dataset_layout *layout, const char *path, enum dtype dtype,
                               const struct standardisation *as, struct table_inputs *out);
 
+/* How much that is below.  Local. */
+size_t table_inputs_shared_bytes(const struct table_inputs *table);
+
 /* Reserve what the ranks of a host share.  Collective, as share says. */
 enum status table_inputs_allocate(struct table_inputs *table, const struct host_share *share);
 

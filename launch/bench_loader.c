@@ -10,6 +10,7 @@
 #include "dist/memory.h"
 #include "launch/bench.h"
 #include "launch/loading.h"
+#include "launch/staging.h"
 #include "launch/upload.h"
 
 #include <jansson.h>
@@ -87,7 +88,7 @@ static enum status open_device(const struct bench *bench) {
 static enum status open_data(struct bench *bench) {
   struct comm *comm = bench->session->comm;
   TRY(comm_agree(comm, open_device(bench)));
-  TRY(dataset_open(bench->config->word[1], comm, F32, &bench->dataset));
+  TRY(dataset_open(staging_path(bench->session, bench->config->word[1]), comm, F32, &bench->dataset));
   return comm_agree(comm, prepare(bench));
 }
 

@@ -21,6 +21,7 @@ enum status command_compare(struct session *session, const struct config *config
 enum status command_scale(struct session *session, const struct config *config, bool *stopped);
 /* conr scale --predict, of one process. */
 enum status command_predict_scale(const struct config *config);
+enum status command_check(struct session *session, const struct config *config); /* opens the device by itself */
 enum status command_bench(struct session *session, const struct config *config);
 
 #endif

@@ -26,10 +26,11 @@ struct option_row {
 };
 
 #define IMPORT COMMAND_IMPORT
-#define TRAIN (COMMAND_TRAIN | COMMAND_COMPARE | COMMAND_SCALE)
+#define TRAIN (COMMAND_TRAIN | COMMAND_COMPARE | COMMAND_SCALE | COMMAND_CHECK)
 #define SCALE COMMAND_SCALE
 #define EVAL (COMMAND_EVAL | COMMAND_PREDICT | COMMAND_REPORT)
 #define GROUPS (COMMAND_EVAL | COMMAND_COMPARE | COMMAND_SCALE | COMMAND_REPORT)
+#define STAGE (COMMAND_TRAIN | COMMAND_COMPARE | COMMAND_CHECK | COMMAND_EVAL | COMMAND_PREDICT | COMMAND_BENCH)
 #define BENCH COMMAND_BENCH
 #define EXPORT COMMAND_EXPORT
 #define FIELD(field) offsetof(struct config, field)
@@ -184,7 +185,7 @@ static const struct option_row table[] = {
   REALNUM("lr-factor", lr_factor, TRAIN, "0.1", 0, 1, "step: the multiplier; cosine: the last rate as a share of the first"),
   INTEGER("warmup", warmup, TRAIN, "0", 0, 1000000000000, "steps of linear warm-up"),
 
-  FLAG("resume", resume, COMMAND_TRAIN, "go on from the run folder's last checkpoint (start afresh if it has none)"),
+  FLAG("resume", resume, COMMAND_TRAIN | COMMAND_CHECK, "go on from the run folder's last checkpoint (start afresh if it has none)"),
   CHOICE("select", select, TRAIN, "auto", "auto|mae|mse", "validation figure that chooses the best checkpoint; auto: mse with --loss mse, else mae"),
   INTEGER("patience", patience, TRAIN, "0", 0, 1000000000, "stop after so many epochs without a better validation figure; 0 = never"),
   INTEGER("log-steps", log_steps, TRAIN, "0", 0, 1000000000, "write every Nth step to metrics.jsonl; 0 = epochs only"),
@@ -235,7 +236,10 @@ static const struct option_row table[] = {
   CHOICE("device", device, TRAIN | EVAL | BENCH, "auto", "auto|cpu|cuda", "where networks are computed; auto: one GPU a rank if every rank has one"),
   CHOICE("comm", comm, TRAIN | EVAL | BENCH, "auto", "auto|nccl|mpi", "how GPUs talk; auto: NCCL if every rank has a GPU of its own, else MPI through host memory"),
   CHOICE("graphs", graphs, TRAIN | BENCH, "auto", "auto|on|off", "on a GPU: launch each training step as one CUDA graph (same bits); auto: if the first steps take less so"),
-  FLAG("json", json, COMMAND_EVAL | COMMAND_INFO | COMMAND_COMPARE | SCALE | BENCH, "print JSON on standard output instead of text"),
+  TEXT("stage", stage, STAGE, NULL, "DIR", "copy the data file to this folder of each host first, a local disk, and read it there; a whole copy that is there is used again (bench: loader)"),
+  FLAG("stage-clean", stage_clean, STAGE, "remove that copy at the end, unless another job uses it"),
+  CHOICE("preflight", preflight, COMMAND_TRAIN | COMMAND_COMPARE, "on", "on|off", "look at program, data, limits, clocks and network of all hosts before the first batch, as conr check does"),
+  FLAG("json", json, COMMAND_EVAL | COMMAND_INFO | COMMAND_COMPARE | COMMAND_CHECK | SCALE | BENCH, "print JSON on standard output instead of text"),
   FLAG("quiet", quiet, IMPORT | TRAIN | EVAL | EXPORT, "errors only"),
 };
 /* clang-format on */
@@ -264,6 +268,8 @@ static const struct command_row commands[] = {
      "train several methods with several seeds, and compare their errors by groups of labels"},
     {COMMAND_SCALE, "scale", "[DATA.h5]", 0, 1,
      "how training scales over ranks and batches: measured, held against a model of its cost, predicted for a machine"},
+    {COMMAND_CHECK, "check", "DATA.h5", 1, 1,
+     "look at what conr train with these options would need on every host, under the launcher that will start it"},
     {COMMAND_RECIPES, "recipes", "[NAME]", 0, 1, "published settings for --recipe: all, or those of one benchmark"},
     {COMMAND_SLURM, "slurm", "COMMAND ...", 1, INT_MAX,
      "print a job script for sbatch; COMMAND is what conr is to do there, with its options, as in conr slurm --nodes 4 "
@@ -573,7 +579,7 @@ const char *config_value(const struct config *config, const char *name, char *bu
 /* Orders for one invocation, which a file that is read again must not repeat. */
 static bool is_order(const char *name) {
   return strcmp(name, "config") == 0 || strcmp(name, "recipe") == 0 || strcmp(name, "force") == 0 ||
-         strcmp(name, "resume") == 0;
+         strcmp(name, "resume") == 0 || strcmp(name, "preflight") == 0;
 }
 
 void config_write(const struct config *config, FILE *out) {

@@ -29,7 +29,8 @@ enum command {
   COMMAND_COMPARE = 256,
   COMMAND_SLURM = 512,
   COMMAND_SCALE = 1024,
-  COMMAND_REPORT = 2048
+  COMMAND_REPORT = 2048,
+  COMMAND_CHECK = 4096
 };
 
 #define CONFIG_MOST_WORDS 4
@@ -48,6 +49,8 @@ struct config {
   bool force, json, quiet;
   int64_t seed, threads;
   const char *device, *comm, *graphs;
+  const char *preflight, *stage;
+  bool stage_clean;
 
   /* import */
   const char *target, *weight_column, *split_column, *split, *drop, *missing;

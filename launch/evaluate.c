@@ -8,6 +8,7 @@
 #include "launch/heads.h"
 #include "launch/loading.h"
 #include "launch/run_folder.h"
+#include "launch/staging.h"
 #include "launch/trainer.h"
 #include "launch/weighting.h"
 
@@ -142,7 +143,8 @@ static enum status open_model_and_data(struct evaluation *evaluation, const stru
                                .std = evaluation->standardise ? evaluation->standardise + evaluation->header.inputs
                                                               : NULL};
   bool images = model_is_for_images(&description);
-  TRY(dataset_open_as(config->word[1], evaluation->shared, dtype, images ? NULL : &as, &evaluation->dataset));
+  TRY(dataset_open_as(staging_path(evaluation->session, config->word[1]), evaluation->shared, dtype,
+                      images ? NULL : &as, &evaluation->dataset));
   REQUIRE((dataset_kind(evaluation->dataset) == DATASET_IMAGES) == images, ERR_ARGUMENT,
           "the model was trained on %s, but %s holds %s", images ? "images" : "a table", config->word[1],
           images ? "a table" : "images");

@@ -1,8 +1,10 @@
 /* conr: parse, join the job if the command is one for several ranks, run, report. */
 #include "dist/pulse.h"
 #include "launch/commands.h"
+#include "launch/preflight.h"
 #include "launch/recipes.h"
 #include "launch/signals.h"
+#include "launch/staging.h"
 #include "launch/train.h"
 
 #include <errno.h>
@@ -32,14 +34,54 @@ static int run_alone(const struct config *config) {
   return status == ERR_ARGUMENT ? EXIT_USAGE : EXIT_FAILED;
 }
 
-/* Import has no use for a device, and of bench only some subjects have; scale opens it for the ranks of each point. */
+/* Import has no use for a device, and of bench only some subjects have; check opens it by itself, and scale for the
+ * ranks of each point. */
 static bool computes_networks(const struct config *config) {
-  return config->command != COMMAND_IMPORT && config->command != COMMAND_BENCH && config->command != COMMAND_SCALE;
+  return config->command != COMMAND_IMPORT && config->command != COMMAND_BENCH && config->command != COMMAND_CHECK &&
+         (config->command != COMMAND_SCALE || strcmp(config->question, "none") != 0);
 }
 
 /* Others end when they are told to; an import of images too, until its ranks have begun. */
 static bool stops_with_a_checkpoint(const struct config *config) {
   return config->command == COMMAND_TRAIN || config->command == COMMAND_COMPARE || config->command == COMMAND_SCALE;
+}
+
+/* The file that --stage is about; NULL = the command reads none. */
+static const char *data_of(const struct config *config) {
+  switch (config->command) {
+  case COMMAND_TRAIN:
+  case COMMAND_COMPARE:
+    return config->word[0];
+  case COMMAND_EVAL:
+  case COMMAND_PREDICT:
+    return config->word[1];
+  case COMMAND_BENCH:
+    return strcmp(config->word[0], "loader") == 0 ? config->word[1] : NULL;
+  default:
+    return NULL;
+  }
+}
+
+static enum status check_stage(const struct config *config, const char *data) {
+  REQUIRE(config->stage != NULL || !config->stage_clean, ERR_ARGUMENT,
+          "--stage-clean without --stage removes nothing; give the folder, or drop it");
+  REQUIRE(config->stage == NULL || data != NULL || config->command != COMMAND_BENCH, ERR_ARGUMENT,
+          "--stage %s has no effect on conr bench %s, which reads no data; drop it", config->stage, config->word[0]);
+  return STATUS_OK;
+}
+
+/* What is opened before a command begins: devices, once all hosts have been looked at, and copies of the data. */
+static enum status prepare(struct session *session, const struct config *config, bool *stopped) {
+  const char *data = data_of(config);
+  bool trains = config->command == COMMAND_TRAIN || config->command == COMMAND_COMPARE;
+  int64_t looks = trains && strcmp(config->preflight, "on") == 0;
+  TRY(comm_agree(session->comm, check_stage(config, data)));
+  TRY(comm_max_i64(session->comm, &looks, 1)); /* ranks with other options are found by looking */
+  if (looks)
+    TRY(preflight(session, config));
+  else if (computes_networks(config))
+    TRY(session_open_device(session, config));
+  return data != NULL ? staging_open(session, config, data, stopped) : STATUS_OK;
 }
 
 static enum status run_command(struct session *session, const struct config *config, bool *stopped) {
@@ -70,7 +112,11 @@ static enum status run_command(struct session *session, const struct config *con
     status = command_predict(session, config);
     break;
   case COMMAND_REPORT:
+    pulse_doing("reports");
     status = command_report(session, config);
+    break;
+  case COMMAND_CHECK:
+    status = command_check(session, config);
     break;
   default:
     pulse_doing("measures");
@@ -96,10 +142,11 @@ static int run_ranks(int *argc, char ***argv, const struct config *config, enum 
   enum status status = session_open(MPI_COMM_WORLD, config, &session);
   if (status == STATUS_OK) {
     status = comm_agree(session.comm, parsed);
-    if (status == STATUS_OK && computes_networks(config))
-      status = session_open_device(&session, config);
     if (status == STATUS_OK)
+      status = prepare(&session, config, &stopped);
+    if (status == STATUS_OK && !stopped)
       status = run_command(&session, config, &stopped);
+    staging_close(&session);
     code = status != STATUS_OK ? session_fail(&session, status) : stopped ? EXIT_STOPPED : EXIT_DONE;
     session_close(&session);
   } else if (session.comm != NULL) {

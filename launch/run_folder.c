@@ -15,11 +15,50 @@ const char *run_path(const char *folder, enum run_file file, char *buffer) {
   return buffer;
 }
 
+static enum status check_name(const char *folder) {
+  REQUIRE(folder[0] != '\0', ERR_ARGUMENT, "the run folder's name is empty; give -o RUN");
+  REQUIRE(strlen(folder) + 64 < PATH_MAX, ERR_ARGUMENT, "the run folder's name is too long (%zu characters)",
+          strlen(folder));
+  return STATUS_OK;
+}
+
+/* The folder itself, which is there. */
+static enum status check_folder(const char *folder) {
+  struct stat info;
+  REQUIRE(stat(folder, &info) == 0 && S_ISDIR(info.st_mode), ERR_FILE,
+          "cannot use %s as run folder: it is not a directory", folder);
+  REQUIRE(access(folder, W_OK | X_OK) == 0, ERR_FILE, "cannot write to run folder %s: %s", folder, strerror(errno));
+  return STATUS_OK;
+}
+
+enum status run_folder_check(const char *folder, char parent[PATH_MAX]) {
+  struct stat info;
+  char part[PATH_MAX];
+  TRY(check_name(folder));
+  strcpy(parent, folder[0] == '/' ? "/" : ".");
+  strcpy(part, folder);
+  for (char *slash = part + 1;; slash++) {
+    if (*slash != '/' && *slash != '\0')
+      continue;
+    char kept = *slash;
+    *slash = '\0';
+    bool there = stat(part, &info) == 0;
+    REQUIRE(there || errno == ENOENT, ERR_FILE, "cannot make run folder %s: %s", part, strerror(errno));
+    if (there)
+      strcpy(parent, part);
+    REQUIRE(there || access(parent, W_OK | X_OK) == 0, ERR_FILE, "cannot make run folder %s: %s", part,
+            strerror(errno));
+    *slash = kept;
+    if (!there)
+      return STATUS_OK;
+    if (kept == '\0')
+      return check_folder(folder);
+  }
+}
+
 enum status run_folder_make(const char *folder) {
   char path[PATH_MAX];
-  REQUIRE(folder[0] != '\0', ERR_ARGUMENT, "the run folder's name is empty; give -o RUN");
-  REQUIRE(strlen(folder) + 64 < sizeof path, ERR_ARGUMENT, "the run folder's name is too long (%zu characters)",
-          strlen(folder));
+  TRY(check_name(folder));
   strcpy(path, folder);
   for (char *slash = path + 1;; slash++) {
     if (*slash != '/' && *slash != '\0')
@@ -32,11 +71,7 @@ enum status run_folder_make(const char *folder) {
     if (kept == '\0')
       break;
   }
-  struct stat info;
-  REQUIRE(stat(folder, &info) == 0 && S_ISDIR(info.st_mode), ERR_FILE,
-          "cannot use %s as run folder: it is not a directory", folder);
-  REQUIRE(access(folder, W_OK | X_OK) == 0, ERR_FILE, "cannot write to run folder %s: %s", folder, strerror(errno));
-  return STATUS_OK;
+  return check_folder(folder);
 }
 
 static bool exists(const char *folder, enum run_file file) {

@@ -20,6 +20,9 @@ enum run_file { RUN_LAST, RUN_PREVIOUS, RUN_DAMAGED, RUN_BEST, RUN_METRICS, RUN_
 /* "folder/name"; `buffer` holds PATH_MAX bytes and is returned. */
 const char *run_path(const char *folder, enum run_file file, char *buffer);
 
+/* Could run_folder_make make it?  Nothing is changed; `parent` becomes the innermost part of it that is there. */
+enum status run_folder_check(const char *folder, char parent[PATH_MAX]);
+
 /* Make the folder, its parents too, and check that it can be written. */
 enum status run_folder_make(const char *folder);
 

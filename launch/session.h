@@ -11,11 +11,13 @@
 #include <mpi.h>
 
 struct session {
-  MPI_Comm mpi;          /* borrowed: MPI_COMM_WORLD, or what a test gives                  */
-  struct comm *comm;     /* owned duplicate                                                 */
-  struct device *device; /* owned: where networks are computed; NULL = the host             */
-  struct comm *data;     /* owned: a communicator of the device's memory; NULL until opened */
-  struct watch *watch;   /* owned: over all ranks; NULL = none                              */
+  MPI_Comm mpi;            /* borrowed: MPI_COMM_WORLD, or what a test gives                  */
+  struct comm *comm;       /* owned duplicate                                                 */
+  struct device *device;   /* owned: where networks are computed; NULL = the host             */
+  struct comm *data;       /* owned: a communicator of the device's memory; NULL until opened */
+  struct watch *watch;     /* owned: over all ranks; NULL = none                              */
+  struct staging *staging; /* owned: copies of the data (staging.h); NULL = they are read where they are */
+  int64_t memory_before;   /* bytes that this host could give when preflight looked; 0 = it did not       */
   struct log log;
   int threads;
 };

@@ -5,9 +5,11 @@
 #include "dist/memory.h"
 #include "dist/pulse.h"
 #include "launch/heads.h"
+#include "launch/preflight.h"
 #include "launch/rank_times.h"
 #include "launch/run_folder.h"
 #include "launch/signals.h"
+#include "launch/staging.h"
 #include "launch/start.h"
 #include "version.h"
 
@@ -280,8 +282,9 @@ static enum status save(struct trainer *trainer, bool best) {
  * shown, not what a step computes.  --epochs is one unless the schedule, or the experts' coefficients, depend on it. */
 static bool may_change(const struct config *config, const char *name) {
   static const char *const names[] = {
-      "output", "force",  "resume",    "quiet",   "threads", "patience", "log-steps", "checkpoint-steps",
-      "init",   "stage2", "bucket-mb", "workers", "cache",   "device",   "comm",      "graphs"};
+      "output", "force",      "resume",    "quiet",   "threads", "patience", "log-steps", "checkpoint-steps",
+      "init",   "stage2",     "bucket-mb", "workers", "cache",   "device",   "comm",      "graphs",
+      "stage",  "stage-clean"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(name, names[i]) == 0)
       return true;
@@ -364,7 +367,7 @@ static enum status share_state(struct trainer *trainer) {
 /* ---- beginning ----------------------------------------------------------------------------- */
 
 static enum status write_config_used(const struct trainer *trainer, const char *hosts) {
-  char path[PATH_MAX], date[64];
+  char path[PATH_MAX], date[64], staged[STAGING_TEXT];
   FILE *file = fopen(run_path(trainer->config.output, RUN_CONFIG, path), "w");
   REQUIRE(file != NULL, ERR_FILE, "cannot write %s", path);
   time_t now = time(NULL);
@@ -375,6 +378,8 @@ static enum status write_config_used(const struct trainer *trainer, const char *
   fprintf(file, "# device %s, gradients and features by %s\n", device_facts(trainer->session->device)->name,
           comm_transport(trainer->session->data));
   fprintf(file, "# data %s, hash %016" PRIx64 "\n", trainer->config.word[0], dataset_hash(trainer->dataset));
+  if (staging_summary(trainer->session, staged)[0] != '\0')
+    fprintf(file, "# staged: %s\n", staged);
   if (trainer->config.recipe != NULL)
     fprintf(file, "# recipe %s\n", trainer->config.recipe);
   config_write(&trainer->config, file);
@@ -716,6 +721,7 @@ enum status train(struct session *session, const struct config *config, const st
   pulse_steady(false);
   pulse_doing("opens its data and network");
   TRY_GOTO(trainer_create(session, config, &loop.trainer), out);
+  TRY_GOTO(preflight_require_memory(session), out);
   TRY_GOTO(begin(&loop), out);
   TRY_GOTO(run(&loop), out);
   report(&loop, result);

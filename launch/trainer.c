@@ -7,6 +7,7 @@
 #include "launch/options.h"
 #include "launch/prior.h"
 #include "launch/run_folder.h"
+#include "launch/staging.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,8 @@
 static enum status check_options(struct trainer *trainer) {
   const struct config *config = &trainer->config;
   int size = comm_size(trainer->session->comm);
-  REQUIRE(config->output != NULL, ERR_ARGUMENT, "conr train wants a run folder: give -o RUN");
+  REQUIRE(config->output != NULL || config->command == COMMAND_CHECK, ERR_ARGUMENT,
+          "conr train wants a run folder: give -o RUN");
   TRY(options_check(config));
   REQUIRE(config->batch >= size, ERR_ARGUMENT,
           "--batch %lld is smaller than the %d ranks; give at least one sample to each", (long long)config->batch,
@@ -83,7 +85,7 @@ static enum status describe_model(struct trainer *trainer) {
 static enum status open_data(struct trainer *trainer) {
   struct config *config = &trainer->config;
   enum dtype dtype = strcmp(config->precision, "f64") == 0 ? F64 : F32;
-  TRY(dataset_open(config->word[0], trainer->shared, dtype, &trainer->dataset));
+  TRY(dataset_open(staging_path(trainer->session, config->word[0]), trainer->shared, dtype, &trainer->dataset));
   TRY(dataset_require_split(trainer->dataset, SPLIT_TRAIN, "training"));
   TRY(dataset_require_varied_targets(trainer->dataset));
   bool images = dataset_kind(trainer->dataset) == DATASET_IMAGES;

@@ -69,7 +69,7 @@ static const struct {
     {COMMAND_IMPORT, "import", "t.csv"},      {COMMAND_TRAIN, "train", "t.h5"},  {COMMAND_EVAL, "eval", "run t.h5"},
     {COMMAND_PREDICT, "predict", "run t.h5"}, {COMMAND_EXPORT, "export", "run"}, {COMMAND_INFO, "info", ""},
     {COMMAND_COMPARE, "compare", "t.h5"},     {COMMAND_RECIPES, "recipes", ""},  {COMMAND_BENCH, "bench", "loss"},
-    {COMMAND_SLURM, "slurm", "train t.h5"},   {COMMAND_SCALE, "scale", "t.h5"}};
+    {COMMAND_SLURM, "slurm", "train t.h5"},   {COMMAND_SCALE, "scale", "t.h5"},  {COMMAND_CHECK, "check", "t.h5"}};
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 /* ---- one table, many faces ------------------------------------------------------------------ */
@@ -84,7 +84,7 @@ Test(config, every_option_stands_in_the_help_of_its_command_and_is_understood) {
         config.drop = "x";
     config.images = config.path_column = config.with = config.share = config.fds_buckets = config.fds_clip = "x";
     config.rows = config.dim = "2";
-    config.time = config.account = config.partition = config.ranks = config.machine = config.study = "x";
+    config.time = config.account = config.partition = config.ranks = config.machine = config.study = config.stage = "x";
     char *help = help_of(commands[c].command), *text = written(&config), *rest = NULL;
     int options = 0;
     for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest), options++) {
@@ -95,13 +95,14 @@ Test(config, every_option_stands_in_the_help_of_its_command_and_is_understood) {
       cr_assert(strstr(help, with_value) != NULL || strstr(help, flag) != NULL, "--%s is not in the help of conr %s",
                 name, commands[c].name);
     }
-    /* Orders for one invocation are not written: --help, --config, --recipe, --force, --resume. */
+    /* Orders for one invocation are not written: --help, --config, --recipe, --force, --resume,
+     * --preflight. */
     int in_help = 0, orders = 0;
     for (const char *at = help; (at = strstr(at, "\n  --")) != NULL; at++) {
       in_help++;
       orders += strncmp(at + 5, "help ", 5) == 0 || strncmp(at + 5, "config ", 7) == 0 ||
                 strncmp(at + 5, "recipe ", 7) == 0 || strncmp(at + 5, "force ", 6) == 0 ||
-                strncmp(at + 5, "resume ", 7) == 0;
+                strncmp(at + 5, "resume ", 7) == 0 || strncmp(at + 5, "preflight ", 10) == 0;
     }
     cr_assert(eq(int, in_help, options + orders), "conr %s", commands[c].name);
     cr_assert(ge(int, orders, 1), "conr %s", commands[c].name);
@@ -157,7 +158,8 @@ static const char every_option[] =
     "--ranksim --ranksim-gamma 5 --ranksim-lambda 1.5 --rnc --rnc-weight 2 --rnc-t 3 --accon --accon-weight 0.5 "
     "--accon-t 0.1 --accon-range 60 --accon-shift consistent --srl --srl-contrastive 10 --srl-enveloping 100 "
     "--srl-homogeneity 0.01 --srl-form paper --srl-t 0.3 --srl-bins 0,2,50 --srl-points 200 --srl-momentum 0.8 "
-    "--fds-momentum none --fds-storage snapshot --fds-clip 0.3,3 --fds-zero-variance bucket --fds-collect eval";
+    "--fds-momentum none --fds-storage snapshot --fds-clip 0.3,3 --fds-zero-variance bucket --fds-collect eval "
+    "--stage /local --stage-clean";
 
 Test(config, what_is_written_can_be_read_again) {
   struct config config, again;
