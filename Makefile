@@ -13,6 +13,7 @@ MANDIR  ?= $(PREFIX)/share/man
 # The program looks for them at ../share/conr of its own folder.
 RECIPEDIR = $(PREFIX)/share/conr/recipes
 SLURMDIR  = $(PREFIX)/share/conr/slurm
+SUPERVISE = $(PREFIX)/share/conr/supervise
 DESTDIR ?=
 JOBS    ?= $(or $(shell nproc 2>/dev/null),2)
 
@@ -309,6 +310,7 @@ install: all ## install program, library, header and man page under PREFIX (DEST
 	install -m 644 launch/recipes/*.conf $(DESTDIR)$(RECIPEDIR)
 	install -d $(DESTDIR)$(SLURMDIR)
 	install -m 755 launch/slurm/job $(DESTDIR)$(SLURMDIR)/job
+	install -m 755 launch/supervise $(DESTDIR)$(SUPERVISE)
 ifneq ($(CUDA_LIBRARY),)
 	install -d $(DESTDIR)$(LIBDIR)
 	install -m 755 $(CUDA_LIBRARY) $(DESTDIR)$(LIBDIR)/libconr-cuda.so
@@ -328,7 +330,8 @@ endif
 uninstall: ## remove what `make install` put there (same PREFIX and DESTDIR)
 	rm -f $(addprefix $(DESTDIR),$(BINDIR)/conr $(MANDIR)/man1/conr.1 $(LIBDIR)/$(SHARED) $(LIBDIR)/$(SONAME) \
 	  $(LIBDIR)/libconr-cuda.so $(LIBDIR)/libconr.so $(LIBDIR)/libconr.a $(INCDIR)/conr.h $(LIBDIR)/pkgconfig/conr.pc \
-	  $(patsubst launch/recipes/%,$(RECIPEDIR)/%,$(wildcard launch/recipes/*.conf)) $(SLURMDIR)/job)
+	  $(patsubst launch/recipes/%,$(RECIPEDIR)/%,$(wildcard launch/recipes/*.conf)) $(SLURMDIR)/job \
+	  $(SUPERVISE))
 	@rmdir $(DESTDIR)$(RECIPEDIR) $(DESTDIR)$(SLURMDIR) $(dir $(DESTDIR)$(RECIPEDIR)) 2>/dev/null || true
 
 .PHONY: clean
