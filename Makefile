@@ -391,10 +391,10 @@ gpu-bundle: ## pack programs, device tests and libraries for tests/gpu/run on a 
 	@$(submake) gpu-programs
 	@tests/gpu/bundle $(BUILD)
 
-test-cluster: ## several hosts, and a real Slurm on them, made of this machine (root; installs Slurm)
-	@$(PROBE) env CONR_TEST_SLURM=1 launch/install-deps --tests
-	@$(submake) all tests
-	@CONR_TEST_SLURM=1 TEST_JOBS=1 TEST_TIMEOUT=$(TEST_TIMEOUT) tests/run $(BUILD) test_cluster test_cli_slurm
+test-cluster: ## only the tests on several hosts, and on a real Slurm on them, made of this machine (root)
+	@$(PROBE) launch/install-deps --tests
+	@$(submake) tests
+	@TEST_JOBS=1 TEST_TIMEOUT=$(TEST_TIMEOUT) tests/run $(BUILD) test_cluster test_cli_slurm test_supervise
 
 test-golden: ## only the stored cases in GOLDEN_DIR (default tests/golden), with how many ran
 	@$(PROBE) launch/install-deps --tests
