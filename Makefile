@@ -126,10 +126,10 @@ VARIANT_CFLAGS = $(VARIANT_CFLAGS_$(VARIANT))
 # The binding and the yielding are for programs side by side: with the defaults all share one core and spin.
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
-test-run test-golden demo bench: export OMPI_MCA_rmaps_base_oversubscribe ?= 1
-test-run test-golden demo bench: export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
-test-run test-golden demo bench: export OMPI_MCA_hwloc_base_binding_policy ?= none
-test-run test-golden demo: export OMPI_MCA_mpi_yield_when_idle ?= 1
+test-run test-golden soak demo bench: export OMPI_MCA_rmaps_base_oversubscribe ?= 1
+test-run test-golden soak demo bench: export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
+test-run test-golden soak demo bench: export OMPI_MCA_hwloc_base_binding_policy ?= none
+test-run test-golden soak demo: export OMPI_MCA_mpi_yield_when_idle ?= 1
 test-run test-golden: export OMP_NUM_THREADS ?= 2
 test-run test-golden: export OMP_WAIT_POLICY ?= passive
 
@@ -366,7 +366,7 @@ $(EXAMPLES): $(BUILD)/tests/%: tests/%.c $(BUILD)/include/conr.h $(BUILD)/libcon
 # Inside make the jobs are shared with the caller's -j; without one, use the cores.
 submake = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
-.PHONY: tests golden-tests test test-run test-cluster test-golden
+.PHONY: tests golden-tests test test-run test-cluster test-golden soak
 tests: all $(TESTS) $(RANKS) $(EXAMPLES) $(EMULATED_LIBRARY) ## build all tests, run none
 	@:
 golden-tests: all $(GOLDEN_TESTS) $(RANKS) $(EMULATED_LIBRARY)
@@ -395,6 +395,11 @@ test-cluster: ## only the tests on several hosts, and on a real Slurm on them, m
 	@$(PROBE) launch/install-deps --tests
 	@$(submake) tests
 	@TEST_JOBS=1 TEST_TIMEOUT=$(TEST_TIMEOUT) tests/run $(BUILD) test_cluster test_cli_slurm test_supervise
+
+soak: ## kill a training SOAK_KILLS times (100) with -9 at random moments; SOAK_SEED repeats one
+	@$(PROBE) launch/install-deps --tests
+	@$(submake) all $(BUILD)/tests/test_soak
+	@SOAK_KILLS=$(or $(SOAK_KILLS),100) $(BUILD)/tests/test_soak
 
 test-golden: ## only the stored cases in GOLDEN_DIR (default tests/golden), with how many ran
 	@$(PROBE) launch/install-deps --tests
