@@ -398,7 +398,7 @@ test-cluster: ## only the tests on several hosts, and on a real Slurm on them, m
 
 soak: ## kill a training SOAK_KILLS times (100) with -9 at random moments; SOAK_SEED repeats one
 	@$(PROBE) launch/install-deps --tests
-	@$(submake) all $(BUILD)/tests/test_soak
+	@$(submake) $(PROGRAM) $(BUILD)/tests/test_soak
 	@SOAK_KILLS=$(or $(SOAK_KILLS),100) $(BUILD)/tests/test_soak
 
 test-golden: ## only the stored cases in GOLDEN_DIR (default tests/golden), with how many ran

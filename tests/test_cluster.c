@@ -53,7 +53,9 @@ Test(cluster, shellcheck_finds_nothing) {
   if (run.exit_status != 0)
     cr_skip("shellcheck is not installed");
   run_result_free(&run);
-  free(output_of(0, "shellcheck tests/cluster/* launch/slurm/job launch/supervise launch/install-deps tests/run"));
+  free(output_of(
+      0,
+      "shellcheck tests/cluster/* tests/witness/stop launch/slurm/job launch/supervise launch/install-deps tests/run"));
 }
 
 /* ---- hosts ----------------------------------------------------------------------------------- */
