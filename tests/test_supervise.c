@@ -119,6 +119,21 @@ Test(supervise, it_gives_up_with_a_reason_and_says_what_goes_on) {
   expect_end(words, 1, 4, "giving up: failed with status 137 after 3 restarts; when");
 }
 
+Test(supervise, it_stops_while_it_waits) {
+  stand_in_for_mpirun("", "");
+  write_program("rank", "exit 1");
+  struct run_result run;
+  const char *line = cli_text("launch/supervise --wait 100 -- train d.h5 -o run >%s 2>&1 & pid=$!\n"
+                              "until grep -q 'starting again in 100 s' %s; do sleep 0.05; done\n"
+                              "kill -TERM $pid; wait $pid; echo \"[exit $?]\"; cat %s",
+                              io_file("log"), io_file("log"), io_file("log"));
+  char *const command[] = {"bash", "-c", (char *)line, NULL};
+  run_command(command, 60, &run);
+  cr_expect(strstr(run.output, "[exit 75]") != NULL, "%s", run.output);
+  cr_expect(strstr(run.output, "stopped between two starts; the same command goes on") != NULL, "%s", run.output);
+  run_result_free(&run);
+}
+
 /* Hosts are asked before each start.  node2 is gone, then back. */
 Test(supervise, ranks_are_started_where_hosts_answer) {
   stand_in_for_mpirun("", "");
