@@ -119,19 +119,29 @@ Test(supervise, it_gives_up_with_a_reason_and_says_what_goes_on) {
   expect_end(words, 1, 4, "giving up: failed with status 137 after 3 restarts; when");
 }
 
-Test(supervise, it_stops_while_it_waits) {
-  stand_in_for_mpirun("", "");
-  write_program("rank", "exit 1");
+/* It is told to stop once it has said `when`; it ends with 75, and says this. */
+static void expect_stop(const char *words, const char *when, const char *sentence) {
   struct run_result run;
-  const char *line = cli_text("launch/supervise --wait 100 -- train d.h5 -o run >%s 2>&1 & pid=$!\n"
-                              "until grep -q 'starting again in 100 s' %s; do sleep 0.05; done\n"
+  const char *log = io_file("log");
+  const char *line = cli_text("launch/supervise %s -- train d.h5 -o run >%s 2>&1 & pid=$!\n"
+                              "until grep -q '%s' %s; do sleep 0.05; done\n"
                               "kill -TERM $pid; wait $pid; echo \"[exit $?]\"; cat %s",
-                              io_file("log"), io_file("log"), io_file("log"));
+                              words, log, when, log, log);
   char *const command[] = {"bash", "-c", (char *)line, NULL};
   run_command(command, 60, &run);
   cr_expect(strstr(run.output, "[exit 75]") != NULL, "%s", run.output);
-  cr_expect(strstr(run.output, "stopped between two starts; the same command goes on") != NULL, "%s", run.output);
+  cr_expect(strstr(run.output, sentence) != NULL, "%s", run.output);
   run_result_free(&run);
+}
+
+Test(supervise, it_stops_while_it_waits_and_where_ranks_do_not) {
+  stand_in_for_mpirun("", "");
+  write_program("rank", "exit 1");
+  expect_stop("--wait 100", "starting again in 100 s", "stopped between two starts; the same command goes on");
+  stand_in_for_mpirun("trap '' USR1", "");
+  write_program("rank", "echo here; sleep 1000");
+  expect_stop("--grace 1", "here", "conr has not stopped within 1 s: ending it");
+  cr_expect(eq(int, ranks_left(), 0));
 }
 
 /* Hosts are asked before each start.  node2 is gone, then back. */
@@ -171,13 +181,13 @@ Test(supervise, launchers_that_hang_and_ranks_that_stay_are_killed) {
   stand_in_for_mpirun(cli_text("trap '' TERM USR1; [ -e %s ] || { setsid \"$@\" & sleep 0.5; kill -9 $$; }", again),
                       "[ $status = 0 ] || sleep 1000");
   write_program("rank", cli_text("echo $$ >>%s\n"
-                                 "case $(wc -l <%s) in 1) touch %s; exec sleep 1000 ;; 2) exit 1 ;; esac",
+                                 "case $(wc -l <%s) in 1) touch %s; exec sleep 1000 ;; 2) sleep 3; exit 1 ;; esac",
                                  io_file("pids"), io_file("pids"), again));
   struct run_result run = supervise("--grace 1 --restarts 1 -- train d.h5 -o run");
   cr_expect(eq(int, run.exit_status, 1), "%s", run.output);
   cr_expect(eq(int, cli_lines(io_file("starts")), 2), "%s", run.output);
-  const char *events[] = {"failed with status 137: starting again", "no rank has been left for 1 s, but mpirun goes on",
-                          "giving up: two starts in a row"};
+  const char *events[] = {"failed with status 137: starting again",
+                          "no rank has been there for 1 s, but mpirun goes on", "giving up: two starts in a row"};
   for (size_t i = 0; i < sizeof events / sizeof *events; i++)
     cr_expect(eq(int, cli_count(run.output, events[i]), 1), "%s", run.output);
   run_result_free(&run);
