@@ -14,6 +14,7 @@ MANDIR  ?= $(PREFIX)/share/man
 RECIPEDIR = $(PREFIX)/share/conr/recipes
 SLURMDIR  = $(PREFIX)/share/conr/slurm
 MACHINEDIR = $(PREFIX)/share/conr/machines
+SUPERVISE = $(PREFIX)/share/conr/supervise
 DESTDIR ?=
 JOBS    ?= $(or $(shell nproc 2>/dev/null),2)
 
@@ -126,10 +127,10 @@ VARIANT_CFLAGS = $(VARIANT_CFLAGS_$(VARIANT))
 # The binding and the yielding are for programs side by side: with the defaults all share one core and spin.
 export OMPI_ALLOW_RUN_AS_ROOT ?= 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM ?= 1
-test-run test-golden demo bench: export OMPI_MCA_rmaps_base_oversubscribe ?= 1
-test-run test-golden demo bench: export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
-test-run test-golden demo bench: export OMPI_MCA_hwloc_base_binding_policy ?= none
-test-run test-golden demo: export OMPI_MCA_mpi_yield_when_idle ?= 1
+test-run test-golden soak demo bench: export OMPI_MCA_rmaps_base_oversubscribe ?= 1
+test-run test-golden soak demo bench: export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
+test-run test-golden soak demo bench: export OMPI_MCA_hwloc_base_binding_policy ?= none
+test-run test-golden soak demo: export OMPI_MCA_mpi_yield_when_idle ?= 1
 test-run test-golden: export OMP_NUM_THREADS ?= 2
 test-run test-golden: export OMP_WAIT_POLICY ?= passive
 
@@ -312,6 +313,7 @@ install: all ## install program, library, header and man page under PREFIX (DEST
 	install -m 755 launch/slurm/job $(DESTDIR)$(SLURMDIR)/job
 	install -d $(DESTDIR)$(MACHINEDIR)
 	install -m 644 launch/machines/*.ini $(DESTDIR)$(MACHINEDIR)
+	install -m 755 launch/supervise $(DESTDIR)$(SUPERVISE)
 ifneq ($(CUDA_LIBRARY),)
 	install -d $(DESTDIR)$(LIBDIR)
 	install -m 755 $(CUDA_LIBRARY) $(DESTDIR)$(LIBDIR)/libconr-cuda.so
@@ -332,7 +334,7 @@ uninstall: ## remove what `make install` put there (same PREFIX and DESTDIR)
 	rm -f $(addprefix $(DESTDIR),$(BINDIR)/conr $(MANDIR)/man1/conr.1 $(LIBDIR)/$(SHARED) $(LIBDIR)/$(SONAME) \
 	  $(LIBDIR)/libconr-cuda.so $(LIBDIR)/libconr.so $(LIBDIR)/libconr.a $(INCDIR)/conr.h $(LIBDIR)/pkgconfig/conr.pc \
 	  $(patsubst launch/recipes/%,$(RECIPEDIR)/%,$(wildcard launch/recipes/*.conf)) $(SLURMDIR)/job \
-	  $(patsubst launch/machines/%,$(MACHINEDIR)/%,$(wildcard launch/machines/*.ini)))
+	  $(patsubst launch/machines/%,$(MACHINEDIR)/%,$(wildcard launch/machines/*.ini)) $(SUPERVISE))
 	@rmdir $(DESTDIR)$(RECIPEDIR) $(DESTDIR)$(SLURMDIR) $(DESTDIR)$(MACHINEDIR) $(dir $(DESTDIR)$(RECIPEDIR)) 2>/dev/null || true
 
 .PHONY: clean
@@ -367,7 +369,7 @@ $(EXAMPLES): $(BUILD)/tests/%: tests/%.c $(BUILD)/include/conr.h $(BUILD)/libcon
 # Inside make the jobs are shared with the caller's -j; without one, use the cores.
 submake = +$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
-.PHONY: tests golden-tests test test-run test-cluster test-golden
+.PHONY: tests golden-tests test test-run test-cluster test-golden soak
 tests: all $(TESTS) $(RANKS) $(EXAMPLES) $(EMULATED_LIBRARY) ## build all tests, run none
 	@:
 golden-tests: all $(GOLDEN_TESTS) $(RANKS) $(EMULATED_LIBRARY)
@@ -392,10 +394,15 @@ gpu-bundle: ## pack programs, device tests and libraries for tests/gpu/run on a 
 	@$(submake) gpu-programs
 	@tests/gpu/bundle $(BUILD)
 
-test-cluster: ## several hosts, and a real Slurm on them, made of this machine (root; installs Slurm)
-	@$(PROBE) env CONR_TEST_SLURM=1 launch/install-deps --tests
-	@$(submake) all tests
-	@CONR_TEST_SLURM=1 TEST_JOBS=1 TEST_TIMEOUT=$(TEST_TIMEOUT) tests/run $(BUILD) test_cluster test_cli_slurm
+test-cluster: ## only the tests on several hosts, and on a real Slurm on them, made of this machine (root)
+	@$(PROBE) launch/install-deps --tests
+	@$(submake) tests
+	@TEST_JOBS=1 TEST_TIMEOUT=$(TEST_TIMEOUT) tests/run $(BUILD) test_cluster test_cli_slurm test_supervise
+
+soak: ## kill a training SOAK_KILLS times (100) with -9 at random moments; SOAK_SEED repeats one
+	@$(PROBE) launch/install-deps --tests
+	@$(submake) $(PROGRAM) $(BUILD)/tests/test_soak
+	@SOAK_KILLS=$(or $(SOAK_KILLS),100) $(BUILD)/tests/test_soak
 
 test-golden: ## only the stored cases in GOLDEN_DIR (default tests/golden), with how many ran
 	@$(PROBE) launch/install-deps --tests

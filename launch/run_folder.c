@@ -83,13 +83,27 @@ bool run_folder_has_checkpoint(const char *folder) {
   return exists(folder, RUN_LAST) || exists(folder, RUN_PREVIOUS) || exists(folder, RUN_BEST);
 }
 
-enum status run_folder_clear(const char *folder) {
-  for (enum run_file file = RUN_LAST; file <= RUN_CONFIG; file++) {
-    char path[PATH_MAX];
-    if (unlink(run_path(folder, file, path)) != 0 && errno != ENOENT)
-      return fail(ERR_FILE, "cannot remove %s: %s", path, strerror(errno));
+static enum status remove_file(const char *path) {
+  REQUIRE(unlink(path) == 0 || errno == ENOENT, ERR_FILE, "cannot remove %s: %s", path, strerror(errno));
+  return STATUS_OK;
+}
+
+enum status run_folder_clear_unfinished(const char *folder) {
+  static const char *const unfinished[] = {"checkpoint-best.h5.tmp", "checkpoint-last.h5.new.tmp",
+                                           "checkpoint-last.h5.new"};
+  char path[PATH_MAX];
+  for (size_t i = 0; i < sizeof unfinished / sizeof *unfinished; i++) {
+    snprintf(path, sizeof path, "%s/%s", folder, unfinished[i]);
+    TRY(remove_file(path));
   }
   return STATUS_OK;
+}
+
+enum status run_folder_clear(const char *folder) {
+  char path[PATH_MAX];
+  for (enum run_file file = RUN_LAST; file <= RUN_CONFIG; file++)
+    TRY(remove_file(run_path(folder, file, path)));
+  return run_folder_clear_unfinished(folder);
 }
 
 enum status run_folder_save(const char *folder, const struct checkpoint *checkpoint, bool best) {

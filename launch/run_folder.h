@@ -32,6 +32,9 @@ bool run_folder_has_checkpoint(const char *folder);
 /* Remove the files of an earlier run. */
 enum status run_folder_clear(const char *folder);
 
+/* Remove what a run that was killed had not written to its end. */
+enum status run_folder_clear_unfinished(const char *folder);
+
 /* Write the best checkpoint, if this is it; then the last one, keeping the one before it. */
 enum status run_folder_save(const char *folder, const struct checkpoint *checkpoint, bool best);
 

@@ -402,6 +402,7 @@ static enum status prepare_folder(struct trainer *trainer, const char *hosts, bo
     TRY(run_folder_clear(config->output));
   } else {
     TRY(restore_last(trainer));
+    TRY(run_folder_clear_unfinished(config->output));
     TRY(metrics_log_resume(run_path(config->output, RUN_METRICS, path), trainer->progress.step - 1));
   }
   return write_config_used(trainer, hosts);

@@ -37,10 +37,10 @@ void cli_end(void) {
 }
 
 const char *cli_text(const char *format, ...) {
-  static char *texts[1024]; /* kept until the test's process ends */
+  static char *texts[8192]; /* kept until the test's process ends */
   static int count;
   va_list arguments;
-  cr_assert(lt(int, count, 1024));
+  cr_assert(lt(int, count, (int)(sizeof texts / sizeof *texts)));
   va_start(arguments, format);
   cr_assert(vasprintf(&texts[count], format, arguments) >= 0);
   va_end(arguments);
@@ -262,6 +262,22 @@ void cli_kill_all(const struct cli_job *job) {
   for (int rank = 0; rank < job->ranks; rank++)
     kill(cli_rank_pid(job, rank), SIGKILL);
   kill(launcher, SIGKILL);
+}
+
+bool cli_is_gone(pid_t pid, double seconds) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+  for (double end = cli_seconds() + seconds; cli_seconds() < end; doze()) {
+    char state = 'Z';
+    FILE *stream = fopen(path, "r");
+    if (stream == NULL)
+      return true;
+    int fields = fscanf(stream, "%*d (%*[^)]) %c", &state);
+    fclose(stream);
+    if (fields != 1 || state == 'Z')
+      return true;
+  }
+  return false;
 }
 
 double cli_last_metric(const char *run, const char *key) {

@@ -104,6 +104,9 @@ double cli_seconds(void);
 /* Kill the launcher and all ranks with -9. */
 void cli_kill_all(const struct cli_job *job);
 
+/* Has the process ended within so many seconds, be it that nobody has asked for its status yet? */
+bool cli_is_gone(pid_t pid, double seconds);
+
 /* conr train, whose last rank is killed once its metrics.jsonl has `lines` lines, and which is then resumed to its end. */
 void cli_killed_and_resumed(int ranks, int lines, const char *data, const char *run, const char *options);
 

@@ -196,6 +196,15 @@ Test(cli_slurm, what_becomes_of_a_job_follows_from_its_exit_status) {
   expect_end(io_file("job.sh"), 75, "job: stopped: requeueing", "requeue 7\n");
 }
 
+/* Slurm ends the job, its script and what that has started, as soon as it is asked to requeue it. */
+Test(cli_slurm, what_slurm_ends_when_it_requeues_has_asked_for_it) {
+  use_program(75);
+  write_program("scontrol", cli_text("case $1 in show) echo JobState=RUNNING ;; "
+                                     "*) kill -TERM $PPID $$; echo \"$*\" >>%s ;; esac",
+                                     io_file("scontrol.words")));
+  expect_end(script_of("train d.h5 -o run"), 75, "job: stopped: requeueing", "requeue 7\n");
+}
+
 /* Slurm told the ranks, who did not listen yet, or mpirun's daemons, and not the script. */
 Test(cli_slurm, a_job_that_makes_way_requeues_whatever_it_ended_with) {
   setenv("TEST_PREEMPTED", "2026-01-02T03:04:05", 1);

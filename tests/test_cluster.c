@@ -31,8 +31,9 @@ static char *output_of(int exit_status, const char *line) {
 
 /* Skips the test, with the script's reason, where this machine cannot. */
 static void wants(const char *script) {
-  if (strcmp(script, "slurm") == 0 && getenv("CONR_TEST_SLURM") == NULL)
-    cr_skip("minutes on a real Slurm: make test-cluster runs them");
+  const char *leave_out = getenv("CONR_TEST_SLURM");
+  if (strcmp(script, "slurm") == 0 && leave_out != NULL && strcmp(leave_out, "0") == 0)
+    cr_skip("CONR_TEST_SLURM is 0, which leaves out what takes a real Slurm");
   struct run_result run = shell(cli_text("tests/cluster/%s --check", script));
   if (run.exit_status == 77) {
     run.output[strcspn(run.output, "\n")] = '\0';
@@ -52,7 +53,9 @@ Test(cluster, shellcheck_finds_nothing) {
   if (run.exit_status != 0)
     cr_skip("shellcheck is not installed");
   run_result_free(&run);
-  free(output_of(0, "shellcheck tests/cluster/* launch/slurm/job launch/install-deps tests/run"));
+  free(output_of(
+      0,
+      "shellcheck tests/cluster/* tests/witness/stop launch/slurm/job launch/supervise launch/install-deps tests/run"));
 }
 
 /* ---- hosts ----------------------------------------------------------------------------------- */
@@ -282,181 +285,72 @@ Test(cluster, a_link_that_comes_back_and_a_slow_one_change_nothing) {
 
 /* ---- Slurm ----------------------------------------------------------------------------------- */
 
-/* What is done in a Slurm of two nodes: lines of bash, which have
- *
- *     submit OPTION OF SBATCH...     sets $job, and $log to the file that the job writes
- *     await_steps                    until the run in $run has made some; tells what there is when none come
- *     await_all                      until Slurm has no more to do
- *     await_end                      the same; shows $job and its log
- *
- * A line that fails ends them; the output is free()d. */
-static char *in_slurm(const char *run, const char *lines) {
-  static const char functions[] =
-      "set -eu\n"
-      "submit() {\n"
-      "  log=$run.log\n"
-      "  job=$(sbatch --parsable --output=\"$log\" \"$@\")\n"
-      "}\n"
-      "await_steps() {\n"
-      "  local tries=0\n"
-      "  until [ -e \"$run/metrics.jsonl\" ] && [ \"$(wc -l <\"$run/metrics.jsonl\")\" -ge 12 ]; do\n"
-      "    if ! (((tries += 1) < 600)); then\n"
-      "      scontrol show job \"$job\"; sinfo; cat \"$log\" /run/cluster/slurm/log/*; exit 1\n"
-      "    fi\n"
-      "    sleep 0.05\n"
-      "  done\n"
-      "}\n"
-      "await_all() {\n"
-      "  local left\n"
-      "  until left=$(squeue --noheader) && [ -z \"$left\" ]; do sleep 0.3; done\n"
-      "}\n"
-      "await_end() {\n"
-      "  await_all\n"
-      "  cat \"$log\"\n"
-      "  scontrol show job \"$job\"\n"
-      "}\n";
-  const char *path = io_file("lines");
-  io_write_text(path, cli_text("%srun=%s\n%s", functions, run, lines));
-  return output_of(0, cli_text("timeout -k 3 200 tests/cluster/slurm 2 bash %s", path));
-}
-
-/* All of these stand in the output, in this order. */
-static void expect_in_order(const char *output, const char *const *events) {
-  const char *at = output;
-  for (; *events != NULL; events++) {
-    const char *found = strstr(at, *events);
-    cr_assert(found != NULL, "no \"%s\", or not in its place:\n%s", *events, output);
-    at = found + strlen(*events);
+/* All of these stand in the file NAME.log, in this order. */
+static void expect_log(const char *name, const char *const *events) {
+  char *log = io_read(io_file(cli_text("%s.log", name)), NULL);
+  for (const char *at = log; *events != NULL && at != NULL; events++) {
+    at = strstr(at, *events);
+    cr_expect(at != NULL, "%s: no \"%s\", or not in its place:\n%s", name, *events, log);
+    at += at != NULL ? strlen(*events) : 0;
   }
+  free(log);
 }
 
-/* A training on two nodes is stopped by something, requeues and ends with the bits of one that was left alone.  Of two
- * addends the sum has the same bits, whoever adds. */
-static void job_requeues_and_goes_on(const char *slurm_options, const char *stop, const char *word, const char *who) {
-  enum { EPOCHS = 250 };
-  const char *data = cli_data("t.h5", 120), *run = io_file("run"), *whole = io_file("whole");
-  const char *line =
-      cli_text("--batch 9 --epochs %d --hidden 16,16 --conr --dropout 0.2 --lr 0.01 --clip 5 --log-steps 1", EPOCHS);
-  char *script = cli_output(0, cli_text("slurm --nodes 2 %s train %s -o %s %s", slurm_options, data, run, line));
-  io_write_text(io_file("job.sh"), script);
-  free(script);
-  char *output = in_slurm(run, cli_text("submit %s\nawait_steps\n%s\nawait_end\n", io_file("job.sh"), stop));
-  expect_in_order(output, (const char *[]){"job: start 1 on host[1-2]: ", word, "stopped by a signal after step ", who,
-                                           "job: start 2 on host[1-2]: ", "resuming at epoch ",
-                                           cli_text("done after %d epochs", EPOCHS), "job: done", "JobState=COMPLETED",
-                                           "Restarts=1", NULL});
-  free(output);
-  cli_accepted(2, cli_text("train %s -o %s %s --quiet", data, whole, line));
-  cli_same_runs(whole, run);
-}
-
-/* The ranks are held until Slurm says so, in place of a training of a minute. */
-Test(cluster, a_job_signalled_ahead_of_its_limit_requeues_and_ends_with_the_same_bits, .timeout = 300) {
-  wants("slurm");
-  job_requeues_and_goes_on("--time 1 --ahead 30",
-                           "kill -STOP $(pidof conr)\n"
-                           "until grep -q 'asking conr to stop' \"$log\"; do sleep 0.2; done\n"
-                           "kill -CONT $(pidof conr)",
-                           "the time limit is near", "job: stopped: requeueing");
-}
-
-Test(cluster, a_job_below_mpirun_requeues_and_ends_with_the_same_bits, .timeout = 300) {
-  wants("slurm");
-  job_requeues_and_goes_on("--time 30 --launcher mpirun", "scancel --batch --signal=USR1 \"$job\"",
-                           "asking conr to stop", "job: stopped: requeueing");
-}
-
-static const char urgent[] = "sbatch --partition=urgent --nodes=2 --exclusive --output=/dev/null --wrap='sleep 1'\n";
-
-/* Slurm asks the ranks themselves, the script hears nothing of it. */
-Test(cluster, a_job_that_makes_way_for_another_requeues_and_ends_with_the_same_bits, .timeout = 300) {
-  wants("slurm");
-  job_requeues_and_goes_on("--time 30", urgent, "", "job: stopped: requeueing");
-}
-
-/* Slurm tells everybody, srun too, and requeues the job itself. */
-Test(cluster, a_job_that_is_moved_aside_at_once_saves_what_it_has_and_ends_with_the_same_bits, .timeout = 300) {
-  wants("slurm");
-  setenv("CLUSTER_GRACE", "0", 1);
-  job_requeues_and_goes_on("--time 30", urgent, "", "Slurm ends this job itself");
-}
-
-/* The first start is gone with the signal, as conr is before its main, and as mpirun's daemons always are. */
-Test(cluster, jobs_that_make_way_before_conr_listens_requeue, .timeout = 300) {
-  wants("slurm");
-  const char *run = io_file("run");
-  char *output = in_slurm(
-      run, cli_text("cat >\"$run.conr\" <<'END'\n"
-                    "#!/bin/sh\n"
-                    "[ -z \"${SLURM_RESTART_COUNT-}\" ] || exit 0\n"
-                    "echo rank >>\"$0.ranks\"\n"
-                    "exec sleep 300\n"
-                    "END\n"
-                    "chmod +x \"$run.conr\"\n"
-                    "export CONR=$run.conr CONR_LAUNCHER\n"
-                    "for CONR_LAUNCHER in srun mpirun; do\n"
-                    "  sbatch --nodes=2 --ntasks-per-node=1 --output=\"$run.$CONR_LAUNCHER\" launch/slurm/job train\n"
-                    "done\n"
-                    "until [ \"$(cat \"$CONR.ranks\" | wc -l)\" = 4 ]; do sleep 0.1; done\n"
-                    "%s"
-                    "await_all\n"
-                    "cat \"$run.srun\" \"$run.mpirun\"\n"
-                    "scontrol show jobs\n",
-                    urgent));
-  static const char *const events[] = {
-      "job: start 1 on",          "job: stopped: requeueing", "job: start 2 on", "job: done", "job: start 1 on",
-      "job: stopped: requeueing", "job: start 2 on",          "job: done",       NULL};
-  expect_in_order(output, events);
-  cr_expect(eq(int, cli_count(output, "Restarts=1 "), 2), "%s", output);
-  cr_expect(eq(int, cli_count(output, "JobState=COMPLETED "), 3), "%s", output);
-  free(output);
-}
-
-Test(cluster, a_cancelled_job_is_not_brought_back, .timeout = 300) {
-  wants("slurm");
-  const char *data = cli_data("t.h5", 120), *run = io_file("run");
-  char *output =
-      in_slurm(run, cli_text("export CONR=%s\n"
-                             "submit --nodes=2 launch/slurm/job train %s -o %s --epochs 100000 --log-steps 1\n"
-                             "await_steps\nscancel \"$job\"\nawait_end\n",
-                             conr(), data, run));
-  expect_in_order(output, (const char *[]){"job: start 1 on host[1-2]: ", "JobState=CANCELLED", "Restarts=0", NULL});
-  cr_assert(strstr(output, "requeueing") == NULL, "%s", output);
-  free(output);
-}
-
-Test(cluster, a_wrong_option_does_not_requeue, .timeout = 300) {
-  wants("slurm");
-  const char *data = cli_data("t.h5", 120), *run = io_file("run");
-  char *output =
-      in_slurm(run, cli_text("export CONR=%s\n"
-                             "submit --nodes=2 launch/slurm/job train %s -o %s --learning-rate 1\nawait_end\n",
-                             conr(), data, run));
-  expect_in_order(output,
-                  (const char *[]){"conr: conr train has no option --learning-rate", "job: wrong usage: not requeued",
-                                   "JobState=FAILED", "Restarts=0", "ExitCode=2:0", NULL});
-  cr_assert(not(io_exists(run)));
-  free(output);
+/* It was stopped, requeued itself, or was requeued by Slurm, and went on to the end with the bits of a run that was left
+ * alone.  Of two addends the sum has the same bits, whoever adds. */
+static void expect_requeued(const char *name, const char *nodes, const char *told, const char *who) {
+  const char *run = io_file(name);
+  expect_log(name, (const char *[]){cli_text("job: start 1 on %s: ", nodes), told, "stopped by a signal after step ",
+                                    who, cli_text("job: start 2 on %s: ", nodes), "resuming at epoch ", "done after ",
+                                    "job: done", "JobState=COMPLETED", "Restarts=1", NULL});
+  cli_same_runs(io_file("whole"), run);
 }
 
 /* Each job of the array does its own runs and no other, with the bits of a comparison in one go. */
-Test(cluster, an_array_shares_the_runs_of_a_comparison, .timeout = 300) {
+static void expect_shared(const char *data) {
   static const char *const methods[] = {"l1", "huber"};
-  wants("slurm");
-  const char *data = cli_data("t.h5", 120), *study = io_file("study"), *whole = io_file("whole");
-  const char *line = "--methods l1,huber --seeds 2 --epochs 2 --hidden 8";
-  char *script = cli_output(0, cli_text("slurm --jobs 3 compare %s -o %s %s", data, study, line));
-  io_write_text(io_file("job.sh"), script);
-  free(script);
-  char *output = in_slurm(study, cli_text("submit %s\nawait_end\n", io_file("job.sh")));
+  const char *whole = io_file("compared");
+  char *log = io_read(io_file("array.log"), NULL);
   for (int k = 1; k <= 3; k++)
-    cr_expect(eq(int, cli_count(output, cli_text("--share %d/3", k)), 1), "%s", output);
+    cr_expect(eq(int, cli_count(log, cli_text("--share %d/3", k)), 1), "%s", log);
   for (int k = 1; k <= 4; k++)
-    cr_expect(eq(int, cli_count(output, cli_text("run %d of 4: ", k)), 1), "%s", output);
-  free(output);
-  cli_accepted(0, cli_text("compare %s -o %s %s --quiet", data, whole, line));
+    cr_expect(eq(int, cli_count(log, cli_text("run %d of 4: ", k)), 1), "%s", log);
+  free(log);
+  cli_accepted(0, cli_text("compare %s -o %s --methods l1,huber --seeds 2 --epochs 2 --hidden 8 --quiet", data, whole));
   for (int m = 0; m < 2; m++)
     for (int seed = 0; seed < 2; seed++)
       cli_same_runs(cli_text("%s/%s/seed%d", whole, methods[m], seed),
-                    cli_text("%s/%s/seed%d", study, methods[m], seed));
+                    cli_text("%s/%s/seed%d", io_file("array"), methods[m], seed));
+}
+
+/* All in one Slurm and at once, as limits are looked at every 30 seconds only.  What each job is: tests/cluster/jobs. */
+Test(cluster, jobs_of_a_slurm_requeue_or_end_as_they_should, .timeout = 300) {
+  wants("slurm");
+  const char *data = cli_data("t.h5", 120);
+  const char *line = "--batch 9 --epochs 120 --hidden 16,16 --conr --dropout 0.2 --lr 0.01 --clip 5 --log-steps 1";
+  free(output_of(0, cli_text("timeout -k 3 200 tests/cluster/slurm 4 tests/cluster/jobs %s %s %s %s", conr(), data,
+                             io_file(""), line)));
+  cli_accepted(2, cli_text("train %s -o %s %s --quiet", data, io_file("whole"), line));
+  expect_requeued("limit", "host[1-2]", "the time limit is near", "job: stopped: requeueing");
+  expect_requeued("mpirun", "host[1-2]", "asking conr to stop", "job: stopped: requeueing");
+  /* Slurm asks the ranks themselves, the script hears nothing of it. */
+  expect_requeued("grace", "host[3-4]", "", "job: stopped: requeueing");
+  /* Slurm tells everybody, srun too, and requeues the job itself. */
+  expect_requeued("abrupt", "host[3-4]", "", "Slurm ends this job itself");
+  /* The first start is gone with the signal, as conr is before its main, and as mpirun's daemons always are. */
+  static const char *const early[] = {"job: start 1 on",
+                                      "job: stopped: requeueing",
+                                      "job: start 2 on",
+                                      "job: done",
+                                      "JobState=COMPLETED",
+                                      "Restarts=1",
+                                      NULL};
+  expect_log("early-srun", early);
+  expect_log("early-mpirun", early);
+  expect_log("cancelled", (const char *[]){"job: start 1 on host[1-2]: ", "JobState=CANCELLED", "Restarts=0", NULL});
+  expect_log("wrong",
+             (const char *[]){"conr: conr train has no option --learning-rate", "job: wrong usage: not requeued",
+                              "JobState=FAILED", "Restarts=0", "ExitCode=2:0", NULL});
+  cr_expect(not(io_exists(io_file("wrong"))));
+  expect_shared(data);
 }

@@ -375,22 +375,6 @@ Test(faults, an_option_that_is_no_more_is_refused) {
 
 /* ---- ranks that die ------------------------------------------------------------------------- */
 
-/* Has the process ended, be it that nobody has asked for its status yet? */
-static bool is_gone(pid_t pid) {
-  const char *path = cli_text("/proc/%d/stat", (int)pid);
-  for (double end = cli_seconds() + 5; cli_seconds() < end; usleep(10000)) {
-    char state = 'Z';
-    FILE *stream = fopen(path, "r");
-    if (stream == NULL)
-      return true;
-    int fields = fscanf(stream, "%*d (%*[^)]) %c", &state);
-    fclose(stream);
-    if (fields != 1 || state == 'Z')
-      return true;
-  }
-  return false;
-}
-
 /* One rank of three is killed in the middle of its steps. */
 static void dies(int rank) {
   struct cli_job job;
@@ -406,7 +390,7 @@ static void dies(int rank) {
   cr_assert(ne(int, exit_status, RUN_TIMED_OUT));
   cr_assert(le(dbl, took, 10), "the job ended only after %g s", took);
   for (int other = 0; other < 3; other++)
-    cr_assert(is_gone(cli_rank_pid(&job, other)), "rank %d is still there", other);
+    cr_assert(cli_is_gone(cli_rank_pid(&job, other), 5), "rank %d is still there", other);
   cli_job_free(&job);
   /* The last checkpoint is whole, and the run goes on from it. */
   cli_same_arrays(cli_last(run), cli_last(run), 0);

@@ -52,15 +52,18 @@ static void machine(const char *user_id, const char *sudo_status, const char *sy
   setenv("CONR_SERVICES", in_folder("services"), 1);
   write_script("gnuplot", "");
   setenv("CONR_GNUPLOT", in_folder("gnuplot"), 1);
+  setenv("CONR_POLICY", in_folder("policy-rc.d"), 1);
 }
 
 /* A machine without Slurm, where it comes with the others or not. */
 static void lose_slurm(bool can_be_had) {
-  setenv("CONR_TEST_SLURM", "1", 1);
-  char text[256];
+  unsetenv("CONR_TEST_SLURM");
+  char text[512];
   cr_assert(eq(int, remove(in_folder("slurmctld")), 0));
-  snprintf(text, sizeof text, "echo \"$*\" >>%s/called\ncase \"$*\" in *slurmctld*) %s ;; esac", folder,
-           can_be_had ? "cp \"$0\" \"$CONR_SLURMCTLD\"" : "exit 100");
+  snprintf(text, sizeof text,
+           "echo \"$*\" >>%s/called\n\"$CONR_POLICY\" || echo \"status $?\" >>%s/called\n"
+           "case \"$*\" in *slurmctld*) %s ;; esac",
+           folder, folder, can_be_had ? "cp \"$0\" \"$CONR_SLURMCTLD\"" : "exit 100");
   write_script("apt-get", text);
 }
 
@@ -183,18 +186,19 @@ Test(install_deps, install_slurm_for_the_tests_alone, .timeout = 60) {
   cr_expect(ne(int, access(in_folder("called"), F_OK), 0));
   run_result_free(&run);
   cr_expect(eq(int, install_deps("--tests", &run), 0), "%s", run.output);
+  cr_expect(ne(int, access(in_folder("policy-rc.d"), F_OK), 0), "what forbids services is left");
   const char *calls = apt_calls();
   cr_expect(eq(int, contains(calls, slurm_packages), 1), "%s", calls);
   cr_expect(zero(int, contains(run.output, "skipped")), "%s", run.output);
+  cr_expect(eq(int, contains(calls, "status 101\n"), 1), "services were allowed to start: %s", calls);
   run_result_free(&run);
 }
 
-/* Those of `make test` do without. */
-Test(install_deps, leave_slurm_out_where_its_tests_are_not_asked_for, .timeout = 60) {
+Test(install_deps, leave_slurm_out_where_its_tests_are_not_wanted, .timeout = 60) {
   struct run_result run;
   machine("0", "1", "debian", true);
   lose_slurm(true);
-  unsetenv("CONR_TEST_SLURM");
+  setenv("CONR_TEST_SLURM", "0", 1);
   cr_expect(eq(int, install_deps("--tests", &run), 0), "%s", run.output);
   cr_expect(ne(int, access(in_folder("called"), F_OK), 0));
   run_result_free(&run);
