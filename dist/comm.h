@@ -39,8 +39,8 @@ int comm_node_rank(const struct comm *comm); /* rank among the ranks of this hos
 int comm_node_size(const struct comm *comm); /* ranks on this host                           */
 const char *comm_host(const struct comm *comm);
 
-/* What the next collective is for, a literal such as "sum of gradients": for the sentence that says which one waits for a
- * rank (watch.h).  Returns `comm`, so that it stands within the call:
+/* What the next collective is for, a literal such as "sum of gradients": for the sentence that says which one waits for
+ * a rank (watch.h).  Returns `comm`, so that it stands within the call:
  *     TRY(comm_sum(comm_for(comm, "sum of gradients"), F32, gradients, count));
  * Local. */
 struct comm *comm_for(struct comm *comm, const char *purpose);

@@ -26,8 +26,8 @@
  * device came to it, or an error that NCCL reports, ends with ERR_COMM in comm_wait(), comm_progress(),
  * comm_device_check() or comm_device_wait(); the sentence names the collective and its number.  The communicator is
  * then dead: every call returns ERR_COMM at once with that sentence, and comm_destroy() waits for no other rank.  By
- * MPI this holds for what is in flight; the other collectives are MPI's blocking calls, which end when the launcher ends
- * the job.
+ * MPI this holds for what is in flight; the other collectives are MPI's blocking calls, over which the watch (watch.h)
+ * watches, with the same limit and two seconds more.
  *
  * So whoever waits for the device in the middle of a job calls comm_device_wait(), not device_wait(), which would wait
  * for a lost rank for ever.

@@ -309,7 +309,7 @@ static enum status node_barrier(struct comm *comm) {
   return STATUS_OK;
 }
 
-/* A rank that dies takes the job along: mpirun sees to it. */
+/* MPI's calls never notice a lost rank: the launcher and the watch (watch.h) do. */
 static enum status check_ranks(struct comm *comm) {
   (void)comm;
   return STATUS_OK;

@@ -4,9 +4,9 @@
  *     ... write it ...
  *     pulse_doing(before);
  *
- * One for the process, as the count of its memory is: all communicators write to it, since their collectives come in one
- * order, the same on all ranks.  The main thread writes, without locks or system calls; another may read.  All words are
- * literals: they are read at any time.  Local. */
+ * One for the process, as the count of its memory is: all communicators write to it, since their collectives come in
+ * one order, the same on all ranks.  The main thread writes, without locks or system calls; another may read.  All
+ * words are literals: they are read at any time.  Local. */
 #ifndef CONR_DIST_PULSE_H
 #define CONR_DIST_PULSE_H
 
@@ -20,8 +20,8 @@ const char *pulse_doing(const char *words);
 /* The first step is over: from now on collectives wait for no start-up (false: a new one begins). */
 void pulse_steady(bool steady);
 
-/* Others may wait for this rank as long as it takes: for what depends on the size of files alone, such as an import.  Its
- * silence and its death are noticed all the same.  Returns what held before. */
+/* Others may wait for this rank as long as it takes: for what depends on the size of files alone, such as an import.
+ * Its silence and its death are noticed all the same.  Returns what held before. */
 bool pulse_unhurried(bool unhurried);
 
 /* For comm.c.  A collective of that name is come to; its number, from 1.  enter: the process stands in it until

@@ -396,7 +396,8 @@ static void hear_rank_0(struct watch *watch, double now) {
     end_as_told(&message);
 }
 
-/* The lowest rank but 0 for which `same_host` tells whether it is on the host of rank `of`; the size, if there is none. */
+/* The lowest rank but 0 for which `same_host` tells whether it is on the host of rank `of`; the size, if there is
+ * none. */
 static int first_rank(const struct watch *watch, int of, bool same_host) {
   int rank = 1;
   while (rank < watch->size && (strcmp(watch->hosts[rank], watch->hosts[of]) == 0) != same_host)

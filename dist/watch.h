@@ -11,21 +11,21 @@
  * host and what to do, and ends all processes with `exit_status`, when
  *
  *   - a process has ended without a good-bye: at once;
- *   - a process or a host has been silent for CONR_WATCH_SECONDS (environment of rank 0; default 20).  A rank that hears
- *     nothing of rank 0 for so long comes to that verdict itself, so that both sides of a cut end;
+ *   - a process or a host has been silent for CONR_WATCH_SECONDS (environment of rank 0; default 20).  A rank that
+ *     hears nothing of rank 0 for so long comes to that verdict itself, so that both sides of a cut end;
  *   - a collective has waited longer than CONR_COMM_TIMEOUT seconds (default 300) for a rank that does not come to it,
  *     6 times as long before every rank's first step (pulse_steady()); or all ranks stand in one for so long.
  *
- * Nothing else ends a run: a rank that is slow is waited for, a shorter silence is forgotten, and so is time in which the
- * judge itself did not run (a machine that slept, a job that was suspended as a whole).  What a debugger holds is not
- * judged, from the moment on that its process knows.
+ * Nothing else ends a run: a rank that is slow is waited for, a shorter silence is forgotten, and so is time in which
+ * the judge itself did not run (a machine that slept, a job that was suspended as a whole).  What a debugger holds is
+ * not judged, from the moment on that its process knows.
  *
- * The processes end by _exit(), whatever the main thread does: a checkpoint is written aside and renamed, so that the last
- * one is whole, as after a kill.
+ * The processes end by _exit(), whatever the main thread does: a checkpoint is written aside and renamed, so that the
+ * last one is whole, as after a kill.
  *
  * CONR_WATCH=off (rank 0's) turns it off.  CONR_WATCH_PORT names the port on which rank 0 listens, on all its networks;
- * else it is any free one.  Where no connection comes about, one warning says so and the run goes on without.  A stranger
- * who connects is sent away. */
+ * else it is any free one.  Where no connection comes about, one warning says so and the run goes on without.  A
+ * stranger who connects is sent away. */
 #ifndef CONR_DIST_WATCH_H
 #define CONR_DIST_WATCH_H
 
@@ -39,8 +39,8 @@ struct watch;
  * Collective; all failures are agreed.  ERR_ARGUMENT: a variable makes no sense. */
 enum status watch_start(struct comm *comm, int exit_status, struct watch **out);
 
-/* This rank has failed alone, has said why, and is about to end the job: the others end without another word, should the
- * launcher not see to it.  Local.  NULL is fine. */
+/* This rank has failed alone, has said why, and is about to end the job: the others end without another word, should
+ * the launcher not see to it.  Local.  NULL is fine. */
 void watch_has_said(struct watch *watch, int exit_status);
 
 /* MPI has failed on this rank, most likely because another one is lost: wait for a moment, in which the watch ends the

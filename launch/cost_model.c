@@ -89,8 +89,8 @@ static void add_row(struct rows *rows, const double *x, double y, double spread)
   rows->sigma[rows->count++] = sqrt(pow(RELATIVE_ERROR * y, 2) + pow(spread, 2) + pow(1e-7, 2));
 }
 
-/* The four parameters' factors in the time of so many messages of a sample, in which a rank receives so many bytes.  The
- * ports of a node are taken for slower than its links inside. */
+/* The four parameters' factors in the time of so many messages of a sample, in which a rank receives so many bytes.
+ * The ports of a node are taken for slower than its links inside. */
 static void factors_of(const struct cost_sample *sample, double messages, double received, bool ring, double x[4]) {
   double ranks = sample->ranks, node = ceil(ranks / sample->nodes), nodes = sample->nodes;
   double all = received * ranks / (ranks - 1);

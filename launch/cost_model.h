@@ -1,11 +1,11 @@
 /* What a training step costs on P ranks: a model, to be fitted to measured steps and to predict others.
  *
  * A step is its own computation, a + b B/P with B samples of the global batch, and, with ConR over the N rows of all
- * ranks (views x B): panels, 6 N^2 D / P flops for features of width D when dense; one gather of records and a small one
- * of two numbers a row; and one sum of the gradients.  Nothing is overlapped.
+ * ranks (views x B): panels, 6 N^2 D / P flops for features of width D when dense; one gather of records and a small
+ * one of two numbers a row; and one sum of the gradients.  Nothing is overlapped.
  *
- * Messages: ranks fill M nodes of G.  A link has a latency and a bandwidth; the G ranks of a node reach other nodes by G
- * ports at once.  With S bytes in all, 1/G of a node's by each of its ranks:
+ * Messages: ranks fill M nodes of G.  A link has a latency and a bandwidth; the G ranks of a node reach other nodes by
+ * G ports at once.  With S bytes in all:
  *
  *     hops, log form    (G - 1) inside + log2(M) between         ring form   M (G - 1) inside + M between
  *     gather, ring      hops + S (P - 1)/P / beta, where beta is the link inside of one node; of several the slower one

@@ -33,7 +33,7 @@ static char *next_line(char *text, int room, void *user) {
   return text;
 }
 
-/* inih calls this for each line; returning 0 stops it.  It goes on behind a line that is none, and tells that at the end. */
+/* inih calls this for each line; returning 0 stops it.  It goes on behind a line that is none, and tells at the end. */
 static int take_line(void *user, const char *section, const char *name, const char *value) {
   struct reading *reading = user;
   reading->status = reading->take(reading->context, section, name, value);

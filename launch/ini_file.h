@@ -14,8 +14,8 @@
 typedef enum status ini_file_take(void *context, const char *section, const char *name, const char *value);
 
 /* what  the kind of file, for sentences: "cannot read WHAT PATH"
- * Local.  ERR_FILE: it cannot be read; ERR_FORMAT: a line is none, or too long; what take() returned: its sentence, with
- * path and number of the line before it. */
+ * Local.  ERR_FILE: it cannot be read; ERR_FORMAT: a line is none, or too long; what take() returned: its sentence,
+ * with path and number of the line before it. */
 enum status ini_file_read(const char *what, const char *path, ini_file_take *take, void *context);
 
 #endif

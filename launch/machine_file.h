@@ -21,8 +21,8 @@ struct machine_file {
   struct cost_work work;
 };
 
-/* path  a file, or the name of one that comes with the program, with or without ".ini" (in the folder that CONR_MACHINES
- *       names, else beside the program)
+/* path  a file, or the name of one that comes with the program, with or without ".ini" (in the folder that
+ *       CONR_MACHINES names, else beside the program)
  * Local.  Every field must be there once, known and in its range: else ERR_ARGUMENT, with file, line, and what to
  * write. */
 enum status machine_file_read(const char *path, struct machine_file *out);

@@ -1,9 +1,9 @@
 /* conr scale: steps of training on more and more ranks, with equal batches of a rank (weak) or of all (strong); the
  * tables of their cost.
  *
- * Points are measured one after another, each on the first of the ranks, and kept in the study's folder: the same command
- * again measures those that are not there, so that a study that was stopped goes on.  --share K/N leaves most points to
- * other jobs. */
+ * Points are measured one after another, each on the first of the ranks, and kept in the study's folder: the same
+ * command again measures those that are not there, so that a study that was stopped goes on.  --share K/N leaves most
+ * points to other jobs. */
 #include "launch/commands.h"
 #include "launch/options.h"
 #include "launch/run_folder.h"

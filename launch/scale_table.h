@@ -8,8 +8,8 @@
  *     TRY(scale_study_draw(study, "study", note, sizeof note));
  *     scale_study_destroy(&study);
  *
- * Efficiency of P ranks, with P0 the fewest that were measured of the same series: weak, T(P0) / T(P), with equal batches
- * of a rank; strong, P0 T(P0) / (P T(P)), with equal batches of all ranks.  Local. */
+ * Efficiency of P ranks, with P0 the fewest that were measured of the same series: weak, T(P0) / T(P), with equal
+ * batches of a rank; strong, P0 T(P0) / (P T(P)), with equal batches of all ranks.  Local. */
 #ifndef CONR_LAUNCH_SCALE_TABLE_H
 #define CONR_LAUNCH_SCALE_TABLE_H
 
@@ -39,7 +39,7 @@ void scale_study_print(const struct scale_study *study, FILE *out);
 enum status scale_study_csv(const struct scale_study *study, const char *path);
 enum status scale_study_json(const struct scale_study *study, json_t **out);
 
-/* FOLDER/efficiency and FOLDER/time-split, as .gp, .svg and .png.  note: why there are no pictures, "" when there are. */
+/* FOLDER/efficiency and FOLDER/time-split, as .gp, .svg and .png.  note: why there are no pictures, else "". */
 enum status scale_study_draw(const struct scale_study *study, const char *folder, char *note, size_t bytes);
 
 #endif

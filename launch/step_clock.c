@@ -18,12 +18,9 @@ struct step_clock {
   double seconds[STEP_PHASES];
 };
 
-static const char *const names[] = {[PHASE_FORWARD] = "forward",
-                                    [PHASE_LOSS] = "loss",
-                                    [PHASE_CONR] = "conr",
-                                    [PHASE_BACKWARD] = "backward",
-                                    [PHASE_REDUCE] = "reduce",
-                                    [PHASE_UPDATE] = "update"};
+static const char *const names[] = {
+    [PHASE_FORWARD] = "forward",   [PHASE_LOSS] = "loss",     [PHASE_CONR] = "conr",
+    [PHASE_BACKWARD] = "backward", [PHASE_REDUCE] = "reduce", [PHASE_UPDATE] = "update"};
 
 const char *step_phase_name(enum step_phase phase) {
   return names[phase];
