@@ -45,11 +45,11 @@ struct sweep {
  * for the own rows; of a cut batch for all, so that all ranks choose the same path. */
 struct conr_cuts {
   bool cut;
-  int shards;                /* of all ranks                                                     */
-  int64_t *first_row;        /* [shards + 1] of each, in the batch                               */
-  int *first_shard;          /* [ranks + 1] of each rank                                         */
-  int64_t *next;             /* [shards] scratch                                                 */
-  int planned, planned_end;  /* shards that panels are planned for                               */
+  int shards;               /* of all ranks                                                     */
+  int64_t *first_row;       /* [shards + 1] of each, in the batch                               */
+  int *first_shard;         /* [ranks + 1] of each rank                                         */
+  int64_t *next;            /* [shards] scratch                                                 */
+  int planned, planned_end; /* shards that panels are planned for                               */
 };
 
 struct conr {
@@ -71,7 +71,7 @@ struct conr {
   void *z, *lent_labels;      /* [rows, features], [rows, targets], lent; NULL where nothing has been yet */
   struct sweep by_label, by_prediction;
   struct panel *panel; /* [panels] of both */
-  union { /* one block, used for one thing after the other */
+  union {              /* one block, used for one thing after the other */
     void *phase;
     struct band_key *keys;  /* [rows] while sorting                                      */
     struct pair_sums *sums; /* [own rows] from the forward sweeps to the exchange        */
@@ -89,8 +89,8 @@ struct conr {
   int64_t rows, own_first, own_rows;
   struct conr_cuts cuts;
   int64_t panel_count, own_panel, own_panel_end; /* planned ones, and those of the own rows */
-  bool lends;       /* records travel as they are, not normalised */
-  enum fault fault; /* of this rank                               */
+  bool lends;                                    /* records travel as they are, not normalised */
+  enum fault fault;                              /* of this rank                               */
   int panel_rows;
   struct pair_rule rule;
 };
