@@ -52,8 +52,8 @@ static enum status report_nonfinite(struct trainer *trainer) {
 
 /* ---- one step ------------------------------------------------------------------------------ */
 
-/* What a step adds up over ranks beside the gradients. */
-enum step_sum { SUM_REGRESSION, SUM_NOISE, SUM_RECONSTRUCTION, SUM_BAD, SUM_STOP, STEP_SUMS };
+/* What a step adds up over ranks beside the gradients: whole numbers first, whose sum has one value in any order. */
+enum step_sum { SUM_BAD, SUM_STOP, SUM_REGRESSION, SUM_NOISE, SUM_RECONSTRUCTION, STEP_SUMS };
 
 /* All that the device does in a step, with the update.  What is not finite is noticed afterwards: the run ends then,
  * and nothing of it is kept. */
@@ -79,12 +79,12 @@ static enum status queue_step(struct trainer *trainer, const struct batch *batch
 static enum status finish_step(struct trainer *trainer, struct train_step *step, double sums[STEP_SUMS]) {
   struct gradients_value value;
   TRY(gradients_finish(trainer->gradients, &value));
-  sums[SUM_REGRESSION] = value.regression_local;
+  sums[SUM_REGRESSION] = value.regression;
   sums[SUM_NOISE] = value.noise_gradient;
-  sums[SUM_RECONSTRUCTION] = value.reconstruction_local;
+  sums[SUM_RECONSTRUCTION] = value.reconstruction;
   sums[SUM_BAD] = value.bad;
   sums[SUM_STOP] = signals_stop_asked();
-  TRY(comm_sum(trainer->session->comm, F64, sums, STEP_SUMS));
+  TRY(comm_sum(trainer->session->comm, F64, sums, value.of_all_ranks ? SUM_REGRESSION : STEP_SUMS));
   step->loss_regression = sums[SUM_REGRESSION];
   step->loss_conr = value.conr;
   step->loss_reconstruction = sums[SUM_RECONSTRUCTION];
