@@ -51,7 +51,7 @@ struct gradients {
   int64_t *samples_of_rank;         /* [ranks] of the step at hand                                             */
   void *grad_outputs;               /* [capacity, outputs]                                          */
   void *predictions;   /* [capacity, targets] that ConR sees; NULL where they are the outputs, or without it */
-  void *grad_features; /* [group rows, features]; NULL without regularisers            */
+  void *grad_features; /* [group rows, features], of shards group by group; NULL without regularisers */
   void *grad_smoothed; /* likewise of smoothed features that regularisers see; else NULL */
   /* Of features that are distributions, where terms see their means; else NULL. */
   void *means, *smoothed_means; /* [capacity, features] of the last pass; the second where there is grad_smoothed */
@@ -151,8 +151,9 @@ static enum status alloc_all(struct gradients *own) {
   TRY(alloc_rows(own, capacity, own->outputs * own->element_bytes, &own->grad_outputs));
   if (objective_has_conr(parts->objective) && objective_head(parts->objective)->kind != HEAD_VALUES)
     TRY(alloc_rows(own, capacity, own->targets * own->element_bytes, &own->predictions));
+  int64_t gradients = own->shards != NULL ? parts->views * most : rows; /* of all groups, or of one after the other */
   if (objective_has_conr(parts->objective) || objective_has_regularisers(parts->objective, SIDE_BOTH))
-    TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_features));
+    TRY(alloc_rows(own, gradients, own->feature_bytes, &own->grad_features));
   if (own->grad_features != NULL && regularises_smoothed(own))
     TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_smoothed));
   TRY(alloc_means(own, capacity));
@@ -254,6 +255,12 @@ static enum status rows_of(const struct gradients *own, const struct batch *batc
 static int64_t feature_row(const struct gradients *own, const struct batch *batch, const struct group *group,
                            const struct piece *piece, int view) {
   return own->shards != NULL ? group->views * piece->first + view * piece->samples : view * batch->rows + piece->first;
+}
+
+/* Where the gradient of a group's features is kept.  Of shards all groups' are, until each shard goes back. */
+static void *gradient_of(const struct gradients *own, const struct batch *batch, const struct group *group) {
+  return own->shards == NULL ? own->grad_features
+                             : row_at(own->grad_features, group->first_view * batch->rows, own->feature_bytes);
 }
 
 /* The piece's rows of such an array: in place when they lie together, else copied to `room`. */
@@ -467,11 +474,12 @@ static enum status add_to_conr(struct gradients *own, const struct group *group,
 }
 
 /* Fills grad_features. */
-static enum status finish_conr(struct gradients *own, const struct group *group, const void *features) {
+static enum status finish_conr(struct gradients *own, const struct batch *batch, const struct group *group,
+                               const void *features) {
   if (!group->conr)
     return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
-  return objective_conr_finish(own->parts.objective, features, own->grad_features);
+  return objective_conr_finish(own->parts.objective, features, gradient_of(own, batch, group));
 }
 
 /* Of the whole group, beside ConR, which has filled grad_features where it is on. */
@@ -487,10 +495,15 @@ static enum status regularise(struct gradients *own, const struct batch *batch, 
     return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
   if (!group->conr)
-    TRY(device_zero(own->device, own->grad_features, bytes));
+    TRY(device_zero(own->device, gradient_of(own, batch, group), bytes));
   if (group->conr)
     share.lent = objective_conr_lent(own->parts.objective);
-  TRY(objective_regularise(own->parts.objective, sides_of_features(own, group), &share, own->grad_features));
+  if (own->shards != NULL) {
+    share.samples_of_shard = shards_samples_of_shard(own->shards);
+    share.shards_of_rank = shards_of_rank(own->shards);
+  }
+  TRY(objective_regularise(own->parts.objective, sides_of_features(own, group), &share,
+                           gradient_of(own, batch, group)));
   if (sides_of_smoothed(own, group) == 0)
     return STATUS_OK;
   share.lent = (struct lent_rows){0}; /* these are other rows */
@@ -517,7 +530,7 @@ static enum status backward(struct gradients *own, const struct batch *batch, co
   const void *grad_features = NULL, *grad_smoothed = NULL;
   TRY(step_clock_enter(own->clock, PHASE_BACKWARD));
   if (has_terms_on_features(group))
-    TRY(features_of(own, batch, group, piece, own->grad_features, own->piece_gradient, &grad_features));
+    TRY(features_of(own, batch, group, piece, gradient_of(own, batch, group), own->piece_gradient, &grad_features));
   if (own->grad_smoothed != NULL && (group->sides & SIDE_REGRESSION))
     TRY(features_of(own, batch, group, piece, own->grad_smoothed, own->piece_smoothed, &grad_smoothed));
   TRY(unpack_gradient(own, group->views * piece->samples, own->wide_gradient, &grad_features));
@@ -545,7 +558,7 @@ static enum status compute_whole(struct gradients *own, const struct batch *batc
   TRY(take_statistics(own, group, 0));
   TRY(add_to_conr(own, group, 0, &piece));
   TRY(regression(own, batch, group, &piece)); /* while the rows travel */
-  TRY(finish_conr(own, group, seen_features(own)));
+  TRY(finish_conr(own, batch, group, seen_features(own)));
   TRY(regularise(own, batch, group, seen_features(own), seen_smoothed(own)));
   return backward(own, batch, group, &piece, group->last);
 }
@@ -566,7 +579,7 @@ static enum status collect(struct gradients *own, const struct batch *batch, con
     if (own->grad_smoothed != NULL)
       TRY(store_features(own, batch, group, &piece, seen_smoothed(own), own->all_smoothed));
   }
-  TRY(finish_conr(own, group, own->all_features));
+  TRY(finish_conr(own, batch, group, own->all_features));
   return regularise(own, batch, group, own->all_features, own->all_smoothed);
 }
 

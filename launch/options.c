@@ -103,15 +103,6 @@ static enum status check_reproducible(const struct config *config) {
           "--batch-norm shard is of the virtual shards of --reproducible; add that, or give sync or rank");
   REQUIRE(!on || !config->fds, ERR_ARGUMENT,
           "--fds does not go with --reproducible: its statistics of features are added up rank by rank; drop one");
-  const char *term = config->ranksim ? "ranksim"
-                     : config->rnc   ? "rnc"
-                     : config->accon ? "accon"
-                     : config->srl   ? "srl"
-                                     : NULL;
-  REQUIRE(!on || term == NULL, ERR_ARGUMENT,
-          "--%s does not go with --reproducible: its products are of all rows of a rank, whose shape depends on the "
-          "number of ranks; drop one",
-          term);
   return STATUS_OK;
 }
 
