@@ -101,8 +101,6 @@ static enum status check_reproducible(const struct config *config) {
           config->batch_norm);
   REQUIRE(on || strcmp(config->batch_norm, "shard") != 0, ERR_ARGUMENT,
           "--batch-norm shard is of the virtual shards of --reproducible; add that, or give sync or rank");
-  REQUIRE(!on || !config->fds, ERR_ARGUMENT,
-          "--fds does not go with --reproducible: its statistics of features are added up rank by rank; drop one");
   return STATUS_OK;
 }
 

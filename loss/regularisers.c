@@ -22,11 +22,11 @@ struct staged {
 
 /* The whole batch, on one rank: all first views, then all second ones; grown with the largest batch. */
 struct whole_batch {
-  struct comm *comm;  /* owned; of this rank alone            */
-  int64_t rows;       /* what there is room for               */
-  void *own_labels;   /* [own rows, targets], shard by shard  */
-  void *z, *labels;   /* [rows, features], [rows, targets]    */
-  void *grad;         /* [rows, features]                     */
+  struct comm *comm; /* owned; of this rank alone            */
+  int64_t rows;      /* what there is room for               */
+  void *own_labels;  /* [own rows, targets], shard by shard  */
+  void *z, *labels;  /* [rows, features], [rows, targets]    */
+  void *grad;        /* [rows, features]                     */
 };
 
 struct regularisers {
@@ -297,8 +297,7 @@ static void turn(const struct regularisers *own, const struct regulariser_share 
 /* The rows of all ranks, shard by shard. */
 static enum status collect_shards(struct regularisers *own, const struct regulariser_share *share,
                                   struct shard_range mine, struct lent_rows *out) {
-  struct gather_share rows = {
-      .rows_of_rank = own->rows_of_rank, .views = share->views, .features = share->features};
+  struct gather_share rows = {.rows_of_rank = own->rows_of_rank, .views = share->views, .features = share->features};
   struct gathered gathered;
   int64_t samples = share->samples_of_rank[comm_rank(own->comm)];
   *out = share->lent;
