@@ -2,6 +2,7 @@
 #include "launch/gradients.h"
 
 #include "dist/comm_device.h"
+#include "dist/log.h"
 #include "dist/memory.h"
 #include "launch/shards.h"
 #include "launch/upload.h"
@@ -605,7 +606,9 @@ static enum status compute_shard(struct gradients *own, const struct batch *batc
   own->sums = shards_numbers(own->shards, shard);
   for (int i = 0; i < count; i++) {
     bool again = has_terms_on_features(&groups[i]);
+    double began = log_seconds();
     TRY(forward(own, batch, &groups[i], &piece, again, i > 0));
+    own->seconds.again += again ? log_seconds() - began : 0;
     if (!again)
       TRY(take_statistics(own, &groups[i], shard));
     TRY(regression(own, batch, &groups[i], &piece));
@@ -732,6 +735,10 @@ enum status gradients_release(struct gradients *own) {
 
 enum status gradients_ahead(struct gradients *own, const struct batch *next) {
   return upload_ahead(own->upload, next);
+}
+
+size_t gradients_shard_bytes(const struct gradients *own) {
+  return own->shards != NULL ? shards_bytes(own->shards) : 0;
 }
 
 struct device_images_counts gradients_images(const struct gradients *own) {

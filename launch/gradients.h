@@ -126,6 +126,9 @@ enum status gradients_release(struct gradients *gradients);
 /* Send the batch of the next step ahead (NULL = there is none).  Local. */
 enum status gradients_ahead(struct gradients *gradients, const struct batch *next);
 
+/* Bytes that virtual shards take beside what a step needs without them; 0 without such.  Local. */
+size_t gradients_shard_bytes(const struct gradients *gradients);
+
 /* Of the batches so far: upload_images().  Local. */
 struct device_images_counts gradients_images(const struct gradients *gradients);
 
@@ -138,6 +141,7 @@ struct gradients_seconds {
   /* Parts of PHASE_LOSS, which may overlap: waiting for exchanges of rows, and regularisers beside ConR that are
    * computed on the host (regularisers_seconds()). */
   double gather, regularisers;
+  double again; /* part of PHASE_FORWARD: second passes of virtual shards */
 };
 struct gradients_seconds gradients_seconds(struct gradients *gradients, bool reset);
 

@@ -4,6 +4,7 @@
 #include "dist/comm_device.h"
 #include "dist/memory.h"
 #include "launch/heads.h"
+#include "launch/options.h"
 #include "launch/run_folder.h"
 #include "launch/signals.h"
 #include "launch/start.h"
@@ -27,6 +28,7 @@ struct loop {
   double last_validation;
   struct device_images_counts decoded; /* on this rank, until the epoch began */
   double told;                         /* samples of an epoch, of all ranks   */
+  struct gradients_seconds spent;      /* of all epochs, on this rank         */
 };
 
 /* ---- a value that is not finite ------------------------------------------------------------ */
@@ -419,6 +421,24 @@ out:
   return status;
 }
 
+/* What --reproducible is. */
+static void tell_mode(const struct trainer *trainer) {
+  const struct config *config = &trainer->config;
+  int most = sampler_most_shards(&trainer->sampler);
+  if (!config->reproducible)
+    return;
+  log_line(
+      &trainer->session->log,
+      "reproducible: each batch in %lld virtual shards, at most %d of them on a rank, one after another on one "
+      "thread; the same bits on 1 to %lld ranks of this kind of processor; %s; %.1f MB of a rank's memory hold sums "
+      "of gradients",
+      (long long)config->virtual_shards, most, (long long)config->virtual_shards,
+      most == 1                              ? "each shard goes forward once"
+      : options_feature_term(config) != NULL ? "each shard goes forward twice, for the terms on features"
+                                             : "each shard goes forward once",
+      (double)gradients_shard_bytes(trainer->gradients) / 1e6);
+}
+
 static enum status begin(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
   struct session *session = trainer->session;
@@ -454,6 +474,7 @@ static enum status begin(struct loop *loop) {
   objective_left_to_host(trainer->objective, left, sizeof left);
   if (left[0] != '\0')
     log_line(log, "computed on the host, for which the GPU waits once a pass: %s", left);
+  tell_mode(trainer);
   if (trainer->validation == NULL)
     log_line(log, "no validation samples: there will be no best checkpoint, only the last");
   bool without = trainer->balanced != NULL || trainer->head.kind == HEAD_EXPERTS;
@@ -500,11 +521,18 @@ static enum status validate(struct loop *loop, struct validation *figures) {
   return STATUS_OK;
 }
 
-static enum status log_epoch(const struct loop *loop, const struct validation *figures) {
+static void add_seconds(struct gradients_seconds *sum, const struct gradients_seconds *epoch) {
+  for (int phase = 0; phase < STEP_PHASES; phase++)
+    sum->phase[phase] += epoch->phase[phase];
+  sum->again += epoch->again;
+}
+
+static enum status log_epoch(struct loop *loop, const struct validation *figures) {
   const struct trainer *trainer = loop->trainer;
   const struct progress *progress = &trainer->progress;
   double seconds = log_seconds() - loop->epoch_began, rows = (double)progress->rows_sum;
   struct gradients_seconds time = gradients_seconds(trainer->gradients, true);
+  add_seconds(&loop->spent, &time);
   bool regularises = objective_has_regularisers(trainer->objective, SIDE_BOTH);
   return metrics_log_write(
       loop->metrics, metric_text("event", "epoch"), metric_integer("epoch", progress->epoch),
@@ -630,11 +658,26 @@ static enum status run(struct loop *loop) {
   return STATUS_OK;
 }
 
+/* What it has cost.  That a rank has one thread is not in it, nor that of smaller products. */
+static void tell_price(const struct loop *loop) {
+  const struct gradients_seconds *spent = &loop->spent;
+  double all = 0;
+  if (!loop->trainer->config.reproducible)
+    return;
+  for (int phase = 0; phase < STEP_PHASES; phase++)
+    all += spent->phase[phase];
+  log_line(&loop->trainer->session->log,
+           "the price of --reproducible on rank 0: of %.3g s in steps %.3g s went into second forward passes, %.3g s "
+           "into sums over shards, with waits for other ranks",
+           all, spent->again, spent->phase[PHASE_REDUCE]);
+}
+
 static void report(const struct loop *loop, struct train_result *result) {
   const struct trainer *trainer = loop->trainer;
   const struct progress *progress = &trainer->progress;
   struct log *log = &trainer->session->log;
   char noise[64] = "";
+  tell_price(loop);
   if (trainer->balanced != NULL)
     snprintf(noise, sizeof noise, "; noise scale %.6g", objective_noise_scale(trainer->objective));
   *result = (struct train_result){.stopped = loop->stopped && !progress->finished,
