@@ -10,9 +10,9 @@
  *     for (int64_t i = 0; i < own.rows; i++)
  *       sample = sampler_sample(&sampler, epoch, own.first + i);
  *
- * A batch may be cut into a fixed number of virtual shards instead of one for each rank (`shards`): contiguous blocks of
- * positions that do not depend on the ranks, each of which owns a contiguous range of shards.  What is computed shard by
- * shard, and added up in an order of the shards (shard_sum.h), then has the same bits for any number of ranks.
+ * A batch may be cut into a fixed number of virtual shards instead of one for each rank (`shards`): contiguous blocks
+ * of positions that do not depend on the ranks, each of which owns a contiguous range of shards.  What is computed shard
+ * by shard, and added up in an order of the shards (shard_sum.h), then has the same bits for any number of ranks.
  *
  * All functions are local and pure. */
 #ifndef CONR_DIST_SAMPLER_H

@@ -10,16 +10,17 @@
  *       TRY(shard_sum_finish(sum, total));                       collective: the sum of all shards, on all ranks
  *     shard_sum_destroy(&sum);
  *
- * The order is a binary tree over the shards that only their number decides: shards first .. end - 1 are the sum of the
- * lower half, (end - first) / 2 of them rounded down, and of the rest.  A rank adds up what it can by itself, the largest
- * subtrees that lie within its own shards: one if the ranks are a power of two that divides the shards, never more than
- * 2 log2(shards), rounded up.  Of the subtrees each rank receives one slice from everybody, adds them by the tree, and gives the sums
- * to all.
+ * The order is a binary tree over the shards that only their number decides: shards first .. end - 1 are the sum of
+ * the lower half, (end - first) / 2 of them rounded down, and of the rest.  A rank adds up what it can by itself, the
+ * largest subtrees that lie within its own shards: one if the ranks are a power of two that divides the shards, never
+ * more than 2 log2(shards), rounded up.  Of the subtrees each rank receives one slice from everybody, adds them by the
+ * tree, and gives the sums to all.
  *
- * Traffic, in vectors received per rank: (subtrees of the other ranks) / ranks, then (ranks - 1) / ranks.  With a subtree
- * a rank these are the 2 (ranks - 1) / ranks of a ring all-reduce; nothing overlaps with the computation.
- * Memory: as many vectors as subtrees are open at a time, shard_sum_bytes(), at most 1 + log2(shards), rounded up, on one
- * rank and twice that on several, and for the exchange a piece of PIECE elements, once for each subtree of all ranks.
+ * Traffic, in vectors received per rank: (subtrees of the other ranks) / ranks, then (ranks - 1) / ranks.  With one
+ * subtree a rank these are the 2 (ranks - 1) / ranks of a ring all-reduce; nothing overlaps with the computation.
+ * Memory, shard_sum_bytes(): as many vectors as subtrees are open at a time, at most 1 + log2(shards), rounded up, on
+ * one rank and twice that on several, and for the exchange a piece of PIECE elements for each own subtree, and a slice
+ * of it for each of all ranks'.
  *
  * On the host.  Sums are rounded to the type of the vectors at each addition. */
 #ifndef CONR_DIST_SHARD_SUM_H

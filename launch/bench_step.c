@@ -4,8 +4,8 @@
  * update by SGD with momentum, on drawn pixels and labels; loading is left out (see conr bench loader).  The product is
  * measured in the same run, before and after; the best of --repeat steps counts, as does the best product.
  *
- * With --reproducible the same batch is taken twice: in the fast mode, on the one thread that the other has, too, and in
- * virtual shards; the quotient is the price of a step without terms on features. */
+ * With --reproducible the same batch is taken twice: in the fast mode, on the one thread that the other has, too, and
+ * in virtual shards; the quotient is the price of a step without terms on features. */
 #include "dist/memory.h"
 #include "dist/random.h"
 #include "launch/bench.h"

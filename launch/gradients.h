@@ -28,8 +28,8 @@
  * Of features that are distributions (net.h) all these terms see the means, and the smoothed means.
  *
  * Virtual shards (dist/sampler.h) are pieces, too, whose number and rows do not depend on the ranks: a rank takes those
- * that it owns one after the other, in the two rounds below, and nothing that the network or a term adds up reaches across
- * them.  Gradients, sums and the running statistics of batch norm are then added up by shards.h, behind the last shard,
+ * that it owns one after the other, in the two rounds below, and nothing that the network or a term adds up reaches
+ * across them.  Gradients, sums and the running statistics of batch norm are then added up by shards.h, behind the last shard,
  * and all bits of the step are the same for any number of ranks, on one thread each.  Batch norm normalises each shard
  * by itself.  With as many ranks as shards there is one round.
  *

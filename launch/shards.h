@@ -9,7 +9,7 @@
  *       for each shard i of this rank:
  *         ... a pass through the network; what it counts goes to shards_numbers(shards, i) ...
  *         TRY(shards_take_statistics(shards, i, group));             behind each pass whose statistics count
- *         TRY(shards_add_gradients(shards));                         once net_learned().gradients are those of the shard
+ *         TRY(shards_add_gradients(shards));                         once net_learned().gradients are the shard's
  *       TRY(shards_finish(shards, sums));                            collective: gradients and sums are those of all
  *     shards_destroy(&shards);
  *
