@@ -189,6 +189,13 @@ enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *
   return leave(comm, comm->ops->gather_rows(comm, own, rows_of_rank, row_bytes, all));
 }
 
+enum status comm_exchange_rows(struct comm *comm, const void *own, const int64_t *rows_to, const int64_t *rows_from,
+                               size_t row_bytes, void *all) {
+  count_gather(comm, rows_from, row_bytes);
+  TRY(alive(comm));
+  return control_of(comm)->ops->exchange_rows(control_of(comm), own, rows_to, rows_from, row_bytes, all);
+}
+
 enum status comm_gather_each(struct comm *comm, const void *own, size_t bytes, void *all) {
   struct comm *control = control_of(comm);
   int64_t *ones = NULL;

@@ -65,6 +65,15 @@ enum status comm_broadcast(struct comm *comm, void *data, size_t bytes, int root
 enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
                              void *all);
 
+/* All-to-all of rows, in host memory: each rank has some for every rank.
+ * own        [sum of rows_to, row_bytes]: those for rank 0, for rank 1 ...
+ * rows_to    [size] how many are for each rank
+ * rows_from  [size] how many come from each; what rank a sends to b is what b awaits from a.  INT_MAX rows in all
+ * all        [sum of rows_from, row_bytes], from rank 0, from rank 1 ...
+ * Collective. */
+enum status comm_exchange_rows(struct comm *comm, const void *own, const int64_t *rows_to, const int64_t *rows_from,
+                               size_t row_bytes, void *all);
+
 /* One record of each rank, in host memory; not counted as traffic.
  * own  [bytes]; all [size, bytes], rank by rank
  * Collective; all failures are agreed. */
@@ -113,7 +122,7 @@ enum status comm_node_barrier(struct comm *comm);
 /* What this rank asked its collectives to move since the last reset: calls, and bytes received from others
  * (for a sum: the bytes of the buffer).  Tests assert communication volume with it.  Local. */
 struct comm_traffic {
-  int64_t gather_calls, gather_bytes;
+  int64_t gather_calls, gather_bytes; /* exchanges of rows among them */
   int64_t sum_calls, sum_bytes;
   double gather_seconds; /* in which this rank stood in gathers, waits for other ranks among them, and not that in which
                             it computed while one was in flight; 0 on a device, whose streams wait and not the host */

@@ -149,8 +149,10 @@ static enum status create_gather(const struct comm *comm, const int64_t *rows_of
   TRY(memory_alloc(sizeof **out + 2 * (size_t)comm->size * sizeof(int), (void **)out));
   (*out)->row = MPI_DATATYPE_NULL;
   enum status status = describe_rows(comm, rows_of_rank, first_of_rank, row_bytes, *out);
-  if (status != STATUS_OK)
-    destroy_gather(*out);
+  if (status == STATUS_OK)
+    return STATUS_OK;
+  destroy_gather(*out);
+  *out = NULL;
   return status;
 }
 
@@ -165,6 +167,24 @@ static enum status gather_rows(struct comm *comm, const void *own, const int64_t
                              "MPI_Allgatherv");
   comm->traffic.gather_seconds += log_seconds() - begin;
   destroy_gather(gather);
+  return status;
+}
+
+static enum status exchange_rows(struct comm *comm, const void *own, const int64_t *rows_to, const int64_t *rows_from,
+                                 size_t row_bytes, void *all) {
+  struct gather *to = NULL, *from = NULL;
+  enum status status;
+  TRY(create_gather(comm, rows_to, NULL, row_bytes, &to));
+  TRY_GOTO(create_gather(comm, rows_from, NULL, row_bytes, &from), out);
+  double begin = log_seconds();
+  status = check(MPI_Alltoallv(own, to->numbers, to->numbers + comm->size, to->row, all, from->numbers,
+                               from->numbers + comm->size, from->row, transport_of(comm)->world),
+                 "MPI_Alltoallv");
+  comm->traffic.gather_seconds += log_seconds() - begin;
+out:
+  if (from != NULL)
+    destroy_gather(from);
+  destroy_gather(to);
   return status;
 }
 
@@ -324,6 +344,7 @@ static const struct comm_ops mpi_ops = {
     .max_f64 = max_f64,
     .broadcast = broadcast,
     .gather_rows = gather_rows,
+    .exchange_rows = exchange_rows,
     .sum_start = sum_start,
     .gather_start = gather_start,
     .progress = progress,

@@ -23,6 +23,8 @@ struct comm_ops {
   enum status (*check)(struct comm *comm); /* comm_device_check() */
 
   enum status (*barrier)(struct comm *comm);
+  enum status (*exchange_rows)(struct comm *comm, const void *own, const int64_t *rows_to, const int64_t *rows_from,
+                               size_t row_bytes, void *all);
   enum status (*max_i64)(struct comm *comm, int64_t *data, size_t count);
   enum status (*max_f64)(struct comm *comm, double *data, size_t count);
   enum status (*node_alloc)(struct comm *comm, size_t bytes, void **out);

@@ -10,6 +10,10 @@
  *     for (int64_t i = 0; i < own.rows; i++)
  *       sample = sampler_sample(&sampler, epoch, own.first + i);
  *
+ * A batch may be cut into a fixed number of virtual shards instead of one for each rank (`shards`): contiguous blocks
+ * of positions that do not depend on the ranks, each of which owns a contiguous range of shards.  What is computed shard
+ * by shard, and added up in an order of the shards (shard_sum.h), then has the same bits for any number of ranks.
+ *
  * All functions are local and pure. */
 #ifndef CONR_DIST_SAMPLER_H
 #define CONR_DIST_SAMPLER_H
@@ -23,6 +27,7 @@ struct sampler {
   uint64_t seed;
   bool shuffle; /* false: samples come in their stored order */
   int rank, size;
+  int shards; /* virtual shards of a batch, at least as many as ranks; 0 = one for each rank */
 };
 
 /* A contiguous block of positions in an epoch. */
@@ -42,8 +47,18 @@ struct shard sampler_shard(const struct sampler *sampler, int64_t step);
 /* The same for any rank. */
 struct shard sampler_shard_of(const struct sampler *sampler, int64_t step, int rank);
 
-/* The most rows any rank owns in any step. */
+/* The most rows any rank owns in any step; with virtual shards an upper bound of them. */
 int64_t sampler_most_rows(const struct sampler *sampler);
+
+/* How many shards a batch has, the first of a rank's (rank = size: how many there are), and the most that one rank
+ * owns. */
+int sampler_shards(const struct sampler *sampler);
+int sampler_first_shard(const struct sampler *sampler, int rank);
+int sampler_most_shards(const struct sampler *sampler);
+
+/* The block of positions of one shard at `step`, and the most rows of a shard in any step. */
+struct shard sampler_virtual_shard(const struct sampler *sampler, int64_t step, int shard);
+int64_t sampler_most_shard_rows(const struct sampler *sampler);
 
 /* The sample (0 .. rows-1, index within the split) at a position of an epoch. */
 int64_t sampler_sample(const struct sampler *sampler, int64_t epoch, int64_t position);

@@ -115,6 +115,8 @@ static const struct reader {
                {"device", "step, loss, comm or loader"},
                {"comm", "step, loss or comm"},
                {"graphs", "step"},
+               {"reproducible", "step"},
+               {"virtual-shards", "step"},
                {"augment", "loader"},
                {"pad", "loader"},
                {"flip", "loader"},
@@ -129,6 +131,11 @@ static enum status refuse_unread(const struct config *config) {
     REQUIRE(!config_given(config, readers[i].option) || strstr(readers[i].subjects, config->word[0]) != NULL,
             ERR_ARGUMENT, "--%s has no effect on conr bench %s; it is for conr bench %s", readers[i].option,
             config->word[0], readers[i].subjects);
+  REQUIRE(!config->reproducible || config->threads <= 1, ERR_ARGUMENT,
+          "--threads %lld does not go with --reproducible, which computes on one thread a rank; drop it",
+          (long long)config->threads);
+  REQUIRE(config->reproducible || !config_given(config, "virtual-shards"), ERR_ARGUMENT,
+          "--virtual-shards has no effect without --reproducible; drop one or add the other");
   return STATUS_OK;
 }
 

@@ -2,7 +2,10 @@
  *
  * What is measured is what training does (gradients.h, optim.h): forward, L1 loss, backward with the sums over ranks,
  * update by SGD with momentum, on drawn pixels and labels; loading is left out (see conr bench loader).  The product is
- * measured in the same run, before and after; the best of --repeat steps counts, as does the best product. */
+ * measured in the same run, before and after; the best of --repeat steps counts, as does the best product.
+ *
+ * With --reproducible the same batch is taken twice: in the fast mode, on the one thread that the other has, too, and
+ * in virtual shards; the quotient is the price of a step without terms on features. */
 #include "dist/memory.h"
 #include "dist/random.h"
 #include "launch/bench.h"
@@ -20,6 +23,7 @@
 struct bench {
   struct session *session;
   const struct config *config;
+  int shards; /* virtual ones; 0: the fast mode */
   struct model_description model;
   struct sampler sampler;
   const struct ops *ops;
@@ -50,7 +54,8 @@ static enum status describe(struct bench *bench) {
   bench->sampler = (struct sampler){.rows = config->batch,
                                     .batch = config->batch,
                                     .rank = comm_rank(bench->session->comm),
-                                    .size = comm_size(bench->session->comm)};
+                                    .size = comm_size(bench->session->comm),
+                                    .shards = bench->shards};
   return config_size(config->size, &bench->model.height, &bench->model.width);
 }
 
@@ -79,15 +84,16 @@ static enum status fill_batch(struct bench *bench) {
 static enum status build(struct bench *bench) {
   struct optim_spec spec = optim_defaults(OPTIM_SGD);
   TRY(describe(bench));
-  TRY(model_build(bench->session->device, &bench->model, 0, sampler_most_rows(&bench->sampler), &bench->ops,
+  TRY(model_build(bench->session->device, &bench->model, 0, gradients_capacity(&bench->sampler, 1, 0), &bench->ops,
                   &bench->net));
   struct parameters own = net_parameters(bench->net);
-  if (comm_size(bench->session->comm) > 1)
+  if (comm_size(bench->session->comm) > 1 && bench->shards == 0)
     net_synchronise(bench->net, bench->session->data);
   TRY(net_initialise(bench->net, (uint64_t)bench->config->seed));
   spec.momentum = 0.9;
   TRY(optim_create(bench->ops, &spec, own.elements, &bench->optim));
-  TRY(gradients_buckets(bench->session->data, bench->net, (size_t)4 << 20, &bench->buckets));
+  if (bench->shards == 0)
+    TRY(gradients_buckets(bench->session->data, bench->net, (size_t)4 << 20, &bench->buckets));
   return fill_batch(bench);
 }
 
@@ -102,7 +108,7 @@ static enum status build_objective(struct bench *bench) {
                        (int)net_feature_width(bench->net), 1, &bench->objective));
   parts.objective = bench->objective;
   parts.buckets = bench->buckets;
-  TRY(gradients_create(&parts, &bench->gradients));
+  TRY(comm_agree(bench->session->comm, gradients_create(&parts, &bench->gradients)));
   return step_graphs_create(bench->session, graphs_mode_of(bench->config->graphs), bench->config->batch,
                             &bench->graphs);
 }
@@ -170,7 +176,8 @@ static double peak_bytes(const struct bench *bench) {
   return (double)usage.ru_maxrss * 1024;
 }
 
-static void print(const struct bench *bench, const struct measurement *m) {
+/* fast: seconds of a step of the fast mode; 0 = this is one. */
+static void print(const struct bench *bench, const struct measurement *m, double fast) {
   const struct config *config = bench->config;
   double images = (double)config->batch / m->seconds;
   if (!config->json) {
@@ -181,6 +188,10 @@ static void print(const struct bench *bench, const struct measurement *m) {
            m->seconds, images);
     printf("  %.1f GFLOP/s of a rank = %.0f %% of a plain product (%.1f); peak memory of a rank %.0f MB\n", m->gflops,
            100 * m->gflops / m->gemm_gflops, m->gemm_gflops, peak_bytes(bench) / 1e6);
+    if (fast > 0)
+      printf(
+          "  --reproducible, %d virtual shards: %.2f times the %.4f s of the fast mode on as many ranks and threads\n",
+          bench->shards, m->seconds / fast, fast);
     return;
   }
   json_t *object =
@@ -189,22 +200,38 @@ static void print(const struct bench *bench, const struct measurement *m) {
                 comm_size(bench->session->comm), "device", device_facts(bench->session->device)->name, "precision",
                 bench->model.precision, "seconds", m->seconds, "images_per_second", images, "gflops", m->gflops,
                 "gemm_gflops", m->gemm_gflops, "peak_bytes", (json_int_t)peak_bytes(bench));
+  if (fast > 0) {
+    json_object_set_new(object, "virtual_shards", json_integer(bench->shards));
+    json_object_set_new(object, "fast_seconds", json_real(fast));
+    json_object_set_new(object, "price", json_real(m->seconds / fast));
+  }
   json_dumpf(object, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
   putchar('\n');
   json_decref(object);
 }
 
-enum status bench_step(struct session *session, const struct config *config) {
-  struct bench bench = {.session = session, .config = config};
+/* fast: as print() has it. */
+static enum status run(struct session *session, const struct config *config, int shards, double fast, bool printed,
+                       double *seconds) {
+  struct bench bench = {.session = session, .config = config, .shards = shards};
   struct measurement measurement = {0};
   enum status status;
   TRY_GOTO(comm_agree(session->comm, build(&bench)), out);
   TRY_GOTO(build_objective(&bench), out);
   TRY_GOTO(measure(&bench, &measurement), out);
-  if (comm_rank(session->comm) == 0)
-    print(&bench, &measurement);
+  *seconds = measurement.seconds;
+  if (printed && comm_rank(session->comm) == 0)
+    print(&bench, &measurement, fast);
 out:
   if (status == STATUS_OK || status_agreed() || comm_size(session->comm) == 1)
     release(&bench);
   return status;
+}
+
+enum status bench_step(struct session *session, const struct config *config) {
+  double fast = 0, seconds;
+  int shards = config->reproducible ? (int)config->virtual_shards : 0;
+  if (shards > 0)
+    TRY(run(session, config, 0, 0, false, &fast));
+  return run(session, config, shards, fast, true, &seconds);
 }

@@ -11,7 +11,11 @@
  * uses the statistics of the batch and its running ones take steps, and features are smoothed as in that epoch.  With
  * --fds-collect eval it is a pass of evaluation: augmented samples, nothing smoothed, nothing changed.
  * What is drawn from distributions does not enter: they are collected themselves.
- * Features are counted as they come: an epoch is never in memory. */
+ * Features are counted as they come: an epoch is never in memory.
+ *
+ * Of virtual shards (dist/sampler.h) each goes forward by itself, and every rank counts the rows of all ranks in the
+ * order of the batch, so that the statistics have the same bits for any number of ranks: the features of each global
+ * batch are gathered for it. */
 #ifndef CONR_LAUNCH_COLLECTION_H
 #define CONR_LAUNCH_COLLECTION_H
 

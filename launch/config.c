@@ -74,7 +74,7 @@ static const struct option_row table[] = {
   REALNUM("reconstruct", reconstruct, TRAIN, "0", 0, 1e6, "coefficient of the mean squared error of input images that are decoded from those draws (resnet50, square --size of a multiple of 32); 0: no decoder; published for VIR: 0.7"),
   TEXT("size", size, IMPORT | TRAIN | BENCH, "224", "N or HxW", "images: height and width the network sees, or that --layout pixels stores"),
   CHOICE("normalise", normalise, TRAIN, "half", "half|imagenet|none", "images: (x - mean) / std of pixels in 0 to 1; half: 0.5 and 0.5; imagenet: that set's"),
-  CHOICE("batch-norm", batch_norm, TRAIN, "sync", "sync|rank", "statistics of batch norm: of the rows of all ranks, or of each rank's own"),
+  CHOICE("batch-norm", batch_norm, TRAIN, "sync", "sync|rank|shard", "statistics of batch norm: of the rows of all ranks, of each rank's own, or with --reproducible (and then the default) of each virtual shard's"),
   TEXT("init", init, TRAIN, NULL, "FILE", "initial parameters by name (layer0.weight, conv1.weight ...) from a safetensors or HDF5 file"),
   TEXT("stage2", stage2, TRAIN, NULL, "RUN", "begin with the encoder of a run's best checkpoint, or of a checkpoint, and a head drawn anew (RRT)"),
   CHOICE("freeze", freeze, TRAIN, "auto", "auto|none|encoder|probe", "what does not learn; encoder: all but the head, while batch norm and dropout go on as in training; probe: likewise, but as in evaluation; auto: encoder with --stage2, else none"),
@@ -190,6 +190,8 @@ static const struct option_row table[] = {
   INTEGER("patience", patience, TRAIN, "0", 0, 1000000000, "stop after so many epochs without a better validation figure; 0 = never"),
   INTEGER("log-steps", log_steps, TRAIN, "0", 0, 1000000000, "write every Nth step to metrics.jsonl; 0 = epochs only"),
   INTEGER("checkpoint-steps", checkpoint_steps, TRAIN, "0", 0, 1000000000, "write the last checkpoint every N steps too; 0 = after each epoch"),
+  FLAG("reproducible", reproducible, TRAIN | BENCH, "equal bits on any number of ranks up to --virtual-shards, at a price: virtual shards of the batch one after another, on one thread a rank, summed in one fixed tree (host)"),
+  INTEGER("virtual-shards", virtual_shards, TRAIN | BENCH, "12", 1, 65536, "reproducible: blocks that each batch is cut into; the ranks share them, evenly where they divide it"),
   REALNUM("bucket-mb", bucket_mb, TRAIN, "4", 0.000001, 1024, "gradients are summed over ranks in pieces of about this size"),
 
   CHOICE("part", part, EVAL, "test", "train|val|test", "split to use"),

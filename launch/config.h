@@ -106,6 +106,8 @@ struct config {
   bool resume;
   const char *select;
   int64_t patience, log_steps, checkpoint_steps;
+  bool reproducible;
+  int64_t virtual_shards;
   double bucket_mb;
 
   /* eval, predict; export: which checkpoint */

@@ -2,7 +2,9 @@
 #include "launch/gradients.h"
 
 #include "dist/comm_device.h"
+#include "dist/log.h"
 #include "dist/memory.h"
+#include "launch/shards.h"
 #include "launch/upload.h"
 
 #include <math.h>
@@ -10,6 +12,7 @@
 
 /* Views that go through the network together, and what is computed on them. */
 struct group {
+  size_t number; /* of the step's: 0, 1 */
   int first_view, views;
   bool regression, conr;
   int sides; /* of the regularisers beside ConR that look at it; 0 = none */
@@ -37,6 +40,8 @@ struct gradients {
   int64_t element_bytes;                            /* of a parameter                                       */
   struct upload *upload;
   struct step_clock *clock;
+  struct shards *shards;            /* NULL: each rank's rows are one shard                                */
+  double *sums;                     /* [NUMBERS] where the pass at hand adds up: `numbers`, or a shard's     */
   struct gradients_seconds seconds; /* since they were asked for last                                      */
   double *numbers;                  /* [NUMBERS] in the memory of the net                                      */
   double *numbers_here;             /* the same, pinned, once the host has waited                              */
@@ -47,7 +52,7 @@ struct gradients {
   int64_t *samples_of_rank;         /* [ranks] of the step at hand                                             */
   void *grad_outputs;               /* [capacity, outputs]                                          */
   void *predictions;   /* [capacity, targets] that ConR sees; NULL where they are the outputs, or without it */
-  void *grad_features; /* [group rows, features]; NULL without regularisers            */
+  void *grad_features; /* [group rows, features], of shards group by group; NULL without regularisers */
   void *grad_smoothed; /* likewise of smoothed features that regularisers see; else NULL */
   /* Of features that are distributions, where terms see their means; else NULL. */
   void *means, *smoothed_means; /* [capacity, features] of the last pass; the second where there is grad_smoothed */
@@ -66,7 +71,7 @@ static int most_views(int views) {
 }
 
 static int64_t piece_samples(const struct sampler *sampler, int64_t micro_batch) {
-  int64_t most = sampler_most_rows(sampler);
+  int64_t most = sampler_most_shard_rows(sampler);
   return micro_batch > 0 && micro_batch < most ? micro_batch : most;
 }
 
@@ -98,7 +103,7 @@ static enum status alloc_rows(struct gradients *own, int64_t rows, int64_t row_b
 }
 
 static enum status alloc_pieces(struct gradients *own, int64_t rows, int64_t capacity) {
-  if (capacity == rows)
+  if (capacity == rows && own->shards == NULL)
     return STATUS_OK;
   TRY(alloc_rows(own, capacity, own->input_bytes, &own->piece_inputs));
   TRY(alloc_rows(own, capacity, own->targets * own->element_bytes, &own->piece_labels));
@@ -135,6 +140,8 @@ static enum status alloc_all(struct gradients *own) {
                                .target_bytes = (size_t)(own->targets * own->element_bytes),
                                .weight_bytes = (size_t)own->weight_bytes,
                                .images = parts->images};
+  if (parts->sampler->shards > 0)
+    TRY(shards_create(parts->comm, parts->net, parts->sampler, NUMBERS, parts->views == 3 ? 2 : 1, &own->shards));
   TRY(upload_create(own->device, &sizes, &own->upload));
   TRY(step_clock_create(own->device, &own->clock));
   TRY(device_alloc_zero(own->device, NUMBERS * sizeof *own->numbers, (void **)&own->numbers));
@@ -145,8 +152,9 @@ static enum status alloc_all(struct gradients *own) {
   TRY(alloc_rows(own, capacity, own->outputs * own->element_bytes, &own->grad_outputs));
   if (objective_has_conr(parts->objective) && objective_head(parts->objective)->kind != HEAD_VALUES)
     TRY(alloc_rows(own, capacity, own->targets * own->element_bytes, &own->predictions));
+  int64_t gradients = own->shards != NULL ? parts->views * most : rows; /* of all groups, or of one after the other */
   if (objective_has_conr(parts->objective) || objective_has_regularisers(parts->objective, SIDE_BOTH))
-    TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_features));
+    TRY(alloc_rows(own, gradients, own->feature_bytes, &own->grad_features));
   if (own->grad_features != NULL && regularises_smoothed(own))
     TRY(alloc_rows(own, rows, own->feature_bytes, &own->grad_smoothed));
   TRY(alloc_means(own, capacity));
@@ -186,6 +194,7 @@ void gradients_destroy(struct gradients **gradients) {
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
     device_free(own->device, buffers[i]);
   device_free_pinned(own->device, (void **)&own->numbers_here);
+  shards_destroy(&own->shards);
   step_clock_destroy(&own->clock);
   upload_destroy(&own->upload);
   memory_free((void **)&own->samples_of_rank);
@@ -200,14 +209,20 @@ struct piece {
   bool whole; /* all samples of the rank */
 };
 
-static struct piece piece_of(const struct batch *batch, int64_t index, int64_t pieces) {
+static struct piece piece_of(const struct gradients *own, const struct batch *batch, int64_t index, int64_t pieces) {
+  if (own->shards != NULL) {
+    struct shard shard = shards_samples(own->shards, index);
+    return (struct piece){.first = shard.first, .samples = shard.rows, .whole = pieces == 1};
+  }
   int64_t first = objective_piece_first(batch->rows, index, pieces);
   int64_t end = objective_piece_first(batch->rows, index + 1, pieces);
   return (struct piece){.first = first, .samples = end - first, .whole = pieces == 1};
 }
 
-/* How many pieces the largest shard of the step needs: the same on all ranks. */
+/* How many pieces the largest share of the step needs: the same on all ranks. */
 static int64_t count_pieces(const struct gradients *own) {
+  if (own->shards != NULL)
+    return sampler_most_shards(own->parts.sampler);
   int64_t most = 1, room = piece_samples(own->parts.sampler, own->parts.micro_batch);
   for (int rank = 0; rank < comm_size(own->parts.comm); rank++)
     most = own->samples_of_rank[rank] > most ? own->samples_of_rank[rank] : most;
@@ -219,12 +234,13 @@ static char *row_at(const void *rows, int64_t row, int64_t row_bytes) {
 }
 
 /* The piece's rows of an array [views * batch->rows, row_bytes] whose first view is `view`: in place when they lie
- * together, else copied to `room`. */
+ * together, else copied to `room`.  Those of a shard are always copied: where they lie beside others must not decide
+ * how they are computed. */
 static enum status rows_of(const struct gradients *own, const struct batch *batch, const struct group *group,
                            const struct piece *piece, const void *rows, int view, int64_t row_bytes, void *room,
                            const void **out) {
   *out = room;
-  if (piece->whole || group->views == 1) {
+  if (own->shards == NULL && (piece->whole || group->views == 1)) {
     *out = row_at(rows, view * batch->rows + piece->first, row_bytes);
     return STATUS_OK;
   }
@@ -235,12 +251,35 @@ static enum status rows_of(const struct gradients *own, const struct batch *batc
   return STATUS_OK;
 }
 
-/* The reverse: a piece's rows to their place in an array [views of the group * batch->rows, row_bytes]. */
-static enum status store_rows(const struct gradients *own, const struct batch *batch, const struct group *group,
-                              const struct piece *piece, const void *rows, int64_t row_bytes, void *all) {
+/* Where a view of a piece begins in an array of features, [views of the group * batch->rows]: such arrays lie view by
+ * view, or shard by shard. */
+static int64_t feature_row(const struct gradients *own, const struct batch *batch, const struct group *group,
+                           const struct piece *piece, int view) {
+  return own->shards != NULL ? group->views * piece->first + view * piece->samples : view * batch->rows + piece->first;
+}
+
+/* Where the gradient of a group's features is kept.  Of shards all groups' are, until each shard goes back. */
+static void *gradient_of(const struct gradients *own, const struct batch *batch, const struct group *group) {
+  return own->shards == NULL ? own->grad_features
+                             : row_at(own->grad_features, group->first_view * batch->rows, own->feature_bytes);
+}
+
+/* The piece's rows of such an array: in place when they lie together, else copied to `room`. */
+static enum status features_of(const struct gradients *own, const struct batch *batch, const struct group *group,
+                               const struct piece *piece, const void *all, void *room, const void **out) {
+  if (own->shards == NULL)
+    return rows_of(own, batch, group, piece, all, 0, own->feature_bytes, room, out);
+  *out = row_at(all, feature_row(own, batch, group, piece, 0), own->feature_bytes);
+  return STATUS_OK;
+}
+
+/* The reverse: a piece's features to their place in it. */
+static enum status store_features(const struct gradients *own, const struct batch *batch, const struct group *group,
+                                  const struct piece *piece, const void *rows, void *all) {
   for (int v = 0; v < group->views; v++)
-    TRY(device_copy(own->device, row_at(all, v * batch->rows + piece->first, row_bytes),
-                    row_at(rows, v * piece->samples, row_bytes), (size_t)(piece->samples * row_bytes)));
+    TRY(device_copy(own->device, row_at(all, feature_row(own, batch, group, piece, v), own->feature_bytes),
+                    row_at(rows, v * piece->samples, own->feature_bytes),
+                    (size_t)(piece->samples * own->feature_bytes)));
   return STATUS_OK;
 }
 
@@ -349,7 +388,7 @@ static enum status forward(struct gradients *own, const struct batch *batch, con
   const void *inputs;
   const struct net_hooks hooks = {.context = own->parts.objective, .progress = push_rows};
   const struct reconstruction reconstruction = {.factor = 2 * own->parts.reconstruct / reconstructed(own),
-                                                .squares = &own->numbers[NUMBER_RECONSTRUCTION]};
+                                                .squares = &own->sums[NUMBER_RECONSTRUCTION]};
   TRY(step_clock_enter(own->clock, PHASE_FORWARD));
   TRY(rows_of(own, batch, group, piece, batch->inputs, group->first_view, own->input_bytes, own->piece_inputs,
               &inputs));
@@ -388,7 +427,7 @@ static enum status regression(struct gradients *own, const struct batch *batch, 
               &rows.labels));
   TRY(rows_of(own, batch, group, piece, batch->weights, group->first_view, own->weight_bytes, own->piece_weights,
               &rows.weights));
-  return objective_regression(own->parts.objective, &rows, own->grad_outputs, &own->numbers[NUMBER_REGRESSION]);
+  return objective_regression(own->parts.objective, &rows, own->grad_outputs, &own->sums[NUMBER_REGRESSION]);
 }
 
 /* Sides of a group whose regularisers see what the head reads where that is smoothed, and those that see the features
@@ -413,6 +452,10 @@ static enum status begin_conr(struct gradients *own, const struct batch *batch, 
                                  .weights = row_at(batch->weights, first, own->weight_bytes)};
   if (!group->conr)
     return STATUS_OK;
+  if (own->shards != NULL) {
+    rows.samples_of_shard = shards_samples_of_shard(own->shards);
+    rows.shards_of_rank = shards_of_rank(own->shards);
+  }
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
   return objective_conr_begin(own->parts.objective, &rows, pieces, sides_of_features(own, group) != 0);
 }
@@ -432,11 +475,12 @@ static enum status add_to_conr(struct gradients *own, const struct group *group,
 }
 
 /* Fills grad_features. */
-static enum status finish_conr(struct gradients *own, const struct group *group, const void *features) {
+static enum status finish_conr(struct gradients *own, const struct batch *batch, const struct group *group,
+                               const void *features) {
   if (!group->conr)
     return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_CONR));
-  return objective_conr_finish(own->parts.objective, features, own->grad_features);
+  return objective_conr_finish(own->parts.objective, features, gradient_of(own, batch, group));
 }
 
 /* Of the whole group, beside ConR, which has filled grad_features where it is on. */
@@ -452,10 +496,15 @@ static enum status regularise(struct gradients *own, const struct batch *batch, 
     return STATUS_OK;
   TRY(step_clock_enter(own->clock, PHASE_LOSS));
   if (!group->conr)
-    TRY(device_zero(own->device, own->grad_features, bytes));
+    TRY(device_zero(own->device, gradient_of(own, batch, group), bytes));
   if (group->conr)
     share.lent = objective_conr_lent(own->parts.objective);
-  TRY(objective_regularise(own->parts.objective, sides_of_features(own, group), &share, own->grad_features));
+  if (own->shards != NULL) {
+    share.samples_of_shard = shards_samples_of_shard(own->shards);
+    share.shards_of_rank = shards_of_rank(own->shards);
+  }
+  TRY(objective_regularise(own->parts.objective, sides_of_features(own, group), &share,
+                           gradient_of(own, batch, group)));
   if (sides_of_smoothed(own, group) == 0)
     return STATUS_OK;
   share.lent = (struct lent_rows){0}; /* these are other rows */
@@ -482,25 +531,35 @@ static enum status backward(struct gradients *own, const struct batch *batch, co
   const void *grad_features = NULL, *grad_smoothed = NULL;
   TRY(step_clock_enter(own->clock, PHASE_BACKWARD));
   if (has_terms_on_features(group))
-    TRY(rows_of(own, batch, group, piece, own->grad_features, 0, own->feature_bytes, own->piece_gradient,
-                &grad_features));
+    TRY(features_of(own, batch, group, piece, gradient_of(own, batch, group), own->piece_gradient, &grad_features));
   if (own->grad_smoothed != NULL && (group->sides & SIDE_REGRESSION))
-    TRY(rows_of(own, batch, group, piece, own->grad_smoothed, 0, own->feature_bytes, own->piece_smoothed,
-                &grad_smoothed));
+    TRY(features_of(own, batch, group, piece, own->grad_smoothed, own->piece_smoothed, &grad_smoothed));
   TRY(unpack_gradient(own, group->views * piece->samples, own->wide_gradient, &grad_features));
   TRY(unpack_gradient(own, group->views * piece->samples, own->wide_smoothed, &grad_smoothed));
-  return net_backward_smoothed(own->parts.net, own->grad_outputs, grad_features, grad_smoothed, last ? &hooks : NULL);
+  return net_backward_smoothed(own->parts.net, own->grad_outputs, grad_features, grad_smoothed,
+                               last && own->shards == NULL ? &hooks : NULL);
 }
 
 /* --- a group of views --------------------------------------------------------------------------------------- */
 
+/* Does the piece exist here?  Of virtual shards some ranks have one less than others. */
+static bool is_own(const struct gradients *own, int64_t piece) {
+  return own->shards == NULL || piece < shards_own(own->shards);
+}
+
+/* Behind a pass whose statistics count. */
+static enum status take_statistics(struct gradients *own, const struct group *group, int64_t piece) {
+  return own->shards != NULL ? shards_take_statistics(own->shards, piece, group->number) : STATUS_OK;
+}
+
 static enum status compute_whole(struct gradients *own, const struct batch *batch, const struct group *group) {
-  struct piece piece = piece_of(batch, 0, 1);
+  struct piece piece = piece_of(own, batch, 0, 1);
   TRY(begin_conr(own, batch, group, 1));
   TRY(forward(own, batch, group, &piece, false, group->first_view > 0));
+  TRY(take_statistics(own, group, 0));
   TRY(add_to_conr(own, group, 0, &piece));
   TRY(regression(own, batch, group, &piece)); /* while the rows travel */
-  TRY(finish_conr(own, group, seen_features(own)));
+  TRY(finish_conr(own, batch, group, seen_features(own)));
   TRY(regularise(own, batch, group, seen_features(own), seen_smoothed(own)));
   return backward(own, batch, group, &piece, group->last);
 }
@@ -511,14 +570,17 @@ static enum status collect(struct gradients *own, const struct batch *batch, con
                            int64_t pieces) {
   TRY(begin_conr(own, batch, group, pieces));
   for (int64_t i = 0; i < pieces; i++) {
-    struct piece piece = piece_of(batch, i, pieces);
-    TRY(forward(own, batch, group, &piece, false, false));
+    struct piece piece = piece_of(own, batch, i, pieces);
+    if (is_own(own, i))
+      TRY(forward(own, batch, group, &piece, false, false));
+    if (is_own(own, i))
+      TRY(take_statistics(own, group, i));
     TRY(add_to_conr(own, group, i, &piece));
-    TRY(store_rows(own, batch, group, &piece, seen_features(own), own->feature_bytes, own->all_features));
+    TRY(store_features(own, batch, group, &piece, seen_features(own), own->all_features));
     if (own->grad_smoothed != NULL)
-      TRY(store_rows(own, batch, group, &piece, seen_smoothed(own), own->feature_bytes, own->all_smoothed));
+      TRY(store_features(own, batch, group, &piece, seen_smoothed(own), own->all_smoothed));
   }
-  TRY(finish_conr(own, group, own->all_features));
+  TRY(finish_conr(own, batch, group, own->all_features));
   return regularise(own, batch, group, own->all_features, own->all_smoothed);
 }
 
@@ -527,11 +589,60 @@ static enum status compute_pieces(struct gradients *own, const struct batch *bat
   if (has_terms_on_features(group))
     TRY(collect(own, batch, group, pieces));
   for (int64_t i = 0; i < pieces; i++) {
-    struct piece piece = piece_of(batch, i, pieces);
+    struct piece piece = piece_of(own, batch, i, pieces);
     TRY(forward(own, batch, group, &piece, has_terms_on_features(group), group->first_view > 0 || i > 0));
     TRY(regression(own, batch, group, &piece));
     TRY(backward(own, batch, group, &piece, group->last && i == pieces - 1));
   }
+  return STATUS_OK;
+}
+
+/* --- virtual shards ----------------------------------------------------------------------------------------- */
+
+/* A shard through all groups: then the gradients are complete. */
+static enum status compute_shard(struct gradients *own, const struct batch *batch, const struct group *groups,
+                                 int count, int64_t shard, int64_t pieces) {
+  struct piece piece = piece_of(own, batch, shard, pieces);
+  own->sums = shards_numbers(own->shards, shard);
+  for (int i = 0; i < count; i++) {
+    bool again = has_terms_on_features(&groups[i]);
+    double began = log_seconds();
+    TRY(forward(own, batch, &groups[i], &piece, again, i > 0));
+    own->seconds.again += again ? log_seconds() - began : 0;
+    if (!again)
+      TRY(take_statistics(own, &groups[i], shard));
+    TRY(regression(own, batch, &groups[i], &piece));
+    TRY(backward(own, batch, &groups[i], &piece, false));
+  }
+  return STATUS_OK;
+}
+
+/* As many shards as ranks: nothing has to go forward twice. */
+static enum status compute_only_shard(struct gradients *own, const struct batch *batch, const struct group *groups,
+                                      int count) {
+  own->sums = shards_numbers(own->shards, 0);
+  for (int i = 0; i < count; i++)
+    TRY(compute_whole(own, batch, &groups[i]));
+  return shards_add_gradients(own->shards);
+}
+
+static enum status compute_shards(struct gradients *own, const struct batch *batch, const struct group *groups,
+                                  int count, int64_t pieces) {
+  double sums[NUMBERS];
+  if (pieces == 1)
+    TRY(compute_only_shard(own, batch, groups, count));
+  for (int i = 0; i < count && pieces > 1; i++)
+    if (has_terms_on_features(&groups[i]))
+      TRY(collect(own, batch, &groups[i], pieces));
+  for (int64_t shard = 0; shard < shards_own(own->shards) && pieces > 1; shard++) {
+    TRY(compute_shard(own, batch, groups, count, shard, pieces));
+    TRY(shards_add_gradients(own->shards));
+  }
+  TRY(step_clock_enter(own->clock, PHASE_REDUCE));
+  TRY(shards_finish(own->shards, sums));
+  own->numbers[NUMBER_REGRESSION] = sums[NUMBER_REGRESSION];
+  own->numbers[NUMBER_NOISE] = sums[NUMBER_NOISE];
+  own->numbers[NUMBER_RECONSTRUCTION] = sums[NUMBER_RECONSTRUCTION];
   return STATUS_OK;
 }
 
@@ -542,6 +653,8 @@ enum status gradients_begin(struct gradients *own, const struct batch *batch) {
   own->samples = batch->samples;
   for (int rank = 0; rank < comm_size(own->parts.comm); rank++)
     own->samples_of_rank[rank] = sampler_shard_of(own->parts.sampler, batch->step, rank).rows;
+  if (own->shards != NULL)
+    shards_begin(own->shards, batch->step);
   TRY(device_copy(own->device, own->epoch, &batch->epoch, sizeof batch->epoch)); /* read before the call returns */
   TRY(objective_begin(own->parts.objective, batch->epoch,
                       batch->epoch * sampler_steps(own->parts.sampler) + batch->step));
@@ -564,6 +677,20 @@ static int sides_of(const struct gradients *own, int sides) {
   return any;
 }
 
+static enum status compute_groups(struct gradients *own, const struct batch *batch, const struct group *groups,
+                                  int count, int64_t pieces) {
+  TRY(buckets_begin(own->parts.buckets));
+  for (int i = 0; i < count; i++) {
+    if (pieces == 1)
+      TRY(compute_whole(own, batch, &groups[i]));
+    else
+      TRY(compute_pieces(own, batch, &groups[i], pieces));
+    TRY(net_update_statistics(own->parts.net, own->parts.data));
+  }
+  TRY(step_clock_enter(own->clock, PHASE_REDUCE));
+  return buckets_wait(own->parts.buckets);
+}
+
 enum status gradients_compute(struct gradients *own) {
   bool with_conr = objective_has_conr(own->parts.objective), apart = own->parts.views == 3;
   struct group groups[2] = {{.views = most_views(own->parts.views), .regression = !apart, .conr = with_conr},
@@ -571,22 +698,17 @@ enum status gradients_compute(struct gradients *own) {
   int count = apart ? 2 : 1;
   groups[0].sides = sides_of(own, apart ? SIDE_CONTRAST : SIDE_BOTH);
   groups[1].sides = sides_of(own, SIDE_REGRESSION);
-  int64_t pieces = count_pieces(own);
+  groups[1].number = 1;
   groups[count - 1].last = true;
+  own->sums = own->numbers;
   step_clock_begin(own->clock);
-  TRY(buckets_begin(own->parts.buckets));
   TRY(device_zero(own->device, own->numbers, NUMBERS * sizeof *own->numbers));
   TRY(objective_take_labels(own->parts.objective, own->samples_of_rank, own->batch.targets,
                             apart ? 1 : own->parts.views));
-  for (int i = 0; i < count; i++) {
-    if (pieces == 1)
-      TRY(compute_whole(own, &own->batch, &groups[i]));
-    else
-      TRY(compute_pieces(own, &own->batch, &groups[i], pieces));
-    TRY(net_update_statistics(own->parts.net, own->parts.data));
-  }
-  TRY(step_clock_enter(own->clock, PHASE_REDUCE));
-  TRY(buckets_wait(own->parts.buckets));
+  if (own->shards != NULL)
+    TRY(compute_shards(own, &own->batch, groups, count, count_pieces(own)));
+  else
+    TRY(compute_groups(own, &own->batch, groups, count, count_pieces(own)));
   return step_clock_enter(own->clock, PHASE_UPDATE);
 }
 
@@ -615,6 +737,10 @@ enum status gradients_ahead(struct gradients *own, const struct batch *next) {
   return upload_ahead(own->upload, next);
 }
 
+size_t gradients_shard_bytes(const struct gradients *own) {
+  return own->shards != NULL ? shards_bytes(own->shards) : 0;
+}
+
 struct device_images_counts gradients_images(const struct gradients *own) {
   return upload_images(own->upload);
 }
@@ -622,12 +748,13 @@ struct device_images_counts gradients_images(const struct gradients *own) {
 enum status gradients_finish(struct gradients *own, struct gradients_value *value) {
   TRY(comm_device_wait(own->parts.data));
   TRY(step_clock_read(own->clock));
-  own->value.regression_local = own->numbers_here[NUMBER_REGRESSION];
+  own->value.of_all_ranks = own->shards != NULL;
+  own->value.regression = own->numbers_here[NUMBER_REGRESSION];
   own->value.noise_gradient = own->numbers_here[NUMBER_NOISE];
   own->value.squares = own->numbers_here[NUMBER_SQUARES];
-  own->value.reconstruction_local =
+  own->value.reconstruction =
       own->parts.reconstruct > 0 ? own->numbers_here[NUMBER_RECONSTRUCTION] / reconstructed(own) : 0;
-  own->value.bad = own->numbers_here[NUMBER_BAD] > 0 || !isfinite(own->value.reconstruction_local);
+  own->value.bad = own->numbers_here[NUMBER_BAD] > 0 || !isfinite(own->value.reconstruction);
   objective_regulariser_values(own->parts.objective, own->value.regularisers, &own->value.regularisers_total);
   *value = own->value;
   if (!objective_has_conr(own->parts.objective))

@@ -27,6 +27,12 @@
  *
  * Of features that are distributions (net.h) all these terms see the means, and the smoothed means.
  *
+ * Virtual shards (dist/sampler.h) are pieces, too, whose number and rows do not depend on the ranks: a rank takes those
+ * that it owns one after the other, in the two rounds below, and nothing that the network or a term adds up reaches
+ * across them.  Gradients, sums and the running statistics of batch norm are then added up by shards.h, behind the last shard,
+ * and all bits of the step are the same for any number of ranks, on one thread each.  Batch norm normalises each shard
+ * by itself.  With as many ranks as shards there is one round.
+ *
  * Micro-batches.  A rank's samples of a step may be more than its memory holds.  Then a pass goes through the network
  * in pieces.  Without terms on features each piece is run forward and backward at once.  With ConR or other
  * regularisers, which are between all rows of all ranks, there are two rounds: forward for all pieces, keeping features
@@ -54,9 +60,9 @@ struct gradients_parts {
   struct comm *data; /* of the memory of the net (comm_device.h); on the host the same as comm */
   struct net *net;   /* its capacity: gradients_capacity() at least */
   struct objective *objective;
-  struct buckets *buckets;
-  const struct sampler *sampler;
-  struct smoother *smoother; /* NULL = features stay as they are */
+  struct buckets *buckets;       /* not used, and NULL, where ... */
+  const struct sampler *sampler; /* ... it cuts batches into virtual shards */
+  struct smoother *smoother;     /* NULL = features stay as they are */
   int views;
   int64_t micro_batch; /* most samples of a rank in a piece; 0 = all of them */
   uint64_t seed;
@@ -66,9 +72,10 @@ struct gradients_parts {
 };
 
 struct gradients_value {
-  double regression_local;           /* this rank's part; the sum over ranks is the loss  */
+  double regression;                 /* this rank's part; the sum over ranks is the loss  */
   double noise_gradient;             /* likewise: its derivative by the noise scale       */
-  double reconstruction_local;       /* likewise: of the mean squared error of the inputs, without its coefficient */
+  double reconstruction;             /* likewise: of the mean squared error of the inputs, without its coefficient */
+  bool of_all_ranks;                 /* these three are the sums already: the batch is cut into virtual shards */
   double conr;                       /* global, without its coefficient; 0 when off       */
   double regularisers[REGULARISERS]; /* likewise                                */
   double regularisers_total;         /* sum of them times their coefficients     */
@@ -119,6 +126,9 @@ enum status gradients_release(struct gradients *gradients);
 /* Send the batch of the next step ahead (NULL = there is none).  Local. */
 enum status gradients_ahead(struct gradients *gradients, const struct batch *next);
 
+/* Bytes that virtual shards take beside what a step needs without them; 0 without such.  Local. */
+size_t gradients_shard_bytes(const struct gradients *gradients);
+
 /* Of the batches so far: upload_images().  Local. */
 struct device_images_counts gradients_images(const struct gradients *gradients);
 
@@ -131,6 +141,7 @@ struct gradients_seconds {
   /* Parts of PHASE_LOSS, which may overlap: waiting for exchanges of rows, regularisers beside ConR that are
    * computed on the host (regularisers_seconds()), and PHASE_CONR. */
   double gather, regularisers, conr;
+  double again; /* part of PHASE_FORWARD: second passes of virtual shards */
 };
 struct gradients_seconds gradients_seconds(struct gradients *gradients, bool reset);
 

@@ -56,7 +56,11 @@ static enum status prepare_passes(struct inference *inference) {
                                .input_bytes = (size_t)net_input_width(inference->net) * (input.pixels ? 1 : size),
                                .target_bytes = (size_t)inference->targets * size,
                                .weight_bytes = size};
+  inference->input_bytes = sizes.input_bytes;
   TRY(upload_create(ops->device, &sizes, &inference->upload));
+  if (inference->sampler.shards > 0)
+    TRY(memory_alloc((size_t)sampler_most_shard_rows(&inference->sampler) * sizes.input_bytes,
+                     &inference->shard_inputs));
   if (ops->device != NULL)
     return allocate_there(inference);
   if (has_answers(inference))
@@ -82,8 +86,11 @@ enum status inference_create(const struct inference_parts *parts, struct inferen
   inference->split = split;
   inference->rows = dataset_split_rows(dataset, split);
   inference->targets = inference->head.targets = dataset_targets(dataset);
-  inference->sampler = (struct sampler){
-      .rows = inference->rows, .batch = parts->batch, .rank = comm_rank(comm), .size = comm_size(comm)};
+  inference->sampler = (struct sampler){.rows = inference->rows,
+                                        .batch = parts->batch,
+                                        .rank = comm_rank(comm),
+                                        .size = comm_size(comm),
+                                        .shards = parts->shards};
   size_t values = (size_t)inference->rows * (size_t)inference->targets;
   TRY_GOTO(memory_alloc(values * sizeof(double), (void **)&inference->labels), failed);
   TRY_GOTO(memory_alloc((size_t)comm_size(comm) * sizeof(int64_t), (void **)&inference->rows_of_rank), failed);
@@ -112,6 +119,7 @@ void inference_destroy(struct inference **inference) {
     device_free(device_of(own), there[i]);
   upload_destroy(&own->upload);
   loader_destroy(&own->loader);
+  memory_free(&own->shard_inputs);
   memory_free((void **)&own->rows_of_rank);
   memory_free((void **)&own->labels);
   memory_free((void **)&own->outputs);
@@ -141,7 +149,7 @@ static void *place_of(const struct inference *inference, int64_t first) {
   return all + first * head_outputs(&inference->head);
 }
 
-/* This rank's outputs of a step go there. */
+/* Outputs of the last pass go there. */
 static enum status place_outputs(struct inference *inference, int64_t first, int64_t rows) {
   const void *from = net_predictions(inference->net);
   double *to = place_of(inference, first);
@@ -178,15 +186,31 @@ out:
   return status;
 }
 
-/* One pass over this rank's part of a step: queued, on a GPU. */
+/* Row `row` of a batch's inputs, of a shard in memory of its own: where they lie beside others must not decide how
+ * they are computed. */
+static const void *inputs_of(struct inference *inference, const struct batch *there, int64_t row, int64_t rows) {
+  size_t bytes = inference->input_bytes;
+  const char *from = (const char *)there->inputs + (size_t)row * bytes;
+  if (inference->shard_inputs == NULL)
+    return from;
+  memcpy(inference->shard_inputs, from, (size_t)rows * bytes);
+  return inference->shard_inputs;
+}
+
+/* This rank's part of a step, a pass for each shard: queued, on a GPU. */
 static enum status infer_batch(struct inference *inference, const struct batch *batch) {
+  const struct sampler *sampler = &inference->sampler;
   struct pass pass = {.training = false, .views = 1};
+  int64_t begin = sampler_shard(sampler, batch->step).first;
   struct batch there;
   TRY(upload_take(inference->upload, batch, &there));
-  TRY(net_forward(inference->net, there.inputs, batch->rows, &pass));
-  int64_t first = sampler_shard(&inference->sampler, batch->step).first;
-  TRY(place_outputs(inference, first, batch->rows));
-  TRY(show_features(inference, first, batch->rows));
+  for (int i = sampler_first_shard(sampler, sampler->rank); i < sampler_first_shard(sampler, sampler->rank + 1); i++) {
+    struct shard shard = sampler_virtual_shard(sampler, batch->step, i);
+    const void *inputs = inputs_of(inference, &there, shard.first - begin, shard.rows);
+    TRY(net_forward(inference->net, inputs, shard.rows, &pass));
+    TRY(place_outputs(inference, shard.first, shard.rows));
+    TRY(show_features(inference, shard.first, shard.rows));
+  }
   return gather_step(inference, batch->step);
 }
 

@@ -24,10 +24,11 @@ struct inference_parts {
   struct comm *data;       /* borrowed: of the memory of the net's device (comm_device.h), of the same ranks */
   struct dataset *dataset; /* borrowed */
   enum split split;
-  struct net *net;               /* borrowed */
-  struct head head;              /* what its outputs mean; its targets are the dataset's                 */
-  enum uvote_vote vote;          /* of experts, in the first answers                                     */
-  int64_t batch;                 /* rows of one pass over all ranks; a rank's part must fit the net's capacity */
+  struct net *net;      /* borrowed */
+  struct head head;     /* what its outputs mean; its targets are the dataset's                 */
+  enum uvote_vote vote; /* of experts, in the first answers                                     */
+  int64_t batch;        /* rows of one step over all ranks; a rank's part, or a shard, must fit the net's capacity */
+  int shards;           /* virtual shards of a step, each in a pass of its own (dist/sampler.h); 0: one for each rank */
   struct loader_options options; /* how samples are loaded; one view                                     */
 };
 
@@ -57,6 +58,8 @@ struct inference {
   double *outputs;     /* [rows, head_outputs()]; on the host, where they are not the predictions, else NULL  */
   double *labels;      /* [rows, targets]                            */
   int64_t *rows_of_rank;
+  size_t input_bytes;            /* of a row */
+  void *shard_inputs;            /* on the host: those of a virtual shard; NULL without such */
   const struct metrics *metrics;    /* borrowed; NULL before inference_measure() */
   struct inference_watcher watcher; /* of later runs */
   /* Of a GPU, NULL on the host: */

@@ -81,6 +81,29 @@ static enum status check_fds(const struct config *config) {
   return STATUS_OK;
 }
 
+/* What adds up over the rows of a rank, or of all, in an order that depends on their number. */
+static enum status check_reproducible(const struct config *config) {
+  bool on = config->reproducible;
+  TRY(refuse_unread(config, on, "virtual-shards", "--reproducible"));
+  TRY(refuse_unread(config, !on, "bucket-mb", "buckets of gradients, which --reproducible sends in another way"));
+  REQUIRE(
+      !on || config->threads <= 1, ERR_ARGUMENT,
+      "--threads %lld does not go with --reproducible, which computes on one thread a rank, so that libraries add up "
+      "in one order; drop it, and start a rank for each core",
+      (long long)config->threads);
+  REQUIRE(!on || config->micro_batch == 0, ERR_ARGUMENT,
+          "--micro-batch %lld does not go with --reproducible, whose virtual shards are the pieces; drop it, and give "
+          "--virtual-shards more",
+          (long long)config->micro_batch);
+  REQUIRE(!on || !config_given(config, "batch-norm") || strcmp(config->batch_norm, "shard") == 0, ERR_ARGUMENT,
+          "--batch-norm %s does not go with --reproducible: shards go through the network one after another, so that "
+          "statistics are of each by itself; give --batch-norm shard or drop it",
+          config->batch_norm);
+  REQUIRE(on || strcmp(config->batch_norm, "shard") != 0, ERR_ARGUMENT,
+          "--batch-norm shard is of the virtual shards of --reproducible; add that, or give sync or rank");
+  return STATUS_OK;
+}
+
 enum status options_check(const struct config *config) {
   static const char *const conr_options[] = {"conr-beta",          "conr-w",        "conr-t",         "conr-e",
                                              "conr-variant",       "conr-distance", "conr-aggregate", "conr-path",
@@ -88,6 +111,7 @@ enum status options_check(const struct config *config) {
   for (size_t i = 0; i < sizeof conr_options / sizeof *conr_options; i++)
     TRY(refuse_unread(config, config->conr, conr_options[i], "--conr"));
   TRY(check_fds(config));
+  TRY(check_reproducible(config));
   bool sgd = strcmp(config->optimiser, "sgd") == 0, constant = strcmp(config->schedule, "constant") == 0;
   bool step = strcmp(config->schedule, "step") == 0;
   bool adam = !sgd || (prior_is_wanted(config) && config->noise_lr > 0); /* the noise scale is moved by Adam */
@@ -192,6 +216,8 @@ enum status options_resolve(struct config *config, bool images) {
     config->select = strcmp(config->loss, "mse") == 0 ? "mse" : "mae";
   if (strcmp(config->model, "auto") == 0)
     config->model = images ? "resnet18" : "mlp";
+  if (images && config->reproducible)
+    config->batch_norm = "shard";
   if (strcmp(config->decode, "host") != 0) {
     config->full_decode = true; /* as nvJPEG does: validation is to see no other pixels */
     config->cache = "off";

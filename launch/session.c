@@ -44,7 +44,9 @@ static enum status choose_threads(const struct config *config, struct comm *comm
   int sharers, cores;
   TRY(count_sharers(comm, &sharers, &cores));
   *threads = sharers > 0 && cores > sharers ? cores / sharers : 1;
-  if (config->threads > 0)
+  if (config->reproducible) /* libraries add up otherwise on more */
+    *threads = 1;
+  else if (config->threads > 0)
     *threads = (int)config->threads;
   else if (getenv("OMP_NUM_THREADS") != NULL)
     *threads = omp_get_max_threads();
@@ -78,6 +80,10 @@ static enum status check_options(const struct session *session, const struct con
           "--graphs on has no effect on the host; drop it, or use a GPU by --device cuda");
   REQUIRE(session->device != NULL || strcmp(config->decode, "host") == 0, ERR_ARGUMENT,
           "--decode %s takes a GPU, and this is the host; drop it, or use a GPU by --device cuda", config->decode);
+  REQUIRE(
+      session->device == NULL || !config->reproducible, ERR_ARGUMENT,
+      "--reproducible computes on the host: on a GPU gradients and ConR's sums are added up in orders that depend on "
+      "the number of ranks; give --device cpu, or drop --reproducible");
   return STATUS_OK;
 }
 

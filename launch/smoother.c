@@ -164,7 +164,8 @@ enum status smoother_create(const struct config *config, const struct dataset *d
   own->dataset = dataset;
   own->sampler = *sampler;
   own->tables_epoch = -1;
-  TRY_GOTO(fds_create(&options, net_feature_width(net), sampler->size, &own->fds), failed);
+  int ranks = sampler->shards > 0 ? 1 : sampler->size; /* of virtual shards every rank counts all rows */
+  TRY_GOTO(fds_create(&options, net_feature_width(net), ranks, &own->fds), failed);
   TRY_GOTO(alloc_all(own, net, views * sampler_most_rows(sampler)), failed);
   own->outside = labels_lie_outside(own);
   own->current = (struct smoothing){own->bucket, own->scale, own->shift};

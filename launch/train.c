@@ -5,6 +5,7 @@
 #include "dist/memory.h"
 #include "dist/pulse.h"
 #include "launch/heads.h"
+#include "launch/options.h"
 #include "launch/preflight.h"
 #include "launch/rank_times.h"
 #include "launch/run_folder.h"
@@ -34,6 +35,7 @@ struct loop {
   double last_validation;
   struct device_images_counts decoded; /* on this rank, until the epoch began */
   double told;                         /* samples of an epoch, of all ranks   */
+  struct gradients_seconds spent;      /* of all epochs, on this rank         */
 };
 
 /* ---- a value that is not finite ------------------------------------------------------------ */
@@ -59,8 +61,8 @@ static enum status report_nonfinite(struct trainer *trainer) {
 
 /* ---- one step ------------------------------------------------------------------------------ */
 
-/* What a step adds up over ranks beside the gradients. */
-enum step_sum { SUM_REGRESSION, SUM_NOISE, SUM_RECONSTRUCTION, SUM_BAD, SUM_STOP, STEP_SUMS };
+/* What a step adds up over ranks beside the gradients: whole numbers first, whose sum has one value in any order. */
+enum step_sum { SUM_BAD, SUM_STOP, SUM_REGRESSION, SUM_NOISE, SUM_RECONSTRUCTION, STEP_SUMS };
 
 /* All that the device does in a step, with the update.  What is not finite is noticed afterwards: the run ends then,
  * and nothing of it is kept. */
@@ -86,12 +88,13 @@ static enum status queue_step(struct trainer *trainer, const struct batch *batch
 static enum status finish_step(struct trainer *trainer, struct train_step *step, double sums[STEP_SUMS]) {
   struct gradients_value value;
   TRY(gradients_finish(trainer->gradients, &value));
-  sums[SUM_REGRESSION] = value.regression_local;
+  sums[SUM_REGRESSION] = value.regression;
   sums[SUM_NOISE] = value.noise_gradient;
-  sums[SUM_RECONSTRUCTION] = value.reconstruction_local;
+  sums[SUM_RECONSTRUCTION] = value.reconstruction;
   sums[SUM_BAD] = value.bad;
   sums[SUM_STOP] = signals_stop_asked();
-  TRY(comm_sum(comm_for(trainer->session->comm, "sum of the step's losses"), F64, sums, STEP_SUMS));
+  TRY(comm_sum(comm_for(trainer->session->comm, "sum of the step's losses"), F64, sums,
+               value.of_all_ranks ? SUM_REGRESSION : STEP_SUMS));
   step->loss_regression = sums[SUM_REGRESSION];
   step->loss_conr = value.conr;
   step->loss_reconstruction = sums[SUM_RECONSTRUCTION];
@@ -435,6 +438,24 @@ out:
   return status;
 }
 
+/* What --reproducible is. */
+static void tell_mode(const struct trainer *trainer) {
+  const struct config *config = &trainer->config;
+  int most = sampler_most_shards(&trainer->sampler);
+  if (!config->reproducible)
+    return;
+  log_line(
+      &trainer->session->log,
+      "reproducible: each batch in %lld virtual shards, at most %d of them on a rank, one after another on one "
+      "thread; the same bits on 1 to %lld ranks of this kind of processor; %s; %.1f MB of a rank's memory hold sums "
+      "of gradients",
+      (long long)config->virtual_shards, most, (long long)config->virtual_shards,
+      most == 1                              ? "each shard goes forward once"
+      : options_feature_term(config) != NULL ? "each shard goes forward twice, for the terms on features"
+                                             : "each shard goes forward once",
+      (double)gradients_shard_bytes(trainer->gradients) / 1e6);
+}
+
 static enum status begin(struct loop *loop) {
   struct trainer *trainer = loop->trainer;
   struct session *session = trainer->session;
@@ -470,6 +491,7 @@ static enum status begin(struct loop *loop) {
   objective_left_to_host(trainer->objective, left, sizeof left);
   if (left[0] != '\0')
     log_line(log, "computed on the host, for which the GPU waits once a pass: %s", left);
+  tell_mode(trainer);
   if (trainer->validation == NULL)
     log_line(log, "no validation samples: there will be no best checkpoint, only the last");
   bool without = trainer->balanced != NULL || trainer->head.kind == HEAD_EXPERTS;
@@ -515,6 +537,12 @@ static enum status validate(struct loop *loop, struct validation *figures) {
   }
   progress->stale_epochs = figures->best ? 0 : progress->stale_epochs + 1;
   return STATUS_OK;
+}
+
+static void add_seconds(struct gradients_seconds *sum, const struct gradients_seconds *epoch) {
+  for (int phase = 0; phase < STEP_PHASES; phase++)
+    sum->phase[phase] += epoch->phase[phase];
+  sum->again += epoch->again;
 }
 
 #define METRICS_SPREAD(name, spread)                                                                    \
@@ -649,6 +677,7 @@ static enum status end_epoch(struct loop *loop) {
   TRY(tell_decoded(loop));
   TRY(validate(loop, &figures));
   struct gradients_seconds time = gradients_seconds(trainer->gradients, true);
+  add_seconds(&loop->spent, &time);
   struct rank_summary ranks;
   TRY(gather_times(loop, &time, &ranks));
   TRY(comm_agree(trainer->session->comm, log_epoch(loop, &figures, &time, &ranks)));
@@ -690,11 +719,26 @@ static enum status run(struct loop *loop) {
   return STATUS_OK;
 }
 
+/* What it has cost.  That a rank has one thread is not in it, nor that of smaller products. */
+static void tell_price(const struct loop *loop) {
+  const struct gradients_seconds *spent = &loop->spent;
+  double all = 0;
+  if (!loop->trainer->config.reproducible)
+    return;
+  for (int phase = 0; phase < STEP_PHASES; phase++)
+    all += spent->phase[phase];
+  log_line(&loop->trainer->session->log,
+           "the price of --reproducible on rank 0: of %.3g s in steps %.3g s went into second forward passes, %.3g s "
+           "into sums over shards, with waits for other ranks",
+           all, spent->again, spent->phase[PHASE_REDUCE]);
+}
+
 static void report(const struct loop *loop, struct train_result *result) {
   const struct trainer *trainer = loop->trainer;
   const struct progress *progress = &trainer->progress;
   struct log *log = &trainer->session->log;
   char noise[64] = "";
+  tell_price(loop);
   if (trainer->balanced != NULL)
     snprintf(noise, sizeof noise, "; noise scale %.6g", objective_noise_scale(trainer->objective));
   *result = (struct train_result){.stopped = loop->stopped && !progress->finished,

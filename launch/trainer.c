@@ -24,6 +24,10 @@ static enum status check_options(struct trainer *trainer) {
   REQUIRE(!config->conr || config->conr_memory == 0 || trainer->session->device == NULL, ERR_ARGUMENT,
           "--conr-memory %lld is computed on the host alone; give --device cpu, or drop it",
           (long long)config->conr_memory);
+  REQUIRE(!config->reproducible || config->virtual_shards >= size, ERR_ARGUMENT,
+          "--virtual-shards %lld are too few for %d ranks, each of which takes at least one; start at most %lld ranks, "
+          "or begin a run with more shards, whose bits are others",
+          (long long)config->virtual_shards, size, (long long)config->virtual_shards);
   return STATUS_OK;
 }
 
@@ -110,7 +114,8 @@ static enum status open_data(struct trainer *trainer) {
                                       .seed = (uint64_t)config->seed,
                                       .shuffle = strcmp(config->shuffle, "random") == 0,
                                       .rank = comm_rank(trainer->session->comm),
-                                      .size = comm_size(trainer->session->comm)};
+                                      .size = comm_size(trainer->session->comm),
+                                      .shards = config->reproducible ? (int)config->virtual_shards : 0};
   TRY(joined_names(trainer->dataset, true, &trainer->feature_names));
   return joined_names(trainer->dataset, false, &trainer->target_names);
 }
@@ -235,6 +240,8 @@ static enum status build_optimiser(struct trainer *trainer) {
   TRY(optim_parse(config->optimiser, &spec.kind));
   TRY(optim_create(trainer->ops, &spec, own.elements, &trainer->optim));
   TRY(heads_set_rates(config, trainer->net, trainer->optim));
+  if (config->reproducible)
+    return STATUS_OK;
   return gradients_buckets(trainer->session->data, trainer->net, (size_t)(config->bucket_mb * 1048576),
                            &trainer->buckets);
 }
@@ -322,7 +329,8 @@ static enum status build_validation(struct trainer *trainer) {
                                   .net = trainer->net,
                                   .head = trainer->head,
                                   .vote = trainer->vote,
-                                  .batch = net_capacity(trainer->net) * comm_size(session->comm),
+                                  .batch = net_capacity(trainer->net) * sampler_shards(&trainer->sampler),
+                                  .shards = trainer->sampler.shards,
                                   .options = loader_options_of(trainer, false)};
   TRY(inference_create(&parts, &trainer->validation));
   return comm_agree(session->comm, measure_validation(trainer));

@@ -51,7 +51,7 @@ struct trainer {
   struct objective *objective;
   struct optim *optim;
   struct schedule schedule;
-  struct buckets *buckets;
+  struct buckets *buckets;       /* NULL with --reproducible */
   struct smoother *smoother;     /* NULL without --fds, and ... */
   struct collection *collection; /* ... likewise                */
   struct gradients *gradients;

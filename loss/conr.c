@@ -53,6 +53,15 @@ enum status check_conr_options(int features, int targets, const struct conr_opti
   return STATUS_OK;
 }
 
+static enum status allocate_cuts(struct conr *conr, int shards) {
+  struct conr_cuts *cuts = &conr->cuts;
+  size_t size = (size_t)comm_size(conr->comm), count = (size_t)shards;
+  cuts->shards = shards;
+  TRY(memory_alloc((count + 1) * sizeof *cuts->first_row, (void **)&cuts->first_row));
+  TRY(memory_alloc((size + 1) * sizeof *cuts->first_shard, (void **)&cuts->first_shard));
+  return memory_alloc(count * sizeof *cuts->next, (void **)&cuts->next);
+}
+
 int conr_create(MPI_Comm comm, int features, int targets, enum conr_precision precision,
                 const struct conr_options *options, struct conr **out) {
   *out = NULL;
@@ -73,6 +82,7 @@ int conr_create(MPI_Comm comm, int features, int targets, enum conr_precision pr
   TRY_GOTO(comm_agree(conr->comm, memory_of_options(options, conr->stride, &conr->memory)), failed);
   TRY_GOTO(memory_alloc((size_t)comm_size(conr->comm) * sizeof(int64_t), (void **)&conr->rows_of_rank), failed);
   TRY_GOTO(conr_blocks_create(NULL, conr->comm, &conr->blocks), failed);
+  TRY_GOTO(allocate_cuts(conr, comm_size(conr->comm)), failed);
   *out = conr;
   return STATUS_OK;
 failed:
@@ -100,6 +110,7 @@ static void free_workspace(struct conr *conr) {
                      (void **)&conr->by_prediction.order,
                      (void **)&conr->by_prediction.own,
                      (void **)&conr->by_prediction.range,
+                     (void **)&conr->panel,
                      &conr->phase,
                      &conr->exchange,
                      &conr->inverse,
@@ -108,6 +119,12 @@ static void free_workspace(struct conr *conr) {
     memory_free(blocks[i]);
   conr->capacity_rows = conr->capacity_columns = conr->capacity_own = -1;
   conr->capacity_lent = false;
+}
+
+static void free_cuts(struct conr_cuts *cuts) {
+  memory_free((void **)&cuts->first_row);
+  memory_free((void **)&cuts->first_shard);
+  memory_free((void **)&cuts->next);
 }
 
 void conr_destroy(struct conr **conr) {
@@ -121,6 +138,7 @@ void conr_destroy(struct conr **conr) {
   free_workspace(*conr);
   conr_blocks_destroy(&(*conr)->blocks);
   memory_free((void **)&(*conr)->memory.state);
+  free_cuts(&(*conr)->cuts);
   memory_free((void **)&(*conr)->rows_of_rank);
   comm_destroy(&(*conr)->comm);
   memory_free((void **)conr);
@@ -141,9 +159,18 @@ static enum status allocate(struct conr *conr, size_t bytes, void **out) {
   return memory_alloc(bytes, out);
 }
 
-static enum status allocate_sweep(struct conr *conr, int64_t own, struct sweep *sweep) {
-  TRY(allocate(conr, (size_t)own * sizeof *sweep->own, (void **)&sweep->own));
-  return allocate(conr, ((size_t)own / SMALLEST_PANEL + 1) * sizeof *sweep->range, (void **)&sweep->range);
+static enum status allocate_sweep(struct conr *conr, int64_t planned, size_t panels, struct sweep *sweep) {
+  TRY(allocate(conr, (size_t)planned * sizeof *sweep->own, (void **)&sweep->own));
+  return allocate(conr, panels * sizeof *sweep->range, (void **)&sweep->range);
+}
+
+/* Each shard may end with a panel that is not full. */
+static enum status allocate_panels(struct conr *conr, int64_t rows, int64_t own) {
+  int64_t planned = conr->cuts.cut ? rows : own;
+  size_t panels = (size_t)planned / SMALLEST_PANEL + (size_t)(conr->cuts.cut ? conr->cuts.shards : 1);
+  TRY(allocate(conr, panels * sizeof *conr->panel, (void **)&conr->panel));
+  TRY(allocate_sweep(conr, planned, panels, &conr->by_label));
+  return allocate_sweep(conr, planned, panels, &conr->by_prediction);
 }
 
 static size_t larger(size_t a, size_t b) {
@@ -152,7 +179,7 @@ static size_t larger(size_t a, size_t b) {
 
 /* Bytes of what depends on the type of the row scalars. */
 static size_t exchange_bytes(const struct conr *conr, int64_t rows, enum dtype scalars) {
-  return (size_t)rows * 2 * dtype_size(scalars) + (size_t)comm_size(conr->comm) * sizeof(struct trailer);
+  return (size_t)rows * 2 * dtype_size(scalars) + (size_t)conr->cuts.shards * sizeof(struct trailer);
 }
 
 static size_t phase_bytes(int64_t columns, int64_t own, enum dtype scalars) {
@@ -179,8 +206,7 @@ static enum status allocate_workspace(struct conr *conr, int64_t rows, int64_t c
   TRY(allocate(conr, n, (void **)&conr->placed));
   TRY(allocate(conr, n * sizeof(int32_t), (void **)&conr->by_label.order));
   TRY(allocate(conr, n * sizeof(int32_t), (void **)&conr->by_prediction.order));
-  TRY(allocate_sweep(conr, own, &conr->by_label));
-  TRY(allocate_sweep(conr, own, &conr->by_prediction));
+  TRY(allocate_panels(conr, rows, own));
   TRY(allocate(conr, phase_bytes(columns, own, conr->dtype), &conr->phase));
   TRY(allocate(conr, exchange_bytes(conr, rows, conr->dtype), &conr->exchange));
   TRY(allocate(conr, (size_t)own * real, &conr->inverse));
@@ -226,6 +252,41 @@ static enum status grow_for_wide(struct conr *conr) {
   return STATUS_OK;
 }
 
+/* Each rank is one shard. */
+static void cut_by_rank(struct conr *conr) {
+  struct conr_cuts *cuts = &conr->cuts;
+  int size = comm_size(conr->comm), rank = comm_rank(conr->comm);
+  cuts->first_row[0] = 0;
+  for (int r = 0; r <= size; r++) {
+    cuts->first_shard[r] = r;
+    if (r < size)
+      cuts->first_row[r + 1] = cuts->first_row[r] + conr->rows_of_rank[r];
+  }
+  cuts->planned = rank;
+  cuts->planned_end = rank + 1;
+}
+
+enum status conr_cut(struct conr *conr, const int64_t *rows_of_shard, const int *shards_of_rank) {
+  struct conr_cuts *cuts = &conr->cuts;
+  int size = comm_size(conr->comm), shards = 0;
+  for (int r = 0; r < size; r++)
+    shards += shards_of_rank[r];
+  if (!cuts->cut || shards != cuts->shards) {
+    free_workspace(conr); /* its size follows from the shards */
+    free_cuts(cuts);
+    TRY(allocate_cuts(conr, shards));
+  }
+  cuts->cut = true;
+  cuts->first_row[0] = cuts->first_shard[0] = 0;
+  for (int r = 0; r < size; r++)
+    cuts->first_shard[r + 1] = cuts->first_shard[r] + shards_of_rank[r];
+  for (int s = 0; s < shards; s++)
+    cuts->first_row[s + 1] = cuts->first_row[s] + rows_of_shard[s];
+  cuts->planned = 0;
+  cuts->planned_end = shards;
+  return STATUS_OK;
+}
+
 /* Learn every rank's rows, and make room for them. */
 static enum status size_batch(struct conr *conr, const struct conr_batch *batch) {
   int size = comm_size(conr->comm), rank = comm_rank(conr->comm);
@@ -257,6 +318,8 @@ static enum status size_batch(struct conr *conr, const struct conr_batch *batch)
   conr->own_rows = conr->rows_of_rank[rank];
   TRY(check_memory(&conr->memory));
   conr->columns = conr->rows + remembered_rows(&conr->memory);
+  if (!conr->cuts.cut)
+    cut_by_rank(conr);
   return grow_workspace(conr, conr->rows, conr->rows + conr->memory.rows, most_own);
 }
 

@@ -126,49 +126,69 @@ static enum status name_fault(enum fault fault, int rank) {
   return STATUS_OK;
 }
 
-/* Gather [u, second] of all rows; afterwards the exchange buffer holds them in batch order.
- * Each rank's rows are followed by its trailer; all ranks add the trailers in the same order. */
-enum status exchange_scalars(struct conr *conr, struct trailer *total) {
-  int size = comm_size(conr->comm), rank = comm_rank(conr->comm), faulty = -1;
+static void add_trailer(struct trailer *sum, const struct trailer *part) {
+  sum->loss += part->loss;
+  sum->active += part->active;
+  sum->positives += part->positives;
+  sum->negatives += part->negatives;
+  sum->zero_rows += part->zero_rows;
+}
+
+/* The scalars of one own shard's rows, from own row `first` on, to `next`; returns its sums. */
+static struct trailer put_scalars(const struct conr *conr, int64_t first, int64_t end, char *next) {
   enum dtype dtype = scalar_dtype(conr);
-  int64_t units_per_row = 2 * (int64_t)dtype_size(dtype) / 8, units[size];
-  char *next = conr->exchange;
-  for (int r = 0; r < size; r++) {
-    units[r] = conr->rows_of_rank[r] * units_per_row + (int64_t)TRAILER_UNITS;
-    next += r < rank ? units[r] * 8 : 0;
-  }
   struct trailer trailer = {.fault = conr->fault};
-  for (int64_t i = 0; i < conr->own_rows; i++) {
+  for (int64_t i = first; i < end; i++) {
     const struct pair_sums *sums = &conr->sums[i];
     double weight = weight_at(conr, conr->slot_of[conr->own_first + i]);
     struct pair_row row = pair_row_of(&conr->rule, conr->rows, conr->columns, sums, weight);
-    trailer.positives += sums->positives;
-    trailer.negatives += sums->negatives;
-    trailer.active += row.active;
-    trailer.loss += row.loss;
-    trailer.zero_rows += dtype_get(conr->dtype, conr->inverse, i) == 0;
-    dtype_put(dtype, next, 2 * i, row.u);
-    dtype_put(dtype, next, 2 * i + 1, row.second);
+    struct trailer one = {.loss = row.loss,
+                          .active = row.active,
+                          .positives = sums->positives,
+                          .negatives = sums->negatives,
+                          .zero_rows = dtype_get(conr->dtype, conr->inverse, i) == 0};
+    add_trailer(&trailer, &one);
+    dtype_put(dtype, next, 2 * (i - first), row.u);
+    dtype_put(dtype, next, 2 * (i - first) + 1, row.second);
   }
-  memcpy(next + conr->own_rows * units_per_row * 8, &trailer, sizeof trailer);
+  return trailer;
+}
+
+/* Gather [u, second] of all rows; afterwards the exchange buffer holds them in batch order.
+ * Each shard's rows are followed by its trailer; all ranks add the trailers in the same order. */
+enum status exchange_scalars(struct conr *conr, struct trailer *total) {
+  const struct conr_cuts *cuts = &conr->cuts;
+  int size = comm_size(conr->comm), rank = comm_rank(conr->comm), faulty = -1;
+  int64_t units_per_row = 2 * (int64_t)dtype_size(scalar_dtype(conr)) / 8, units[size];
+  char *next = conr->exchange;
+  struct trailer trailer;
+  for (int r = 0; r < size; r++) {
+    int shards = cuts->first_shard[r + 1] - cuts->first_shard[r];
+    units[r] = conr->rows_of_rank[r] * units_per_row + shards * (int64_t)TRAILER_UNITS;
+    next += r < rank ? units[r] * 8 : 0;
+  }
+  for (int shard = cuts->first_shard[rank]; shard < cuts->first_shard[rank + 1]; shard++) {
+    int64_t first = cuts->first_row[shard] - conr->own_first, end = cuts->first_row[shard + 1] - conr->own_first;
+    trailer = put_scalars(conr, first, end, next);
+    next += (end - first) * units_per_row * 8;
+    memcpy(next, &trailer, sizeof trailer);
+    next += sizeof trailer;
+  }
   TRY(comm_gather_rows(comm_for(conr->comm, "gather of ConR's sums"), NULL, units, 8, conr->exchange));
   char *from = conr->exchange, *to = conr->exchange;
   *total = (struct trailer){0};
-  for (int r = 0; r < size; r++) {
-    size_t bytes = (size_t)(conr->rows_of_rank[r] * units_per_row) * 8;
-    memcpy(&trailer, from + bytes, sizeof trailer);
-    memmove(to, from, bytes);
-    from += bytes + sizeof trailer;
-    to += bytes;
-    total->loss += trailer.loss;
-    total->active += trailer.active;
-    total->positives += trailer.positives;
-    total->negatives += trailer.negatives;
-    total->zero_rows += trailer.zero_rows;
-    if (trailer.fault != FAULT_NONE && faulty < 0) {
-      total->fault = trailer.fault;
-      faulty = r;
+  for (int r = 0; r < size; r++)
+    for (int shard = cuts->first_shard[r]; shard < cuts->first_shard[r + 1]; shard++) {
+      size_t bytes = (size_t)((cuts->first_row[shard + 1] - cuts->first_row[shard]) * units_per_row) * 8;
+      memcpy(&trailer, from + bytes, sizeof trailer);
+      memmove(to, from, bytes);
+      from += bytes + sizeof trailer;
+      to += bytes;
+      add_trailer(total, &trailer);
+      if (trailer.fault != FAULT_NONE && faulty < 0) {
+        total->fault = trailer.fault;
+        faulty = r;
+      }
     }
-  }
   return name_fault((enum fault)total->fault, faulty);
 }

@@ -27,12 +27,18 @@ struct trailer {
 /* What can befall one rank between the two exchanges; the second one tells the others. */
 enum fault { FAULT_NONE, FAULT_PRODUCT, FAULT_BATCH };
 
-/* One sweep's panels: own rows in the order of the storage, and the columns each panel needs. */
+/* Some neighbouring rows of one shard. */
+struct panel {
+  int64_t first; /* of the planned rows: panel rows are sweep.own[first .. first + count - 1] */
+  int count;
+};
+
+/* One sweep's panels: planned rows in the order of the storage, and the columns each panel needs. */
 struct sweep {
   enum pair_class pairs;
   bool batch_order;         /* the storage is in batch order; `order` is not used           */
   int32_t *order;           /* [columns] order of the storage: the batch row at each place  */
-  int32_t *own;             /* [own rows] places of own rows in that order, ascending       */
+  int32_t *own;             /* [planned rows] their places in that order, shard by shard, ascending in each */
   struct band_range *range; /* [panels] columns of each panel                               */
 };
 
@@ -41,6 +47,17 @@ struct conr_memory {
   int64_t rows;  /* that there is room for; 0 = no memory                                                  */
   double *state; /* owned: rows that are there, where the next one goes, then [rows, stride] their records */
   size_t count;  /* numbers of it                                                                          */
+};
+
+/* Rows in groups that panels and sums do not reach across: one for each rank, or those of conr_cut().  Panels are planned
+ * for the own rows; of a cut batch for all, so that all ranks choose the same path. */
+struct conr_cuts {
+  bool cut;
+  int shards;               /* of all ranks                                                     */
+  int64_t *first_row;       /* [shards + 1] of each, in the batch                               */
+  int *first_shard;         /* [ranks + 1] of each rank                                         */
+  int64_t *next;            /* [shards] scratch                                                 */
+  int planned, planned_end; /* shards that panels are planned for                               */
 };
 
 struct conr {
@@ -62,7 +79,8 @@ struct conr {
   void *temporary;            /* one record               */
   void *z, *lent_labels;      /* [rows, features], [rows, targets], lent; NULL where nothing has been yet */
   struct sweep by_label, by_prediction;
-  union { /* one block, used for one thing after the other */
+  struct panel *panel; /* [panels] of both */
+  union {              /* one block, used for one thing after the other */
     void *phase;
     struct band_key *keys;  /* [columns] while sorting                                   */
     struct pair_sums *sums; /* [own rows] from the forward sweeps to the exchange        */
@@ -80,8 +98,10 @@ struct conr {
   int64_t rows, own_first, own_rows;
   int64_t columns; /* what the own rows are held against: all rows, then those remembered */
   int views;
-  bool lends;       /* records travel as they are, not normalised */
-  enum fault fault; /* of this rank                               */
+  struct conr_cuts cuts;
+  int64_t panel_count, own_panel, own_panel_end; /* planned ones, and those of the own rows */
+  bool lends;                                    /* records travel as they are, not normalised */
+  enum fault fault;                              /* of this rank                               */
   int panel_rows;
   struct pair_rule rule;
 };

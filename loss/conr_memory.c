@@ -55,16 +55,16 @@ static void remember_record(struct conr *conr, int64_t row) {
 /* Sample by sample, which is an order that no sharing out of samples changes: of a batch that does not fit it decides
  * which rows stay. */
 void remember_records(struct conr *conr) {
-  int64_t first = 0, place = 0, skipped = conr->rows - conr->memory.rows;
+  const struct conr_cuts *cuts = &conr->cuts;
+  int64_t place = 0, skipped = conr->rows - conr->memory.rows;
   if (conr->memory.rows == 0)
     return;
-  for (int rank = 0; rank < comm_size(conr->comm); rank++) {
-    int64_t samples = conr->rows_of_rank[rank] / conr->views;
+  for (int shard = 0; shard < cuts->shards; shard++) {
+    int64_t first = cuts->first_row[shard], samples = (cuts->first_row[shard + 1] - first) / conr->views;
     for (int64_t i = 0; i < samples; i++)
       for (int view = 0; view < conr->views; view++)
         if (place++ >= skipped)
           remember_record(conr, first + view * samples + i);
-    first += conr->rows_of_rank[rank];
   }
 }
 

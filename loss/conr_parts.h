@@ -17,6 +17,15 @@
 #include "loss/conr.h"
 #include "loss/gathered.h"
 
+/* From the next batch on a rank's rows are several shards (dist/sampler.h), `rows_of_shard` of them behind one another,
+ * and what is computed has the same bits whichever ranks the shards belong to: panels of rows end with their shard, the
+ * path is chosen for all ranks alike, and sums are added up shard by shard.  On one thread: more of them may cut a
+ * panel's columns otherwise.
+ * rows_of_shard   [sum of shards_of_rank], those of rank 0 first; what belongs to a rank adds up to its rows
+ * shards_of_rank  [ranks]
+ * Without this call each rank is one shard.  Both arrays are copied; equal on all ranks.  Local.  ERR_MEMORY. */
+enum status conr_cut(struct conr *conr, const int64_t *rows_of_shard, const int *shards_of_rank);
+
 /* batch   rows and rows_of_rank (NULL: exchanged) of the whole batch; the arrays are not read
  * blocks  how many there will be at most; the same on all ranks
  * lend    other terms want the gathered rows: they travel as they are, and every rank normalises them all when they

@@ -6,21 +6,47 @@
 
 /* ---- sweeps: dense or banded --------------------------------------------------------------- */
 
-static int64_t panel_count(const struct conr *conr) {
-  return (conr->own_rows + conr->panel_rows - 1) / conr->panel_rows;
-}
-
-/* Rows of panel p: places sweep->own[first .. first + count - 1]. */
-static int panel_size(const struct conr *conr, int64_t panel) {
-  int64_t left = conr->own_rows - panel * conr->panel_rows;
-  return (int)(left < conr->panel_rows ? left : conr->panel_rows);
-}
-
 /* Small batches get smaller panels, so that every thread has some.  By the global rows, not by the own ones:
  * the shape of the matrix products must not depend on how the rows are shared out. */
 static void choose_panel_rows(struct conr *conr) {
   conr->panel_rows = conr->rows >= 4096 ? PANEL_ROWS : conr->rows >= 512 ? 2 * SMALLEST_PANEL : SMALLEST_PANEL;
   conr->rule.product_rows = conr->panel_rows;
+}
+
+/* Panels of full height, and one lower one at the end of a shard. */
+static void cut_panels(struct conr *conr) {
+  const struct conr_cuts *cuts = &conr->cuts;
+  int rank = comm_rank(conr->comm);
+  int64_t begin = cuts->first_row[cuts->planned];
+  conr->panel_count = conr->own_panel = 0;
+  for (int shard = cuts->planned; shard < cuts->planned_end; shard++) {
+    if (shard == cuts->first_shard[rank])
+      conr->own_panel = conr->panel_count;
+    int64_t end = cuts->first_row[shard + 1];
+    for (int64_t first = cuts->first_row[shard]; first < end; first += conr->panel_rows) {
+      int64_t count = end - first < conr->panel_rows ? end - first : conr->panel_rows;
+      conr->panel[conr->panel_count++] = (struct panel){.first = first - begin, .count = (int)count};
+    }
+    if (shard + 1 == cuts->first_shard[rank + 1])
+      conr->own_panel_end = conr->panel_count;
+  }
+}
+
+static int64_t planned_rows(const struct conr *conr) {
+  return conr->cuts.first_row[conr->cuts.planned_end] - conr->cuts.first_row[conr->cuts.planned];
+}
+
+/* The shard of a batch row. */
+static int shard_of(const struct conr_cuts *cuts, int64_t row) {
+  int low = 0, high = cuts->shards;
+  while (high - low > 1) {
+    int middle = low + (high - low) / 2;
+    if (cuts->first_row[middle] <= row)
+      low = middle;
+    else
+      high = middle;
+  }
+  return low;
 }
 
 /* Columns as the matrix products want them: see COLUMN_STEP.  What is added is masked like everything else. */
@@ -44,25 +70,34 @@ static void plan_dense(struct conr *conr) {
   struct sweep *sweep = &conr->by_label;
   sweep->pairs = PAIRS_BOTH;
   sweep->batch_order = true;
-  for (int64_t i = 0; i < conr->own_rows; i++)
-    sweep->own[i] = (int32_t)(conr->own_first + i);
-  for (int64_t p = 0; p < panel_count(conr); p++)
+  for (int64_t i = 0; i < planned_rows(conr); i++)
+    sweep->own[i] = (int32_t)(conr->cuts.first_row[conr->cuts.planned] + i);
+  for (int64_t p = 0; p < conr->panel_count; p++)
     sweep->range[p] = (struct band_range){0, conr->columns};
+}
+
+/* Places of the planned rows, ascending within each shard. */
+static void place_planned(struct conr *conr, struct sweep *sweep) {
+  struct conr_cuts *cuts = &conr->cuts;
+  int64_t begin = cuts->first_row[cuts->planned], end = cuts->first_row[cuts->planned_end];
+  for (int shard = cuts->planned; shard < cuts->planned_end; shard++)
+    cuts->next[shard] = cuts->first_row[shard] - begin;
+  for (int64_t place = 0; place < conr->columns; place++) {
+    int64_t row = sweep->order[place];
+    if (row >= begin && row < end)
+      sweep->own[cuts->next[shard_of(cuts, row)]++] = (int32_t)place;
+  }
 }
 
 /* Sort by one coordinate and find each panel's columns.  Returns the pairs to evaluate. */
 static int64_t plan_band(struct conr *conr, const void *values, struct sweep *sweep) {
-  int64_t own = 0, pairs = 0;
+  int64_t pairs = 0;
   sweep->batch_order = false;
   band_sort(conr->dtype, values, (int32_t)conr->columns, conr->keys, sweep->order);
-  for (int64_t place = 0; place < conr->columns; place++) {
-    int64_t row = sweep->order[place];
-    if (row >= conr->own_first && row < conr->own_first + conr->own_rows)
-      sweep->own[own++] = (int32_t)place;
-  }
-  for (int64_t p = 0; p < panel_count(conr); p++) {
-    const int32_t *places = sweep->own + p * conr->panel_rows;
-    int count = panel_size(conr, p);
+  place_planned(conr, sweep);
+  for (int64_t p = 0; p < conr->panel_count; p++) {
+    const int32_t *places = sweep->own + conr->panel[p].first;
+    int count = conr->panel[p].count;
     struct band_range within = band_range(conr->dtype, values, sweep->order, conr->columns, conr->rule.w,
                                           dtype_get(conr->dtype, values, sweep->order[places[0]]),
                                           dtype_get(conr->dtype, values, sweep->order[places[count - 1]]));
@@ -88,12 +123,14 @@ static int64_t plan_best_band(struct conr *conr, const void *values, struct swee
   return pairs;
 }
 
-/* Choose the path.  Each rank may choose for itself: both paths take part in the same collectives. */
+/* Choose the path, by the planned rows.  Each rank may choose for itself: both paths take part in the same
+ * collectives. */
 enum conr_path plan_sweeps(struct conr *conr, double *computed_share) {
-  double all = (double)conr->own_rows * (double)conr->columns;
+  double all = (double)planned_rows(conr) * (double)conr->columns;
   choose_panel_rows(conr);
+  cut_panels(conr);
   *computed_share = 1;
-  if (conr->options.path != CONR_DENSE && conr->own_rows > 0) {
+  if (conr->options.path != CONR_DENSE && planned_rows(conr) > 0) {
     conr->by_label.pairs = PAIRS_POSITIVE;
     conr->by_prediction.pairs = PAIRS_NEGATIVE;
     int64_t pairs = plan_best_band(conr, conr->labels, &conr->by_label);
@@ -172,19 +209,19 @@ struct slice {
 
 /* Slices a panel is cut into: enough for all threads, none narrower than a product likes. */
 static int slices_of_panel(const struct conr *conr) {
-  int64_t panels = panel_count(conr), widest = conr->columns / (2 * LEAST_COLUMNS);
+  int64_t panels = conr->own_panel_end - conr->own_panel, widest = conr->columns / (2 * LEAST_COLUMNS);
   int64_t wanted = panels > 0 ? (conr->threads + panels - 1) / panels : 1;
   wanted = wanted < widest ? wanted : widest;
   return wanted > 1 ? (int)wanted : 1;
 }
 
 static struct slice slice_at(const struct conr *conr, const struct sweep *sweep, int64_t item, int slices) {
-  int64_t panel = item / slices, part = item % slices;
+  int64_t panel = conr->own_panel + item / slices, part = item % slices;
   struct band_range range = sweep->range[panel];
   int64_t steps = (range.last - range.first) / COLUMN_STEP; /* a rest goes to the last slice */
   struct slice slice;
-  slice.places = sweep->own + panel * conr->panel_rows;
-  slice.count = panel_size(conr, panel);
+  slice.places = sweep->own + conr->panel[panel].first;
+  slice.count = conr->panel[panel].count;
   slice.first = range.first + steps * part / slices * COLUMN_STEP;
   slice.last = part + 1 == slices ? range.last : range.first + steps * (part + 1) / slices * COLUMN_STEP;
   slice.grad = NULL;
@@ -201,7 +238,7 @@ struct work {
  * thread was faster. */
 static enum status run_sweep(const struct conr *conr, const struct sweep *sweep, struct work work, void *grad) {
   int slices = slices_of_panel(conr), failures = 0;
-  int64_t items = panel_count(conr) * slices;
+  int64_t items = (conr->own_panel_end - conr->own_panel) * slices;
   if (slices == 1) {
 #pragma omp parallel for schedule(dynamic) num_threads(conr->threads) reduction(+ : failures)
     for (int64_t item = 0; item < items; item++) {

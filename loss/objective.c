@@ -10,7 +10,7 @@ struct objective {
   const struct ops *ops;         /* borrowed: lives as long as its device      */
   const struct loss_ops *losses; /* borrowed: likewise; NULL on the host        */
   struct objective_options options;
-  int features, targets, ranks;
+  int features, targets, rank, ranks;
   struct conr *conr;               /* on the host; NULL when off                  */
   struct conr_device *conr_device; /* on a device; likewise                       */
   struct conr_result conr_result;  /* of the last batch, on the host              */
@@ -25,6 +25,7 @@ struct objective {
   struct objective_batch batch;
   int64_t pieces;
   int64_t *rows_of_rank, *block_of_rank, *first_of_rank; /* [ranks] all rows; those of a block, and its first */
+  int64_t *rows_of_shard;                                /* [shards]; NULL without virtual ones                */
 };
 
 static enum status create_balanced(struct objective *objective, MPI_Comm mpi) {
@@ -69,6 +70,7 @@ static enum status create_own(MPI_Comm mpi, const struct ops *ops, const struct 
   objective->options.head.targets = targets;
   objective->features = features;
   objective->targets = targets;
+  MPI_Comm_rank(mpi, &objective->rank);
   MPI_Comm_size(mpi, &objective->ranks);
   TRY(memory_alloc(3 * (size_t)objective->ranks * sizeof(int64_t), (void **)&objective->rows_of_rank));
   objective->block_of_rank = objective->rows_of_rank + objective->ranks;
@@ -119,6 +121,7 @@ void objective_destroy(struct objective **objective) {
   if ((*objective)->balanced_device != NULL)
     (*objective)->losses->balanced_destroy(&(*objective)->balanced_device);
   comm_destroy(&(*objective)->comm);
+  memory_free((void **)&(*objective)->rows_of_shard);
   memory_free((void **)&(*objective)->rows_of_rank);
   memory_free((void **)objective);
 }
@@ -278,12 +281,28 @@ static enum status note_rows(const void *arguments) {
   return STATUS_OK;
 }
 
+/* ConR learns the shards of the batch. */
+static enum status cut_shards(struct objective *objective) {
+  const struct objective_batch *batch = &objective->batch;
+  int shards = 0;
+  if (batch->samples_of_shard == NULL)
+    return STATUS_OK;
+  for (int rank = 0; rank < objective->ranks; rank++)
+    shards += batch->shards_of_rank[rank];
+  if (objective->rows_of_shard == NULL)
+    TRY(memory_alloc((size_t)shards * sizeof(int64_t), (void **)&objective->rows_of_shard));
+  for (int shard = 0; shard < shards; shard++)
+    objective->rows_of_shard[shard] = batch->views * batch->samples_of_shard[shard];
+  return conr_cut(objective->conr, objective->rows_of_shard, batch->shards_of_rank);
+}
+
 enum status objective_conr_begin(struct objective *objective, const struct objective_batch *batch, int64_t pieces,
                                  bool lend) {
   struct rows_note note = {objective, batch->samples_of_rank, batch->views};
   REQUIRE(objective_has_conr(objective), ERR_BUG, "this objective has no ConR");
   objective->batch = *batch;
   objective->pieces = pieces;
+  TRY(cut_shards(objective));
   TRY(replay_note(objective->ops->device, note_rows, &note, sizeof note));
   struct conr_batch rows = {
       .rows = batch->views * batch->samples, .rows_of_rank = objective->rows_of_rank, .views = batch->views};
@@ -293,18 +312,42 @@ enum status objective_conr_begin(struct objective *objective, const struct objec
   return conr_begin(objective->conr, &rows, blocks, lend);
 }
 
+/* Samples first .. end - 1 of a rank. */
+struct samples {
+  int64_t first, end;
+};
+
+static struct samples piece_of(const struct objective *objective, int rank, int64_t index) {
+  const struct objective_batch *batch = &objective->batch;
+  int64_t samples = batch->samples_of_rank[rank];
+  if (batch->samples_of_shard == NULL)
+    return (struct samples){objective_piece_first(samples, index, objective->pieces),
+                            objective_piece_first(samples, index + 1, objective->pieces)};
+  const int64_t *of_shard = batch->samples_of_shard;
+  struct samples piece = {0, 0};
+  for (int before = 0; before < rank; before++)
+    of_shard += batch->shards_of_rank[before];
+  for (int64_t shard = 0; shard < index && shard < batch->shards_of_rank[rank]; shard++)
+    piece.first += of_shard[shard];
+  piece.end = piece.first + (index < batch->shards_of_rank[rank] ? of_shard[index] : 0);
+  return piece;
+}
+
 /* Rows of a piece that lie side by side in the batch, which are all views of a whole batch and else one: on each rank
  * `views` views from `view` on.  Returns those of this rank; the arrays of their batch begin at row *first. */
 static int64_t place_block(struct objective *objective, int64_t index, int view, int views, int64_t *first) {
   const struct objective_batch *batch = &objective->batch;
   for (int rank = 0; rank < objective->ranks; rank++) {
-    int64_t samples = batch->samples_of_rank[rank], begin = objective_piece_first(samples, index, objective->pieces);
-    objective->first_of_rank[rank] = view * samples + begin;
-    objective->block_of_rank[rank] = views * (objective_piece_first(samples, index + 1, objective->pieces) - begin);
+    struct samples piece = piece_of(objective, rank, index);
+    int64_t samples = piece.end - piece.first;
+    objective->first_of_rank[rank] = batch->samples_of_shard != NULL
+                                         ? batch->views * piece.first + view * samples
+                                         : view * batch->samples_of_rank[rank] + piece.first;
+    objective->block_of_rank[rank] = views * samples;
   }
-  int64_t begin = objective_piece_first(batch->samples, index, objective->pieces);
-  *first = view * batch->samples + begin;
-  return views * (objective_piece_first(batch->samples, index + 1, objective->pieces) - begin);
+  struct samples own = piece_of(objective, objective->rank, index);
+  *first = view * batch->samples + own.first;
+  return views * (own.end - own.first);
 }
 
 static const void *row_at(const void *rows, int64_t row, int64_t width, enum dtype dtype) {

@@ -65,6 +65,11 @@ struct objective_batch {
   const void *outputs;  /* of the regression loss: [views * samples, head_outputs()] */
   const void *labels;   /* [views * samples, targets]                                */
   const void *weights;  /* [views * samples, head_weights()]                         */
+  /* Of ConR where its pieces are virtual shards (dist/sampler.h), piece i of a rank its i-th one: then features and
+   * their gradient lie shard by shard, in each view by view, and nothing depends on which rank owns a shard.  On the
+   * host; borrowed like samples_of_rank. */
+  const int64_t *samples_of_shard; /* [shards]; NULL = pieces are cut evenly                      */
+  const int *shards_of_rank;       /* [ranks]                                                     */
 };
 
 /* data  a communicator of the ops' memory (dist/comm_device.h), borrowed: must outlive the objective.  On the host
@@ -139,7 +144,8 @@ static inline int64_t objective_piece_first(int64_t samples, int64_t index, int6
  * fails alone between begin and finish must abort the job.
  *
  * batch   its samples, labels and weights, which are borrowed until all pieces are added
- * pieces  piece `index` are samples objective_piece_first(samples, index, pieces) .. of each rank, in all views
+ * pieces  piece `index` are samples objective_piece_first(samples, index, pieces) .. of each rank, in all views; or a
+ *         rank's shard, and nothing of those that have fewer
  * lend    regularisers will look at the same rows (conr_parts.h): objective_conr_lent()
  * Collective; failures are agreed.  ERR_BUG when there is no ConR. */
 enum status objective_conr_begin(struct objective *objective, const struct objective_batch *batch, int64_t pieces,

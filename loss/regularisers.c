@@ -20,6 +20,15 @@ struct staged {
   void *there;            /* [own, features] of the values' type, on the device                 */
 };
 
+/* The whole batch, on one rank: all first views, then all second ones; grown with the largest batch. */
+struct whole_batch {
+  struct comm *comm; /* owned; of this rank alone            */
+  int64_t rows;      /* what there is room for               */
+  void *own_labels;  /* [own rows, targets], shard by shard  */
+  void *z, *labels;  /* [rows, features], [rows, targets]    */
+  void *grad;        /* [rows, features]                     */
+};
+
 struct regularisers {
   const struct ops *ops;
   struct regulariser_options options;
@@ -29,6 +38,7 @@ struct regularisers {
   struct gatherer *gatherer; /* owned */
   int64_t *rows_of_rank;     /* [ranks] */
   struct staged staged;
+  struct whole_batch whole; /* of virtual shards */
   /* On a device. */
   const struct loss_ops *losses;   /* NULL on the host */
   struct rows_device *rows_device; /* where ConR lends nothing */
@@ -142,11 +152,21 @@ static void free_staged(struct device *device, struct staged *staged) {
   *staged = (struct staged){0};
 }
 
+static void free_whole(struct whole_batch *whole) {
+  memory_free(&whole->own_labels);
+  memory_free(&whole->z);
+  memory_free(&whole->labels);
+  memory_free(&whole->grad);
+  whole->rows = 0;
+}
+
 void regularisers_destroy(struct regularisers **regularisers) {
   struct regularisers *own = *regularisers;
   if (own == NULL)
     return;
   free_staged(own->ops->device, &own->staged);
+  free_whole(&own->whole);
+  comm_destroy(&own->whole.comm);
   if (own->losses != NULL) {
     own->losses->accon_destroy(&own->accon_device);
     own->losses->rnc_destroy(&own->rnc_device);
@@ -212,6 +232,119 @@ static enum status compute(struct regularisers *own, enum regulariser which, con
   return fail(ERR_BUG, "regulariser %d does not exist", (int)which);
 }
 
+static enum status compute_all(struct regularisers *own, int sides, const struct gathered *gathered, void *grad) {
+  for (int i = 0; i < REGULARISERS; i++)
+    if (takes_part(own, i, sides, false))
+      TRY(compute(own, (enum regulariser)i, gathered, grad));
+  return STATUS_OK;
+}
+
+/* --- of virtual shards ---------------------------------------------------------------------------------------- */
+
+static enum status grow_whole(struct regularisers *own, int64_t rows) {
+  struct whole_batch *whole = &own->whole;
+  size_t real = dtype_size(own->ops->parameter_dtype), count = (size_t)rows;
+  if (whole->comm == NULL)
+    TRY(comm_create(MPI_COMM_SELF, &whole->comm));
+  if (rows <= whole->rows)
+    return STATUS_OK;
+  free_whole(whole);
+  TRY(memory_alloc(count * (size_t)own->targets * real, &whole->own_labels));
+  TRY(memory_alloc(count * (size_t)own->features * real, &whole->z));
+  TRY(memory_alloc(count * (size_t)own->targets * real, &whole->labels));
+  TRY(memory_alloc(count * (size_t)own->features * real, &whole->grad));
+  whole->rows = rows;
+  return STATUS_OK;
+}
+
+/* Shards first .. end - 1 of the batch, and the samples before them. */
+struct shard_range {
+  int first, end;
+  int64_t before;
+};
+
+static struct shard_range shards_between(const struct regulariser_share *share, int first_rank, int end_rank) {
+  struct shard_range range = {0};
+  for (int rank = 0; rank < end_rank; rank++) {
+    range.first += rank < first_rank ? share->shards_of_rank[rank] : 0;
+    range.end += share->shards_of_rank[rank];
+  }
+  for (int shard = 0; shard < range.first; shard++)
+    range.before += share->samples_of_shard[shard];
+  return range;
+}
+
+static char *real_at(const struct regularisers *own, const void *rows, int64_t row, int64_t width) {
+  return (char *)rows + (size_t)(row * width) * dtype_size(own->ops->parameter_dtype);
+}
+
+/* Rows of a range of shards in both orders: shard by shard, each view by view, and view by view, each `samples` long, from
+ * sample `before` on.  Copies to the second, or with `back` to the first. */
+static void turn(const struct regularisers *own, const struct regulariser_share *share, struct shard_range range,
+                 int64_t before, int64_t samples, int64_t width, void *by_shard, void *by_view, bool back) {
+  for (int shard = range.first; shard < range.end; shard++) {
+    int64_t count = share->samples_of_shard[shard];
+    for (int view = 0; view < share->views; view++) {
+      char *there = real_at(own, by_view, view * samples + before, width);
+      size_t bytes = (size_t)(count * width) * dtype_size(own->ops->parameter_dtype);
+      memcpy(back ? (char *)by_shard : there, back ? there : (char *)by_shard, bytes);
+      by_shard = real_at(own, by_shard, count, width);
+    }
+    before += count;
+  }
+}
+
+/* The rows of all ranks, shard by shard. */
+static enum status collect_shards(struct regularisers *own, const struct regulariser_share *share,
+                                  struct shard_range mine, struct lent_rows *out) {
+  struct gather_share rows = {.rows_of_rank = own->rows_of_rank, .views = share->views, .features = share->features};
+  struct gathered gathered;
+  int64_t samples = share->samples_of_rank[comm_rank(own->comm)];
+  *out = share->lent;
+  if (share->lent.there)
+    return STATUS_OK;
+  turn(own, share, mine, 0, samples, own->targets, own->whole.own_labels, (void *)share->labels, true);
+  rows.labels = own->whole.own_labels;
+  TRY(gatherer_collect(own->gatherer, &rows, &gathered));
+  out->z = gathered.z;
+  out->labels = gathered.labels;
+  return STATUS_OK;
+}
+
+static enum status add_whole_batch(struct regularisers *own, int sides, const struct regulariser_share *share,
+                                   void *grad) {
+  struct whole_batch *whole = &own->whole;
+  int size = comm_size(own->comm), rank = comm_rank(own->comm);
+  struct shard_range all = shards_between(share, 0, size), mine = shards_between(share, rank, rank + 1);
+  struct lent_rows from;
+  int64_t samples = 0, own_rows = own->rows_of_rank[rank] * own->features;
+  for (int r = 0; r < size; r++)
+    samples += share->samples_of_rank[r];
+  int64_t rows = share->views * samples;
+  TRY(comm_agree(own->comm, grow_whole(own, rows)));
+  TRY(collect_shards(own, share, mine, &from));
+  turn(own, share, all, 0, samples, own->features, (void *)from.z, whole->z, false);
+  turn(own, share, all, 0, samples, own->targets, (void *)from.labels, whole->labels, false);
+  memset(whole->grad, 0, (size_t)(rows * own->features) * dtype_size(own->ops->parameter_dtype));
+  struct gathered gathered = {.comm = whole->comm,
+                              .dtype = own->ops->parameter_dtype,
+                              .features = own->features,
+                              .targets = own->targets,
+                              .rows = rows,
+                              .own = rows,
+                              .rows_of_rank = &rows,
+                              .z = whole->z,
+                              .labels = whole->labels,
+                              .views = share->views,
+                              .seed = own->options.seed,
+                              .step = own->step};
+  TRY(compute_all(own, sides, &gathered, whole->grad));
+  turn(own, share, mine, mine.before, samples, own->features, whole->z, whole->grad, true); /* z is done with */
+  return own_rows > 0 ? own->ops->add((size_t)own_rows, 1, whole->z, grad) : STATUS_OK;
+}
+
+/* --- on the host, shared by the ranks ------------------------------------------------------------------------- */
+
 /* share: in host memory, all of the parameters' type */
 static enum status add_on_host(struct regularisers *own, int sides, const struct regulariser_share *share, void *grad) {
   struct gather_share rows = {.rows_of_rank = own->rows_of_rank,
@@ -221,14 +354,13 @@ static enum status add_on_host(struct regularisers *own, int sides, const struct
                               .features = share->features,
                               .labels = share->labels};
   struct gathered gathered;
+  if (share->samples_of_shard != NULL)
+    return add_whole_batch(own, sides, share, grad);
   if (share->lent.there)
     gatherer_borrow(own->gatherer, &rows, share->lent.z, share->lent.labels, &gathered);
   else
     TRY(gatherer_collect(own->gatherer, &rows, &gathered));
-  for (int i = 0; i < REGULARISERS; i++)
-    if (takes_part(own, i, sides, false))
-      TRY(compute(own, (enum regulariser)i, &gathered, grad));
-  return STATUS_OK;
+  return compute_all(own, sides, &gathered, grad);
 }
 
 /* --- on a device, by way of the host --------------------------------------------------------------------------- */

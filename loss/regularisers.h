@@ -52,6 +52,11 @@ struct regulariser_share {
   const void *labels;             /* [rows, targets] of the parameters' type                            */
   struct lent_rows lent;          /* these rows of all ranks, likewise: then labels are not read, and features by what
                                      a device computes alone */
+  /* On the host, where the batch is cut into virtual shards (objective.h): features and their gradient lie shard by
+   * shard then.  Every rank computes the whole batch by itself and takes the gradient of its own rows, so that the bits
+   * are the same for any number of ranks; the price is that the work is not shared. */
+  const int64_t *samples_of_shard; /* [shards]; NULL = none */
+  const int *shards_of_rank;       /* [ranks]               */
 };
 
 struct regularisers;

@@ -217,6 +217,9 @@ struct unit_draw net_draw(const struct net *net, const struct pass *pass, int la
 /* norm.c, for net.c: bytes are laid out by net_plan(). */
 size_t norm_place(struct net *net, struct operation *operation, double *memory); /* numbers; memory NULL = count only */
 enum status norm_update(struct net *net, struct operation *operation, struct comm *comm);
+size_t norm_kept(const struct operation *operation); /* numbers of the two below: see net_take_statistics() */
+enum status norm_take_kept(struct net *net, struct operation *operation, double *sums);
+enum status norm_step_kept(struct net *net, struct operation *operation, const double *sums);
 bool operation_is_norm(const struct operation *operation);
 
 #endif

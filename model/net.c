@@ -273,6 +273,32 @@ enum status net_update_statistics(struct net *net, struct comm *comm) {
   return STATUS_OK;
 }
 
+size_t net_statistics(const struct net *net) {
+  size_t count = 0;
+  for (int i = 0; i < net->operation_count; i++)
+    if (operation_is_norm(&net->operations[i]))
+      count += norm_kept(&net->operations[i]);
+  return count;
+}
+
+enum status net_take_statistics(struct net *net, double *sums) {
+  for (int i = 0; i < net->operation_count; i++)
+    if (operation_is_norm(&net->operations[i])) {
+      TRY(norm_take_kept(net, &net->operations[i], sums));
+      sums += norm_kept(&net->operations[i]);
+    }
+  return STATUS_OK;
+}
+
+enum status net_step_statistics(struct net *net, const double *sums) {
+  for (int i = 0; i < net->operation_count; i++)
+    if (operation_is_norm(&net->operations[i])) {
+      TRY(norm_step_kept(net, &net->operations[i], sums));
+      sums += norm_kept(&net->operations[i]);
+    }
+  return STATUS_OK;
+}
+
 /* --- forward ------------------------------------------------------------------------------------------------ */
 
 static enum status check_pass(const struct net *net, int64_t rows, const struct pass *pass) {

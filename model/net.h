@@ -177,6 +177,13 @@ enum status net_can_smooth(struct net *net);
  * net_synchronise() already); NULL = this rank's own. */
 enum status net_update_statistics(struct net *net, struct comm *comm);
 
+/* The same for a caller that adds up by itself: numbers that sum to those of all passes, and the step by the sum.
+ * net_statistics() says how many there are, 0 without batch norm; net_take_statistics() writes those of the passes since
+ * the last call, and forgets them.  In the memory of the ops. */
+size_t net_statistics(const struct net *net);
+enum status net_take_statistics(struct net *net, double *sums);
+enum status net_step_statistics(struct net *net, const double *sums);
+
 /* inputs as net_input() says, 0 <= rows <= capacity; borrowed until the backward pass is over.
  * ERR_ARGUMENT when rows exceed the capacity, do not divide into views, or dropout or noise lacks its samples. */
 enum status net_forward(struct net *net, const void *inputs, int64_t rows, const struct pass *pass);

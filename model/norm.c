@@ -154,3 +154,24 @@ enum status norm_update(struct net *net, struct operation *operation, struct com
   }
   return run_stage(net, operation, NORM_UPDATE_KEPT);
 }
+
+size_t norm_kept(const struct operation *operation) {
+  return 2 * (size_t)operation->norm.channels + 1;
+}
+
+enum status norm_take_kept(struct net *net, struct operation *operation, double *sums) {
+  double *own = operation->norm.sums;
+  size_t bytes = norm_kept(operation) * sizeof *own;
+  point_at_parameters(net, operation);
+  TRY(run_stage(net, operation, NORM_SHARE_KEPT));
+  TRY(device_copy(net->ops->device, sums, own, bytes));
+  TRY(device_zero(net->ops->device, own, bytes));
+  return run_stage(net, operation, NORM_JOIN_KEPT); /* of no values */
+}
+
+enum status norm_step_kept(struct net *net, struct operation *operation, const double *sums) {
+  point_at_parameters(net, operation);
+  TRY(device_copy(net->ops->device, operation->norm.sums, sums, norm_kept(operation) * sizeof *sums));
+  TRY(run_stage(net, operation, NORM_JOIN_KEPT));
+  return run_stage(net, operation, NORM_UPDATE_KEPT);
+}

@@ -107,6 +107,36 @@ Test(sampler, shard_is_shard_of_the_own_rank) {
   }
 }
 
+/* Shards of a batch are the same for any number of ranks, and a rank owns what its shards hold. */
+static void check_virtual_shards(struct sampler sampler) {
+  sampler.shards = 9;
+  for (int64_t step = 0; step < sampler_steps(&sampler); step++) {
+    int64_t next = step * sampler.batch;
+    cr_assert(eq(int, sampler_first_shard(&sampler, 0), 0));
+    cr_assert(eq(int, sampler_first_shard(&sampler, sampler.size), 9));
+    for (int rank = 0; rank < sampler.size; rank++) {
+      struct shard of_rank = sampler_shard_of(&sampler, step, rank);
+      int first = sampler_first_shard(&sampler, rank), end = sampler_first_shard(&sampler, rank + 1);
+      cr_assert(eq(i64, of_rank.first, next), "%s: step %d rank %d", name_of(&sampler), (int)step, rank);
+      cr_assert(end > first && end - first <= sampler_most_shards(&sampler), "%s", name_of(&sampler));
+      for (int i = first; i < end; i++) {
+        struct shard shard = sampler_virtual_shard(&sampler, step, i);
+        int64_t rows = sampler_batch_rows(&sampler, step);
+        cr_assert(eq(i64, shard.first, next), "%s: step %d shard %d", name_of(&sampler), (int)step, i);
+        cr_assert(eq(i64, shard.rows, rows * (i + 1) / 9 - rows * i / 9));
+        cr_assert(le(i64, shard.rows, sampler_most_shard_rows(&sampler)));
+        next += shard.rows;
+      }
+      cr_assert(eq(i64, of_rank.first + of_rank.rows, next));
+      cr_assert(le(i64, of_rank.rows, sampler_most_rows(&sampler)), "%s", name_of(&sampler));
+    }
+  }
+}
+
+Test(sampler, virtual_shards_do_not_depend_on_the_ranks_that_own_them) {
+  for_all(check_virtual_shards);
+}
+
 Test(sampler, the_global_order_is_the_same_on_1_to_7_ranks) {
   int64_t alone[MOST_ROWS], together[MOST_ROWS];
   for (int i = 0; i < ROWS; i++)

@@ -179,7 +179,7 @@ static double step(struct side *side, double lr) {
   MUST(gradients_end(side->gradients));
   MUST(gradients_finish(side->gradients, &value));
   EXPECT(value.nonfinite == NULL, "%s is not finite", value.nonfinite);
-  double loss = value.regression_local + RECONSTRUCT * value.reconstruction_local;
+  double loss = value.regression + RECONSTRUCT * value.reconstruction;
   MUST(comm_sum(side->comm, F64, &loss, 1));
   MUST(optim_step(side->optim, own.data, own.gradients, lr, NULL));
   return loss + 0.5 * value.conr;
