@@ -80,8 +80,7 @@ void preflight_locked_memory(struct findings *findings) {
   else
     findings_add(findings, CHECK_LOCKED_MEMORY, VERDICT_WARNING, STATUS_OK,
                  "only %.6g MB may be locked, by which a network by RDMA may fail or be slow; raise it by ulimit -l "
-                 "unlimited, or "
-                 "LimitMEMLOCK=infinity of slurmd",
+                 "unlimited, or LimitMEMLOCK=infinity of slurmd",
                  megabytes((double)limit.rlim_cur));
 }
 

@@ -2,6 +2,7 @@
 #include "io_files.h"
 #include "support_cli.h"
 #include "support_hosts.h"
+#include "tests/emulated.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -69,6 +70,16 @@ Test(preflight, a_training_says_one_line_or_none) {
   cr_assert(eq(int, run.exit_status, 0), "%s", run.output);
   cr_expect(eq(int, cli_count(run.output, "preflight"), 0), "%s", run.output);
   run_result_free(&run);
+}
+
+Test(preflight, ranks_that_share_a_gpu_are_told) {
+  if (!emulated_use())
+    cr_skip("there is no emulated CUDA library");
+  const char *data = cli_data("t.h5", 60);
+  char *output = cli_output(2, cli_text("check %s", data));
+  expect(output, "GPUs           warning  2 ranks share 1 GPU; start as many ranks a host as it has\n");
+  expect(output, " 1 warnings, 0 failures\n");
+  free(output);
 }
 
 /* ---- several hosts --------------------------------------------------------------------------- */
