@@ -3,7 +3,8 @@
  *     html_text(out, folder);                                a<b>&"c comes out as a&lt;b&gt;&amp;&quot;c
  *     TRY(html_picture(out, "report/errors.svg", "errors", "Error by label"));
  *
- * What is written is well-formed XML, too.  All functions are local; whether `out` took it all is the caller's to ask. */
+ * What is written is well-formed XML, too.  All functions are local; whether `out` took it all is the caller's to ask.
+ * */
 #ifndef CONR_LAUNCH_HTML_H
 #define CONR_LAUNCH_HTML_H
 

@@ -85,8 +85,8 @@ void inference_watch(struct inference *inference, const struct inference_watcher
 /* Collective. */
 enum status inference_run(struct inference *inference);
 
-/* Answer anew from the outputs of the last run: figures and predictions are then those of this vote, and so are those of
- * later runs.  Local; heads without experts have one answer. */
+/* Answer anew from the outputs of the last run: figures and predictions are then those of this vote, and so are those
+ * of later runs.  Local; heads without experts have one answer. */
 enum status inference_vote(struct inference *inference, enum uvote_vote vote);
 
 /* All metrics of the last run; the same bits on every rank.

@@ -1,4 +1,5 @@
-/* Bins along the labels in which pictures show them: those of the evaluation, or a whole number of them, or a whole part.
+/* Bins along the labels in which pictures show them: those of the evaluation, or a whole number of them, or a whole
+ * part.
  *
  *     struct label_axis axis;
  *     TRY(label_axis_cover(1, 100, rows, labels, targets, &axis));       labels[0], labels[targets], ...
@@ -6,8 +7,8 @@
  *     label_axis_ends(&axis, b, &low, &high);
  *
  * Bins are those of loss/metrics.h, trunc(label / width): bin 0 reaches from -width to width where there are negative
- * labels.  Where all labels are multiples of the width, as ages in years are, each bin has one label, and is shown around
- * it.  All functions are local and pure. */
+ * labels.  Where all labels are multiples of the width, as ages in years are, each bin has one label, and is shown
+ * around it.  All functions are local and pure. */
 #ifndef CONR_LAUNCH_LABEL_AXIS_H
 #define CONR_LAUNCH_LABEL_AXIS_H
 
@@ -25,8 +26,8 @@ struct label_axis {
   bool centred;  /* labels are multiples of the width */
 };
 
-/* The finest bins that hold all labels and are at most `most`: of bin_width times 1, 2, 5, 10, 20 ...; where labels that are
- * no multiples of it fall into fewer than 20, of bin_width divided by 2, 5, 10, ...
+/* The finest bins that hold all labels and are at most `most`: of bin_width times 1, 2, 5, 10, 20 ...; where labels
+ * that are no multiples of it fall into fewer than 20, of bin_width divided by 2, 5, 10, ...
  * labels  [rows] at the given stride; rows may be 0 (then one bin)
  * ERR_NUMERIC: a label is not finite. */
 enum status label_axis_cover(double bin_width, int most, int64_t rows, const double *labels, int stride,

@@ -20,12 +20,13 @@
  *     gnuplot -e 'set terminal pdfcairo size 6in,4in noenhanced' efficiency.gp >efficiency.pdf
  * and where there is no gnuplot they draw it elsewhere.
  *
- * Texts are UTF-8 and shown as they are: no markup, no markers of gnuplot.  What is not UTF-8, and what cannot be shown,
- * becomes "?".  They reach gnuplot as single-quoted strings, in which it expands nothing.  What is longer than its place
- * is cut.
+ * Texts are UTF-8 and shown as they are: no markup, no markers of gnuplot.  What is not UTF-8, and what cannot be
+ * shown, becomes "?".  They reach gnuplot as single-quoted strings, in which it expands nothing.  What is longer than
+ * its place is cut.
  *
  * Colours are those of Okabe and Ito, which people tell apart whatever their colour vision; marks differ, too.
- * Values that are not finite are gaps.  Each value becomes an element of the SVG: bin what has more than a few thousand.
+ * Values that are not finite are gaps.  Each value becomes an element of the SVG: bin what has more than a few
+ * thousand.
  *
  * All functions are local; pointers are borrowed for the call alone. */
 #ifndef CONR_LAUNCH_PLOT_H
@@ -125,8 +126,8 @@ enum status plot_note(struct plot *plot, const char *text);
 /* The script, as plot_draw() leaves it. */
 enum status plot_script(const struct plot *plot, FILE *out);
 
-/* Write STEM.gp and, where the plotter has a gnuplot, STEM.svg and STEM.png, each as a whole or not at all; without one,
- * pictures that an earlier call left are removed, since they would show something else.
+/* Write STEM.gp and, where the plotter has a gnuplot, STEM.svg and STEM.png, each as a whole or not at all; without
+ * one, pictures that an earlier call left are removed, since they would show something else.
  * ERR_FILE: one sentence with gnuplot's own last line, or why a file cannot be written. */
 enum status plot_draw(const struct plot *plot, const struct plotter *plotter, const char *stem);
 

@@ -66,8 +66,8 @@ static void read_all(int reading, char *text, size_t bytes) {
   text[used] = '\0';
 }
 
-/* Start, read what it says on the caught stream, wait.  Returns an errno; *code is its exit status, 128 + the signal that
- * ended it. */
+/* Start, read what it says on the caught stream, wait.  Returns an errno; *code is its exit status, 128 + the signal
+ * that ended it. */
 static int run(const struct start *start, char *said, size_t bytes, int *code) {
   int ends[2], state = 0;
   pid_t pid;

@@ -8,8 +8,8 @@
  * (control characters, and what XML does not allow). */
 size_t readable_character(const char *text);
 
-/* `text` with "?" for each byte that cannot be shown, and, where it has more than `most` characters, its end replaced by
- * "…" (its beginning, when `most` is negative: of paths the end tells more).  Truncated to `bytes`, at a character.
+/* `text` with "?" for each byte that cannot be shown, and, where it has more than `most` characters, its end replaced
+ * by "…" (its beginning, when `most` is negative: of paths the end tells more).  Truncated to `bytes`, at a character.
  * Returns `buffer`.  Local. */
 const char *readable_text(const char *text, int most, char *buffer, size_t bytes);
 

@@ -50,11 +50,17 @@ static bool is_same_text(const char *a, const char *b) {
   return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
+/* A run whose config.used is lost has no part in it. */
 static bool differs(const struct report *report, const char *name) {
-  const char *first = run_record_option(report->run[0].record, name);
-  for (int r = 1; r < report->runs; r++)
-    if (!is_same_text(first, run_record_option(report->run[r].record, name)))
+  const struct run_record *first = NULL;
+  for (int r = 0; r < report->runs; r++) {
+    const struct run_record *record = report->run[r].record;
+    if (record->options == 0)
+      continue;
+    first = first == NULL ? record : first;
+    if (!is_same_text(run_record_option(first, name), run_record_option(record, name)))
       return strcmp(name, "output") != 0; /* all have a folder of their own */
+  }
   return false;
 }
 
@@ -240,7 +246,8 @@ static enum status write_all(struct report *report) {
   TRY(report_json(report));
   TRY(report_page(report));
   log_line(&report->session->log, "%d run%s, %d picture%s%s: %s", report->runs, report->runs > 1 ? "s" : "",
-           report->pictures, report->pictures == 1 ? "" : "s", report->plotter.path[0] == '\0' ? " not drawn" : "",
+           report->pictures, report->pictures == 1 ? "" : "s",
+           report->plotter.path[0] == '\0' && report->pictures > 0 ? " not drawn" : "",
            report_path(report, "index.html", path));
   return STATUS_OK;
 }

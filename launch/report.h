@@ -75,7 +75,8 @@ enum status report_page(const struct report *report);
 /* "FOLDER/name"; `path` is returned.  */
 const char *report_path(const struct report *report, const char *name, char path[PATH_MAX]);
 
-/* The n-th option of config.used in which the runs differ, in the order of the first run that has it; NULL after the last. */
+/* The n-th option of config.used in which the runs differ, in the order of the first run that has it; NULL after the
+ * last. */
 const char *report_difference(const struct report *report, int n);
 
 /* The epoch (from 1 on) and the value of the lowest validation MAE; false: it has none. */

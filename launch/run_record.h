@@ -7,8 +7,8 @@
  *     printf("%s\n", run_record_option(record, "lr"));
  *     run_record_destroy(&record);
  *
- * A run that was killed and resumed has each epoch once: the later line counts.  Lines that cannot be read are left out and
- * counted, the last one apart when it has no end, as after a kill.  All functions are local. */
+ * A run that was killed and resumed has each epoch once: the later line counts.  Lines that cannot be read are left out
+ * and counted, the last one apart when it has no end, as after a kill.  All functions are local. */
 #ifndef CONR_LAUNCH_RUN_RECORD_H
 #define CONR_LAUNCH_RUN_RECORD_H
 

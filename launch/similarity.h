@@ -12,8 +12,8 @@
  * pairs (i in a, j in b) is
  *     S_a . S_b / (n_a n_b)                     for a != b
  *     (|S_a|^2 - n_a) / (n_a (n_a - 1))         within a bin, where a sample makes no pair with itself
- * so that all samples count, whatever their number, in memory of bins x width numbers.  Rows of norm <= 1e-12, which have
- * no direction, take no part. */
+ * so that all samples count, whatever their number, in memory of bins x width numbers.  Rows of norm <= 1e-12, which
+ * have no direction, take no part. */
 #ifndef CONR_LAUNCH_SIMILARITY_H
 #define CONR_LAUNCH_SIMILARITY_H
 

@@ -1,5 +1,5 @@
-/* Pictures: scripts that say what was asked for and nothing else, gnuplot found, missing and failing, and texts that try to
- * be more than texts. */
+/* Pictures: scripts that say what was asked for and nothing else, gnuplot found, missing and failing, and texts that
+ * try to be more than texts. */
 #include "launch/plot.h"
 
 #include "dist/memory.h"

@@ -42,8 +42,8 @@ static double cosine(const struct example *example, int i, int j) {
   return product / sqrt(one * other);
 }
 
-/* The mean over pairs i < j of rows with a direction whose bins are a and b, in either order; or whose bins are `a` apart,
- * when b is -1. */
+/* The mean over pairs i < j of rows with a direction whose bins are a and b, in either order; or whose bins are `a`
+ * apart, when b is -1. */
 static double plain_mean(const struct example *example, int a, int b, double *pairs) {
   double sum = 0;
   *pairs = 0;
