@@ -13,6 +13,7 @@ MANDIR  ?= $(PREFIX)/share/man
 # The program looks for them at ../share/conr of its own folder.
 RECIPEDIR = $(PREFIX)/share/conr/recipes
 SLURMDIR  = $(PREFIX)/share/conr/slurm
+MACHINEDIR = $(PREFIX)/share/conr/machines
 DESTDIR ?=
 JOBS    ?= $(or $(shell nproc 2>/dev/null),2)
 
@@ -309,6 +310,8 @@ install: all ## install program, library, header and man page under PREFIX (DEST
 	install -m 644 launch/recipes/*.conf $(DESTDIR)$(RECIPEDIR)
 	install -d $(DESTDIR)$(SLURMDIR)
 	install -m 755 launch/slurm/job $(DESTDIR)$(SLURMDIR)/job
+	install -d $(DESTDIR)$(MACHINEDIR)
+	install -m 644 launch/machines/*.ini $(DESTDIR)$(MACHINEDIR)
 ifneq ($(CUDA_LIBRARY),)
 	install -d $(DESTDIR)$(LIBDIR)
 	install -m 755 $(CUDA_LIBRARY) $(DESTDIR)$(LIBDIR)/libconr-cuda.so
@@ -328,8 +331,9 @@ endif
 uninstall: ## remove what `make install` put there (same PREFIX and DESTDIR)
 	rm -f $(addprefix $(DESTDIR),$(BINDIR)/conr $(MANDIR)/man1/conr.1 $(LIBDIR)/$(SHARED) $(LIBDIR)/$(SONAME) \
 	  $(LIBDIR)/libconr-cuda.so $(LIBDIR)/libconr.so $(LIBDIR)/libconr.a $(INCDIR)/conr.h $(LIBDIR)/pkgconfig/conr.pc \
-	  $(patsubst launch/recipes/%,$(RECIPEDIR)/%,$(wildcard launch/recipes/*.conf)) $(SLURMDIR)/job)
-	@rmdir $(DESTDIR)$(RECIPEDIR) $(DESTDIR)$(SLURMDIR) $(dir $(DESTDIR)$(RECIPEDIR)) 2>/dev/null || true
+	  $(patsubst launch/recipes/%,$(RECIPEDIR)/%,$(wildcard launch/recipes/*.conf)) $(SLURMDIR)/job \
+	  $(patsubst launch/machines/%,$(MACHINEDIR)/%,$(wildcard launch/machines/*.ini)))
+	@rmdir $(DESTDIR)$(RECIPEDIR) $(DESTDIR)$(SLURMDIR) $(DESTDIR)$(MACHINEDIR) $(dir $(DESTDIR)$(RECIPEDIR)) 2>/dev/null || true
 
 .PHONY: clean
 clean: ## remove $(BUILD)

@@ -224,7 +224,7 @@ static const struct option_row table[] = {
   TEXT("account", account, COMMAND_SLURM, NULL, "NAME", "to be charged"),
   TEXT("partition", partition, COMMAND_SLURM, NULL, "NAME", "to run in"),
   TEXT("job-name", job_name, COMMAND_SLURM, "conr", "NAME", "of the job"),
-  INTEGER("jobs", jobs, COMMAND_SLURM, "1", 1, 1000, "compare: as an array of so many jobs, which share its runs"),
+  INTEGER("jobs", jobs, COMMAND_SLURM, "1", 1, 1000, "compare, scale: as an array of so many jobs, which share its runs or points"),
   CHOICE("launcher", launcher, COMMAND_SLURM, "srun", "srun|mpirun", "what starts the ranks; mpirun, Open MPI's, where it shares no PMI with Slurm"),
 
   INTEGER("seed", seed, IMPORT | TRAIN | BENCH, "0", 0, 9007199254740991.0, "of everything random"),
@@ -483,8 +483,10 @@ enum status config_parse(int argc, char **argv, struct config *config) {
   if (config->help)
     return STATUS_OK;
   TRY(take_words(argc - 1, argv + 1, config));
-  /* Of a comparison each run reads its recipe for itself, with the methods that it is about. */
-  return config->command == COMMAND_COMPARE ? config_read_file(config) : config_read_files(config);
+  /* Of a study of many runs each reads its recipe for itself, with the methods that it is about. */
+  bool many =
+      config->command == COMMAND_COMPARE || (config->command == COMMAND_SCALE && strcmp(config->question, "none") != 0);
+  return many ? config_read_file(config) : config_read_files(config);
 }
 
 enum status config_integers(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,
@@ -515,6 +517,16 @@ enum status config_numbers(const char *option, const char *text, int count, doub
             "--%s wants %d numbers separated by commas, not \"%s\"", option, count, text);
     next = end + 1;
   }
+  return STATUS_OK;
+}
+
+enum status config_share(const char *text, int64_t *share, int64_t *shares) {
+  long long k = 1, n = 1;
+  char rest;
+  REQUIRE(text == NULL || (sscanf(text, "%lld/%lld%c", &k, &n, &rest) == 2 && n >= 1 && k >= 1 && k <= n), ERR_ARGUMENT,
+          "--share wants K/N with K of 1 to N, such as 2/8, not \"%s\"", text);
+  *share = k;
+  *shares = n;
   return STATUS_OK;
 }
 

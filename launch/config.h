@@ -160,6 +160,9 @@ const char *command_name(enum command command);
 /* Numbers such as "0,1,121", `count` of them; infinity ("inf") is one. */
 enum status config_numbers(const char *option, const char *text, int count, double *values);
 
+/* --share: K of N; 1 of 1 for NULL. */
+enum status config_share(const char *text, int64_t *share, int64_t *shares);
+
 /* "224" or "160x320" (height x width), 1 to 65536 each. */
 enum status config_size(const char *text, int64_t *height, int64_t *width);
 

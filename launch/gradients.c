@@ -435,7 +435,7 @@ static enum status add_to_conr(struct gradients *own, const struct group *group,
 static enum status finish_conr(struct gradients *own, const struct group *group, const void *features) {
   if (!group->conr)
     return STATUS_OK;
-  TRY(step_clock_enter(own->clock, PHASE_LOSS));
+  TRY(step_clock_enter(own->clock, PHASE_CONR));
   return objective_conr_finish(own->parts.objective, features, own->grad_features);
 }
 
@@ -645,6 +645,9 @@ struct gradients_seconds gradients_seconds(struct gradients *own, bool reset) {
   seconds->gather += gather;
   seconds->regularisers += regularisers;
   step_clock_seconds(own->clock, reset, seconds->phase);
+  seconds->conr = seconds->phase[PHASE_CONR];
+  seconds->phase[PHASE_LOSS] += seconds->conr;
+  seconds->phase[PHASE_CONR] = 0;
   struct gradients_seconds now = *seconds;
   if (reset)
     *seconds = (struct gradients_seconds){0};

@@ -127,10 +127,10 @@ enum status gradients_finish(struct gradients *gradients, struct gradients_value
 
 /* Where the time of the steps went on this rank, since the last call with `reset`.  Local. */
 struct gradients_seconds {
-  double phase[STEP_PHASES];
-  /* Parts of PHASE_LOSS, which may overlap: waiting for exchanges of rows, and regularisers beside ConR that are
-   * computed on the host (regularisers_seconds()). */
-  double gather, regularisers;
+  double phase[STEP_PHASES]; /* PHASE_CONR is told with PHASE_LOSS, and 0 */
+  /* Parts of PHASE_LOSS, which may overlap: waiting for exchanges of rows, regularisers beside ConR that are
+   * computed on the host (regularisers_seconds()), and PHASE_CONR. */
+  double gather, regularisers, conr;
 };
 struct gradients_seconds gradients_seconds(struct gradients *gradients, bool reset);
 

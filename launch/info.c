@@ -1,4 +1,6 @@
 /* conr info: what was built, what was found on this machine. */
+#include "launch/info.h"
+
 #include "dist/device.h"
 #include "launch/commands.h"
 #include "version.h"
@@ -37,25 +39,32 @@ static void describe_cuda(char *text, size_t bytes, bool *found) {
   *found = true;
 }
 
-enum status command_info(const struct config *config) {
-  char mpi[MPI_MAX_LIBRARY_VERSION_STRING], hdf5[32], onednn[32], host[256] = "?", cuda[1200];
+void info_versions(struct info_versions *out) {
+  char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
   unsigned major, minor, release;
   int length;
   const dnnl_version_t *dnnl = dnnl_version();
   MPI_Get_library_version(mpi, &length); /* allowed before MPI_Init */
   mpi[strcspn(mpi, ",\n")] = '\0';
   H5get_libversion(&major, &minor, &release);
-  snprintf(hdf5, sizeof hdf5, "%u.%u.%u", major, minor, release);
-  snprintf(onednn, sizeof onednn, "%d.%d.%d", dnnl->major, dnnl->minor, dnnl->patch);
+  snprintf(out->mpi, sizeof out->mpi, "%.255s", mpi);
+  snprintf(out->hdf5, sizeof out->hdf5, "%u.%u.%u", major, minor, release);
+  snprintf(out->onednn, sizeof out->onednn, "%d.%d.%d", dnnl->major, dnnl->minor, dnnl->patch);
+}
+
+enum status command_info(const struct config *config) {
+  char host[256] = "?", cuda[1200];
+  struct info_versions versions;
+  info_versions(&versions);
   gethostname(host, sizeof host - 1);
   bool found;
   describe_cuda(cuda, sizeof cuda, &found);
   const char *const rows[][2] = {{"conr", CONR_VERSION},
                                  {"commit", CONR_COMMIT},
                                  {"compiler", __VERSION__},
-                                 {"mpi", mpi},
-                                 {"hdf5", hdf5},
-                                 {"onednn", onednn},
+                                 {"mpi", versions.mpi},
+                                 {"hdf5", versions.hdf5},
+                                 {"onednn", versions.onednn},
                                  {"backends", found ? "cpu, cuda" : "cpu"},
                                  {"cuda", cuda},
                                  {"host", host},

@@ -73,11 +73,17 @@ static enum status check_command(const struct config *config, const struct confi
           "--force would make each start of the job begin again; remove what is there before you submit");
   REQUIRE(command->command != COMMAND_TRAIN || command->output != NULL, ERR_ARGUMENT,
           "conr train wants a run folder: give -o RUN");
+  REQUIRE(command->command != COMMAND_SCALE || (command->output != NULL && !command->predict), ERR_ARGUMENT,
+          "conr scale %s",
+          command->predict ? "--predict takes no job: it computes a table at once"
+                           : "wants a folder for the study: give -o FOLDER");
   if (command->command == COMMAND_TRAIN)
     TRY(options_check(command));
-  REQUIRE(config->jobs == 1 || command->command == COMMAND_COMPARE, ERR_ARGUMENT,
-          "--jobs %lld is for conr compare, whose runs an array can share; conr %s is one job", (long long)config->jobs,
-          name);
+  bool shares = command->command == COMMAND_COMPARE || command->command == COMMAND_SCALE;
+  REQUIRE(
+      config->jobs == 1 || shares, ERR_ARGUMENT,
+      "--jobs %lld is for conr compare and conr scale, whose runs and points an array can share; conr %s is one job",
+      (long long)config->jobs, name);
   REQUIRE(config->jobs == 1 || command->share == NULL, ERR_ARGUMENT,
           "--share %s beside --jobs %lld: each job of the array gives its own; leave --share out", command->share,
           (long long)config->jobs);

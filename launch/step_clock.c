@@ -20,6 +20,7 @@ struct step_clock {
 
 static const char *const names[] = {[PHASE_FORWARD] = "forward",
                                     [PHASE_LOSS] = "loss",
+                                    [PHASE_CONR] = "conr",
                                     [PHASE_BACKWARD] = "backward",
                                     [PHASE_REDUCE] = "reduce",
                                     [PHASE_UPDATE] = "update"};

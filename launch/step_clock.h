@@ -23,6 +23,7 @@
 enum step_phase {
   PHASE_FORWARD,
   PHASE_LOSS, /* with the gather of features */
+  PHASE_CONR, /* of all rows: what is left to wait for of their gather, and the panels */
   PHASE_BACKWARD,
   PHASE_REDUCE, /* what is left to wait for of the sums over ranks */
   PHASE_UPDATE,
@@ -46,7 +47,7 @@ enum status step_clock_read(struct step_clock *clock);
 /* Seconds of each phase since the last call with `reset`. */
 void step_clock_seconds(struct step_clock *clock, bool reset, double seconds[STEP_PHASES]);
 
-/* "forward", "loss", "backward", "reduce", "update". */
+/* "forward", "loss", "conr", "backward", "reduce", "update". */
 const char *step_phase_name(enum step_phase phase);
 
 #endif

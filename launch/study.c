@@ -13,20 +13,6 @@
 
 /* --- the plan ------------------------------------------------------------------------------------------------- */
 
-static enum status parse_share(struct study *study) {
-  const char *text = study->config->share;
-  long long share, shares;
-  char rest;
-  study->share = study->shares = 1;
-  if (text == NULL)
-    return STATUS_OK;
-  REQUIRE(sscanf(text, "%lld/%lld%c", &share, &shares, &rest) == 2 && shares >= 1 && share >= 1 && share <= shares,
-          ERR_ARGUMENT, "--share wants K/N with K of 1 to N, such as 2/8, not \"%s\"", text);
-  study->share = share;
-  study->shares = shares;
-  return STATUS_OK;
-}
-
 enum status study_begin(struct session *session, const struct config *config, struct study *study) {
   *study = (struct study){.session = session, .config = config};
   REQUIRE(config->output != NULL, ERR_ARGUMENT, "conr %s wants a folder for its runs: give -o FOLDER",
@@ -37,7 +23,7 @@ enum status study_begin(struct session *session, const struct config *config, st
   study->result.first_seed = config->seed;
   study->result.seeds = (int)config->seeds;
   TRY(memory_alloc_zero(STUDY_MOST_LINES * sizeof *study->result.method, (void **)&study->result.method));
-  TRY(parse_share(study));
+  TRY(config_share(config->share, &study->share, &study->shares));
   return evaluate_check(config);
 }
 

@@ -670,3 +670,40 @@ out:
     trainer_destroy(&loop.trainer);
   return status;
 }
+
+/* ---- steps alone ---------------------------------------------------------------------------- */
+
+/* The first batch of the epoch under way, or of the next one where that is over. */
+static enum status begin_steps(struct loop *loop, int64_t whole, struct batch **batch) {
+  struct trainer *trainer = loop->trainer;
+  struct progress *progress = &trainer->progress;
+  if (progress->epoch_step == whole) {
+    objective_end_epoch(trainer->objective);
+    progress->epoch = (progress->epoch + 1) % trainer->config.epochs; /* coefficients may depend on it */
+    progress->epoch_step = 0;
+  }
+  TRY(loader_start(trainer->loader, progress->epoch, progress->epoch_step));
+  return next_batch(loop, batch);
+}
+
+enum status train_steps(struct trainer *trainer, int64_t steps, struct train_time *time) {
+  struct loop loop = {.trainer = trainer, .last_validation = NAN};
+  const struct sampler *sampler = &trainer->sampler;
+  int64_t whole = sampler->rows / sampler->batch;
+  *time = (struct train_time){0};
+  REQUIRE(whole > 0, ERR_ARGUMENT, "a batch of %lld samples is more than the %lld of the training split",
+          (long long)sampler->batch, (long long)sampler->rows);
+  while (time->steps < steps && !loop.stopped) {
+    struct batch *batch;
+    TRY(begin_steps(&loop, whole, &batch));
+    loop.data_wait = 0;
+    double began = log_seconds();
+    for (; trainer->progress.epoch_step < whole && time->steps < steps && !loop.stopped; time->steps++)
+      TRY(run_step(&loop, &batch));
+    time->seconds += log_seconds() - began;
+    time->data += loop.data_wait;
+    loader_stop(trainer->loader);
+  }
+  time->stopped = loop.stopped;
+  return STATUS_OK;
+}

@@ -43,4 +43,16 @@ struct train_result {
 enum status train(struct session *session, const struct config *config, const struct train_observer *observer,
                   struct train_result *result);
 
+/* For measurements: so many more steps of whole batches, epoch after epoch, as train() makes them, but without
+ * validation, collections of features, checkpoints and figures.  The trainer begins as it was created.
+ *
+ * Collective, with equal arguments; failures as of train().  ERR_ARGUMENT when no batch is whole. */
+struct train_time {
+  int64_t steps;  /* fewer than wanted when a signal stopped them (stopped) */
+  double seconds; /* of these, without what lies between epochs             */
+  double data;    /* of which this rank waited for data                     */
+  bool stopped;
+};
+enum status train_steps(struct trainer *trainer, int64_t steps, struct train_time *time);
+
 #endif

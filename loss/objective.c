@@ -359,12 +359,16 @@ struct lent_rows objective_conr_lent(const struct objective *objective) {
 }
 
 enum status objective_conr_value(struct objective *objective, double *conr, double *gather_seconds) {
-  struct conr_result result = objective->conr_result;
+  struct conr_result *result = &objective->conr_result;
   if (objective->conr_device != NULL)
-    TRY(objective->losses->conr_result(objective->conr_device, &result));
-  *conr = result.loss;
-  *gather_seconds = result.gather_seconds;
+    TRY(objective->losses->conr_result(objective->conr_device, result));
+  *conr = result->loss;
+  *gather_seconds = result->gather_seconds;
   return STATUS_OK;
+}
+
+struct conr_result objective_conr_result(const struct objective *objective) {
+  return objective->conr_result;
 }
 
 /* --- regularisers beside ConR --------------------------------------------------------------------------------- */

@@ -187,4 +187,8 @@ void objective_end_epoch(struct objective *objective);
  * waits on a device. */
 enum status objective_conr_value(struct objective *objective, double *conr, double *gather_seconds);
 
+/* What objective_conr_value() found, for those who count work and bytes (conr.h); of zeros before the first step.
+ * Local. */
+struct conr_result objective_conr_result(const struct objective *objective);
+
 #endif

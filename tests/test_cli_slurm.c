@@ -134,7 +134,9 @@ Test(cli_slurm, mistakes_are_told_before_the_job_waits) {
       {"train d.h5 -o run --force",
        "--force would make each start of the job begin again; remove what is there before you submit"},
       {"--jobs 4 train d.h5 -o run",
-       "--jobs 4 is for conr compare, whose runs an array can share; conr train is one job"},
+       "--jobs 4 is for conr compare and conr scale, whose runs and points an array can share; conr train is one job"},
+      {"scale d.h5", "conr scale wants a folder for the study: give -o FOLDER"},
+      {"scale --predict --machine h200-ndr400", "conr scale --predict takes no job: it computes a table at once"},
       {"--jobs 4 compare d.h5 -o study --share 1/4",
        "--share 1/4 beside --jobs 4: each job of the array gives its own; leave --share out"},
   };
@@ -203,16 +205,20 @@ Test(cli_slurm, a_job_that_makes_way_requeues_whatever_it_ended_with) {
   expect_end(io_file("job.sh"), 2, "wrong usage: not requeued", "requeue 7\n");
 }
 
-Test(cli_slurm, jobs_of_an_array_share_a_comparison) {
+Test(cli_slurm, jobs_of_an_array_share_a_comparison_or_a_scaling_study) {
   const char *path = script_of("--jobs 8 compare d.h5 -o study");
   use_program(75);
   setenv("SLURM_ARRAY_JOB_ID", "7", 1);
   setenv("SLURM_ARRAY_TASK_ID", "3", 1);
   setenv("SLURM_ARRAY_TASK_COUNT", "1", 1); /* the third alone is submitted once more */
   expect_end(path, 75, "<compare>\n<--share>\n<3/8>\n<d.h5>\n<-o>\n<study>\n", "requeue 7_3\n");
+  expect_end(script_of("--jobs 4 scale d.h5 -o study --mode weak"), 75,
+             "<scale>\n<--share>\n<3/4>\n<d.h5>\n<-o>\n<study>\n<--mode>\n<weak>\n", "requeue 7_3\nrequeue 7_3\n");
+  path = script_of("--jobs 8 compare d.h5 -o study");
   setenv("SLURM_ARRAY_TASK_ID", "9", 1);
-  expect_end(path, 2, "job 9 of an array of 8: number them from 1", "requeue 7_3\n");
-  expect_end(script_of("train d.h5 -o run"), 2, "an array shares the runs of conr compare", "requeue 7_3\n");
+  expect_end(path, 2, "job 9 of an array of 8: number them from 1", "requeue 7_3\nrequeue 7_3\n");
+  expect_end(script_of("train d.h5 -o run"), 2, "an array shares the runs of conr compare",
+             "requeue 7_3\nrequeue 7_3\n");
 }
 
 Test(cli_slurm, it_is_for_slurm) {

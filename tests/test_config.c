@@ -373,7 +373,8 @@ Test(config, faults_of_a_file_are_named_with_their_line) {
 Test(config, a_line_too_long_is_not_cut) {
   char text[1024] = "lr = 0.5\noutput = ";
   memset(text + strlen(text), 'x', 600);
-  file_refused(text, ERR_FORMAT, 2, ": a line of more than 198 characters; give that option on the command line");
+  file_refused(text, ERR_FORMAT, 2,
+               ": a line of more than 198 characters; shorten it, or give that option on the command line");
 }
 
 Test(config, a_file_that_cannot_be_read) {
