@@ -496,8 +496,10 @@ enum status config_parse(int argc, char **argv, struct config *config) {
   if (config->help)
     return STATUS_OK;
   TRY(take_words(argc - 1, argv + 1, config));
-  /* Of a comparison each run reads its recipe for itself, with the methods that it is about. */
-  return config->command == COMMAND_COMPARE ? config_read_file(config) : config_read_files(config);
+  /* Of a study of many runs each reads its recipe for itself, with the methods that it is about. */
+  bool many =
+      config->command == COMMAND_COMPARE || (config->command == COMMAND_SCALE && strcmp(config->question, "none") != 0);
+  return many ? config_read_file(config) : config_read_files(config);
 }
 
 enum status config_integers(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,

@@ -58,8 +58,8 @@ struct inference {
   double *outputs;     /* [rows, head_outputs()]; on the host, where they are not the predictions, else NULL  */
   double *labels;      /* [rows, targets]                            */
   int64_t *rows_of_rank;
-  size_t input_bytes;            /* of a row */
-  void *shard_inputs;            /* on the host: those of a virtual shard; NULL without such */
+  size_t input_bytes;               /* of a row */
+  void *shard_inputs;               /* on the host: those of a virtual shard; NULL without such */
   const struct metrics *metrics;    /* borrowed; NULL before inference_measure() */
   struct inference_watcher watcher; /* of later runs */
   /* Of a GPU, NULL on the host: */

@@ -38,7 +38,7 @@ static int run_alone(const struct config *config) {
  * ranks of each point. */
 static bool computes_networks(const struct config *config) {
   return config->command != COMMAND_IMPORT && config->command != COMMAND_BENCH && config->command != COMMAND_CHECK &&
-         (config->command != COMMAND_SCALE || strcmp(config->question, "none") != 0);
+         config->command != COMMAND_SCALE;
 }
 
 /* Others end when they are told to; an import of images too, until its ranks have begun. */

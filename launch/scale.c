@@ -98,9 +98,13 @@ static void add_points(struct scaling *own) {
 /* Options that a study has no use for; a recipe or a file may say what it likes. */
 static enum status refuse_unread(const struct config *config) {
   static const char *const names[] = {"batch", "epochs", "patience", "log-steps", "checkpoint-steps", "select"};
+  static const char *const asked[] = {"rows", "seeds", "many", "few", "bin-width"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     REQUIRE(!config_given(config, names[i]) || config->recipe != NULL || config->config != NULL, ERR_ARGUMENT,
             "--%s has no effect on conr scale; drop it%s", names[i], i == 0 ? ", or give --batches" : "");
+  for (size_t i = 0; i < sizeof asked / sizeof *asked; i++)
+    REQUIRE(!config_given(config, asked[i]), ERR_ARGUMENT,
+            "--%s has no effect without --question; drop one or add the other", asked[i]);
   REQUIRE(config->machine == NULL && config->study == NULL, ERR_ARGUMENT,
           "--%s has no effect without --predict; drop one or add the other", config->machine ? "machine" : "study");
   return STATUS_OK;

@@ -322,7 +322,7 @@ static enum status write_files(const struct prediction *own, const json_t *objec
 }
 
 static enum status check_options(const struct config *config) {
-  static const char *const unread[] = {"share", "batches", "steps", "repeat", "force", "conr"};
+  static const char *const unread[] = {"share", "batches", "steps", "repeat", "force", "conr", "question"};
   for (size_t i = 0; i < sizeof unread / sizeof *unread; i++)
     REQUIRE(!config_given(config, unread[i]), ERR_ARGUMENT,
             "--%s has no effect with --predict, which knows what the machine file says; drop it", unread[i]);

@@ -103,6 +103,7 @@ static enum status count_batch_rows(struct question *own) {
 static enum status plan(struct session *session, const struct config *config, struct question *own) {
   *own = (struct question){.config = *config};
   own->config.device = "cpu";
+  REQUIRE(config->words == 1, ERR_ARGUMENT, "conr scale --question %s wants a data file", config->question);
   TRY(study_begin(session, &own->config, &own->study));
   TRY(refuse_unread(config));
   REQUIRE(strchr(own->study.benchmark, '/') == NULL, ERR_ARGUMENT,

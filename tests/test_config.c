@@ -69,7 +69,8 @@ static const struct {
     {COMMAND_IMPORT, "import", "t.csv"},      {COMMAND_TRAIN, "train", "t.h5"},  {COMMAND_EVAL, "eval", "run t.h5"},
     {COMMAND_PREDICT, "predict", "run t.h5"}, {COMMAND_EXPORT, "export", "run"}, {COMMAND_INFO, "info", ""},
     {COMMAND_COMPARE, "compare", "t.h5"},     {COMMAND_RECIPES, "recipes", ""},  {COMMAND_BENCH, "bench", "loss"},
-    {COMMAND_SLURM, "slurm", "train t.h5"},   {COMMAND_SCALE, "scale", "t.h5"},  {COMMAND_CHECK, "check", "t.h5"}};
+    {COMMAND_SLURM, "slurm", "train t.h5"},   {COMMAND_SCALE, "scale", "t.h5"},  {COMMAND_CHECK, "check", "t.h5"},
+    {COMMAND_REPORT, "report", "run"}};
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 /* ---- one table, many faces ------------------------------------------------------------------ */
@@ -85,6 +86,7 @@ Test(config, every_option_stands_in_the_help_of_its_command_and_is_understood) {
     config.images = config.path_column = config.with = config.share = config.fds_buckets = config.fds_clip = "x";
     config.rows = config.dim = "2";
     config.time = config.account = config.partition = config.ranks = config.machine = config.study = config.stage = "x";
+    config.data = "x";
     char *help = help_of(commands[c].command), *text = written(&config), *rest = NULL;
     int options = 0;
     for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest), options++) {

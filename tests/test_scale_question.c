@@ -125,5 +125,7 @@ Test(scale_question, mistakes_are_told_before_anything_is_trained) {
   const char *folder = io_file("study"), *data = cli_data("t.h5", 120);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
     cli_refused(i == 0 ? 2 : 0, 2, cases[i].sentence, command(data, folder, cases[i].options));
+  cli_refused(0, 2, "--rows has no effect without --question; drop one or add the other",
+              cli_text("scale %s -o %s --rows 18", data, folder));
   cr_assert(not(io_exists(folder)));
 }
