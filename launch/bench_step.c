@@ -230,7 +230,10 @@ out:
 
 enum status bench_step(struct session *session, const struct config *config) {
   double fast = 0, seconds;
-  int shards = config->reproducible ? (int)config->virtual_shards : 0;
+  int shards = config->reproducible ? (int)config->virtual_shards : 0, size = comm_size(session->comm);
+  if (shards > 0 && shards < size)
+    return comm_agree(session->comm,
+                      fail(ERR_ARGUMENT, "--virtual-shards %d are too few for %d ranks; give more", shards, size));
   if (shards > 0)
     TRY(run(session, config, 0, 0, false, &fast));
   return run(session, config, shards, fast, true, &seconds);
