@@ -15,7 +15,8 @@ static double span(double width, const double extent[2]) {
 /* 1, 2, 5, 10, 20, 50 ... */
 static double nice(int step) {
   static const double digits[] = {1, 2, 5};
-  return digits[step % 3] * pow(10, step / 3); /* exact: small powers of 10 */
+  int tens = step / 3;
+  return digits[step % 3] * pow(10, tens); /* exact: small powers of 10 */
 }
 
 static bool are_multiples(double width, int64_t rows, const double *labels, int stride) {
