@@ -31,7 +31,7 @@ uint64_t pulse_start(const char *collective);
 void pulse_wait(uint64_t number, const char *collective);
 void pulse_leave(void);
 
-/* Seconds that the main thread has stood in collectives, whoever was late. */
+/* Seconds that the main thread has stood in collectives, whoever was late: right over many, to some milliseconds. */
 double pulse_stood_seconds(void);
 
 struct pulse {
