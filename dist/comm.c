@@ -193,7 +193,8 @@ enum status comm_exchange_rows(struct comm *comm, const void *own, const int64_t
                                size_t row_bytes, void *all) {
   count_gather(comm, rows_from, row_bytes);
   TRY(alive(comm));
-  return control_of(comm)->ops->exchange_rows(control_of(comm), own, rows_to, rows_from, row_bytes, all);
+  enter(comm, "exchange of rows");
+  return leave(comm, control_of(comm)->ops->exchange_rows(control_of(comm), own, rows_to, rows_from, row_bytes, all));
 }
 
 enum status comm_gather_each(struct comm *comm, const void *own, size_t bytes, void *all) {

@@ -46,10 +46,11 @@ Test(reproducible, all_terms_on_three_views_in_shards_that_may_be_empty) {
   cli_same_runs(alone, trained(3, "on3", data, options));
 }
 
-/* Bands of ConR, distributions, Balanced MSE and its noise scale, experts. */
+/* Bands and a memory of ConR, distributions, Balanced MSE and its noise scale, experts. */
 Test(reproducible, other_losses_and_heads) {
   static const char *const options[] = {
-      "--batch 40 --epochs 3 --loss bmc --conr --conr-path banded --conr-variant reference --virtual-shards 7",
+      "--batch 40 --epochs 3 --loss bmc --conr --conr-path banded --conr-variant reference --conr-memory 70 "
+      "--virtual-shards 7",
       "--batch 40 --epochs 3 --loss uvote --conr --rnc --virtual-shards 5",
       "--batch 72 --epochs 3 --loss evidential --probabilistic --precision f64 --conr --virtual-shards 3"};
   const char *data = cli_data("t.h5", 120);
