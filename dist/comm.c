@@ -75,8 +75,7 @@ static const char *take_purpose(struct comm *comm, const char *name) {
   return purpose;
 }
 
-static void enter(struct comm *comm, const char *name) {
-  const char *purpose = take_purpose(comm, name);
+static void enter(const struct comm *comm, const char *purpose) {
   if (comm->size > 1)
     pulse_enter(purpose);
 }
@@ -88,15 +87,15 @@ static enum status leave(const struct comm *comm, enum status status) {
 }
 
 /* Of one in flight. */
-static void count_start(struct comm *comm, const char *name, struct comm_request *request) {
-  *request = (struct comm_request){.purpose = take_purpose(comm, name)};
+static void count_start(const struct comm *comm, const char *purpose, struct comm_request *request) {
+  *request = (struct comm_request){.purpose = purpose};
   if (comm->size > 1)
-    request->number = pulse_start(request->purpose);
+    request->number = pulse_start(purpose);
 }
 
 enum status comm_barrier(struct comm *comm) {
   TRY(alive(comm));
-  enter(comm, "barrier");
+  enter(comm, take_purpose(comm, "barrier"));
   return leave(comm, control_of(comm)->ops->barrier(control_of(comm)));
 }
 
@@ -112,6 +111,7 @@ static enum status write_down(const struct comm *comm, replay_function *again, c
 
 struct sum_call {
   struct comm *comm;
+  const char *purpose;
   enum dtype dtype;
   void *data;
   size_t count;
@@ -120,41 +120,42 @@ struct sum_call {
 
 static enum status sum_again(const void *arguments) {
   const struct sum_call *call = arguments;
-  return comm_sum(call->comm, call->dtype, call->data, call->count);
+  return comm_sum(comm_for(call->comm, call->purpose), call->dtype, call->data, call->count);
 }
 
 enum status comm_sum(struct comm *comm, enum dtype dtype, void *data, size_t count) {
-  struct sum_call call = {.comm = comm, .dtype = dtype, .data = data, .count = count};
+  struct sum_call call = {comm, take_purpose(comm, "sum"), dtype, data, count, NULL};
   if (replay_records(comm->device))
     return write_down(comm, sum_again, &call, sizeof call);
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
   TRY(alive(comm));
-  enter(comm, "sum");
+  enter(comm, call.purpose);
   return leave(comm, comm->ops->sum(comm, dtype, data, count));
 }
 
 enum status comm_max_i64(struct comm *comm, int64_t *data, size_t count) {
   TRY(alive(comm));
-  enter(comm, "maximum");
+  enter(comm, take_purpose(comm, "maximum"));
   return leave(comm, control_of(comm)->ops->max_i64(control_of(comm), data, count));
 }
 
 enum status comm_max_f64(struct comm *comm, double *data, size_t count) {
   TRY(alive(comm));
-  enter(comm, "maximum");
+  enter(comm, take_purpose(comm, "maximum"));
   return leave(comm, control_of(comm)->ops->max_f64(control_of(comm), data, count));
 }
 
 enum status comm_broadcast(struct comm *comm, void *data, size_t bytes, int root) {
   TRY(alive(comm));
   REQUIRE(!replay_records(comm->device), ERR_BUG, "a broadcast cannot be kept in a graph");
-  enter(comm, "broadcast");
+  enter(comm, take_purpose(comm, "broadcast"));
   return leave(comm, comm->ops->broadcast(comm, data, bytes, root));
 }
 
 struct gather_call {
   struct comm *comm;
+  const char *purpose;
   const void *own;
   const int64_t *rows_of_rank;
   size_t row_bytes;
@@ -163,7 +164,8 @@ struct gather_call {
 
 static enum status gather_again(const void *arguments) {
   const struct gather_call *call = arguments;
-  return comm_gather_rows(call->comm, call->own, call->rows_of_rank, call->row_bytes, call->all);
+  return comm_gather_rows(comm_for(call->comm, call->purpose), call->own, call->rows_of_rank, call->row_bytes,
+                          call->all);
 }
 
 /* Returns the rows of all ranks. */
@@ -178,14 +180,14 @@ static int64_t count_gather(struct comm *comm, const int64_t *rows_of_rank, size
 
 enum status comm_gather_rows(struct comm *comm, const void *own, const int64_t *rows_of_rank, size_t row_bytes,
                              void *all) {
-  struct gather_call call = {comm, own, rows_of_rank, row_bytes, all};
+  struct gather_call call = {comm, take_purpose(comm, "gather of rows"), own, rows_of_rank, row_bytes, all};
   if (replay_records(comm->device) && comm->size == 1 && own != NULL)
     return device_copy(comm->device, all, own, (size_t)rows_of_rank[0] * row_bytes);
   if (replay_records(comm->device))
     return write_down(comm, gather_again, &call, sizeof call);
   count_gather(comm, rows_of_rank, row_bytes);
   TRY(alive(comm));
-  enter(comm, "gather of rows");
+  enter(comm, call.purpose);
   return leave(comm, comm->ops->gather_rows(comm, own, rows_of_rank, row_bytes, all));
 }
 
@@ -193,18 +195,19 @@ enum status comm_exchange_rows(struct comm *comm, const void *own, const int64_t
                                size_t row_bytes, void *all) {
   count_gather(comm, rows_from, row_bytes);
   TRY(alive(comm));
-  enter(comm, "exchange of rows");
+  enter(comm, take_purpose(comm, "exchange of rows"));
   return leave(comm, control_of(comm)->ops->exchange_rows(control_of(comm), own, rows_to, rows_from, row_bytes, all));
 }
 
 enum status comm_gather_each(struct comm *comm, const void *own, size_t bytes, void *all) {
   struct comm *control = control_of(comm);
+  const char *purpose = take_purpose(comm, "gather of what each rank has to say");
   int64_t *ones = NULL;
   enum status status = memory_alloc((size_t)comm->size * sizeof *ones, (void **)&ones);
   TRY_GOTO(comm_agree(comm, status), out);
   for (int rank = 0; rank < comm->size; rank++)
     ones[rank] = 1;
-  enter(comm, "gather of what each rank has to say");
+  enter(comm, purpose);
   status = leave(comm, control->ops->gather_rows(control, own, ones, bytes, all));
 out:
   memory_free((void **)&ones);
@@ -214,18 +217,18 @@ out:
 /* Between graphs is the only place where what is in flight can be pushed. */
 static enum status sum_start_again(const void *arguments) {
   const struct sum_call *call = arguments;
-  TRY(comm_sum_start(call->comm, call->dtype, call->data, call->count, call->request));
+  TRY(comm_sum_start(comm_for(call->comm, call->purpose), call->dtype, call->data, call->count, call->request));
   return call->comm->ops->check(call->comm);
 }
 
 enum status comm_sum_start(struct comm *comm, enum dtype dtype, void *data, size_t count,
                            struct comm_request *request) {
-  struct sum_call call = {comm, dtype, data, count, request};
+  struct sum_call call = {comm, take_purpose(comm, "sum"), dtype, data, count, request};
   if (replay_records(comm->device))
     return write_down(comm, sum_start_again, &call, sizeof call);
   comm->traffic.sum_calls++;
   comm->traffic.sum_bytes += (int64_t)(count * dtype_size(dtype));
-  count_start(comm, "sum", request);
+  count_start(comm, call.purpose, request);
   TRY(alive(comm));
   return comm->ops->sum_start(comm, dtype, data, count, request);
 }
@@ -233,6 +236,7 @@ enum status comm_sum_start(struct comm *comm, enum dtype dtype, void *data, size
 /* With its arrays, which are the caller's again once the call has returned. */
 struct gather_start_call {
   struct comm *comm;
+  const char *purpose;
   size_t row_bytes;
   void *all;
   struct comm_request *request;
@@ -241,17 +245,19 @@ struct gather_start_call {
 
 static enum status gather_start_again(const void *arguments) {
   const struct gather_start_call *call = arguments;
-  TRY(comm_gather_start(call->comm, call->numbers, call->numbers + call->comm->size, call->row_bytes, call->all,
-                        call->request));
+  TRY(comm_gather_start(comm_for(call->comm, call->purpose), call->numbers, call->numbers + call->comm->size,
+                        call->row_bytes, call->all, call->request));
   return call->comm->ops->check(call->comm);
 }
 
-static enum status write_down_gather(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
-                                     size_t row_bytes, void *all, struct comm_request *request) {
+static enum status write_down_gather(struct comm *comm, const char *purpose, const int64_t *rows_of_rank,
+                                     const int64_t *first_of_rank, size_t row_bytes, void *all,
+                                     struct comm_request *request) {
   size_t ranks = (size_t)comm->size, bytes = sizeof(struct gather_start_call) + 2 * ranks * sizeof(int64_t);
   struct gather_start_call *call;
   TRY(memory_alloc(bytes, (void **)&call));
-  *call = (struct gather_start_call){.comm = comm, .row_bytes = row_bytes, .all = all, .request = request};
+  *call = (struct gather_start_call){
+      .comm = comm, .purpose = purpose, .row_bytes = row_bytes, .all = all, .request = request};
   memcpy(call->numbers, rows_of_rank, ranks * sizeof *rows_of_rank);
   memcpy(call->numbers + ranks, first_of_rank, ranks * sizeof *first_of_rank);
   enum status status = write_down(comm, gather_start_again, call, bytes);
@@ -261,11 +267,12 @@ static enum status write_down_gather(struct comm *comm, const int64_t *rows_of_r
 
 enum status comm_gather_start(struct comm *comm, const int64_t *rows_of_rank, const int64_t *first_of_rank,
                               size_t row_bytes, void *all, struct comm_request *request) {
+  const char *purpose = take_purpose(comm, "gather of rows");
   *request = (struct comm_request){0};
   if (replay_records(comm->device))
-    return write_down_gather(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
+    return write_down_gather(comm, purpose, rows_of_rank, first_of_rank, row_bytes, all, request);
   int64_t rows = count_gather(comm, rows_of_rank, row_bytes);
-  count_start(comm, "gather of rows", request);
+  count_start(comm, purpose, request);
   TRY(alive(comm));
   return rows == 0 ? STATUS_OK : comm->ops->gather_start(comm, rows_of_rank, first_of_rank, row_bytes, all, request);
 }
@@ -326,7 +333,7 @@ enum status comm_same(struct comm *comm, const char *what, const void *data, siz
 
 enum status comm_node_alloc(struct comm *comm, size_t bytes, void **out) {
   TRY(alive(comm));
-  enter(comm, "sharing of a host's memory");
+  enter(comm, take_purpose(comm, "sharing of a host's memory"));
   return leave(comm, control_of(comm)->ops->node_alloc(control_of(comm), bytes, out));
 }
 

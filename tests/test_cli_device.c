@@ -339,6 +339,10 @@ Test(cli_device, what_is_missing_is_a_sentence) {
               cli_text("%s --precision f64", line));
   cli_refused(2, 2, "--conr-memory 30 is computed on the host alone; give --device cpu, or drop it",
               cli_text("%s --comm mpi --conr --conr-memory 30", line));
+  cli_refused(2, 2,
+              "--reproducible computes on the host: on a GPU gradients and ConR's sums are added up in orders that "
+              "depend on the number of ranks; give --device cpu, or drop --reproducible",
+              cli_text("%s --comm mpi --reproducible", line));
   cli_refused(2, 2, "--graphs on has no effect on the host; drop it, or use a GPU by --device cuda",
               cli_text("train %s -o %s --device cpu --epochs 1 --hidden 8 --graphs on", data, run));
   cli_refused(0, 2, "--precision bf16 is for networks of images; give --precision f32 or tf32 for a table",

@@ -19,7 +19,9 @@
 #include "dist/device_ops.h"
 #include "dist/log.h"
 #include "dist/memory.h"
+#include "dist/pulse.h"
 #include "dist/random.h"
+#include "dist/replay.h"
 #include "tests/buffers.h"
 #include "tests/rank_record.h"
 
@@ -536,6 +538,39 @@ static void a_graph_keeps_no_collective(struct comm *comm) {
   device_free(device, &block);
 }
 
+struct kept_sum {
+  struct comm *comm;
+  float *block;
+  struct comm_request request;
+};
+
+static enum status sum_sheep(void *context) {
+  struct kept_sum *kept = context;
+  TRY(comm_sum_start(comm_for(kept->comm, "sum of sheep"), F32, kept->block, 25, &kept->request));
+  return comm_wait(kept->comm, &kept->request);
+}
+
+/* Called, kept and launched: each time it has its own name, which the next one does not inherit. */
+static void a_collective_that_is_kept_keeps_its_name(struct comm *comm) {
+  struct kept_sum kept = {.comm = comm};
+  struct replays *replays;
+  int64_t none = 0;
+  MUST(replays_create(device, &replays));
+  MUST(device_alloc_zero(device, 25 * sizeof *kept.block, (void **)&kept.block));
+  for (int time = 0; time < 3; time++) {
+    kept.request.purpose = "";
+    EXPECT_OK(replay_run(replays, "sheep", 5, sum_sheep, &kept));
+    EXPECT(record.size == 1 || strcmp(kept.request.purpose, "sum of sheep") == 0, "time %d it is a %s", time,
+           kept.request.purpose);
+    EXPECT_OK(comm_max_i64(comm, &none, 1));
+    EXPECT(record.size == 1 || strcmp(pulse_read().collective, "maximum") == 0, "time %d the next is a %s", time,
+           pulse_read().collective);
+  }
+  EXPECT_OK(comm_device_wait(comm));
+  device_free(device, (void **)&kept.block);
+  replays_destroy(&replays);
+}
+
 /* ---------------------------------------------------------------- the list */
 
 #define CASE(function) \
@@ -557,6 +592,7 @@ static const struct {
     CASE(buckets_have_the_bits_of_the_host),
     CASE(steps_after_the_first_allocate_nothing),
     CASE(a_graph_keeps_no_collective),
+    CASE(a_collective_that_is_kept_keeps_its_name),
     CASE(numbers_of_the_host_go_through_the_host),
     CASE(traffic_is_counted_on_this_communicator_alone),
 };
