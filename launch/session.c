@@ -57,7 +57,8 @@ enum status session_open(MPI_Comm mpi, const struct config *config, struct sessi
   *session = (struct session){.mpi = mpi};
   TRY(comm_create(mpi, &session->comm));
   session->log = log_create(comm_rank(session->comm), comm_size(session->comm), config->quiet);
-  TRY(watch_start(session->comm, EXIT_FAILED, &session->watch));
+  if (mpi == MPI_COMM_WORLD) /* a part of the job is watched over with the whole */
+    TRY(watch_start(session->comm, EXIT_FAILED, &session->watch));
   TRY(choose_threads(config, session->comm, &session->threads));
   omp_set_num_threads(session->threads);
   return STATUS_OK;

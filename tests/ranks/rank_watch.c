@@ -5,6 +5,7 @@
  *   killed       by signal 9
  *   stopped      by SIGSTOP, and let go on when the others must have noticed
  *   absent       does not come to a collective; its words are "counts sheep"
+ *   apart        the same, after collectives of ranks 0 and 1 alone
  *   slow         comes to it late: as a start may be, longer than the deadline; and then in time
  *   suspended    all ranks at once, for longer than a silence may last
  *   strangers    the same as killed, after many have connected to the port CONR_WATCH_PORT, with rubbish and without
@@ -96,7 +97,7 @@ static void happens(const char *what) {
     signal_later(6, SIGCONT, &own, 1);
     raise(SIGSTOP);
   }
-  if (strcmp(what, "absent") == 0)
+  if (strcmp(what, "absent") == 0 || strcmp(what, "apart") == 0)
     rest(60);
   if (strcmp(what, "slow") == 0)
     rest(1);
@@ -110,6 +111,20 @@ static void suspend_all(void) {
     signal_later(0.5, SIGSTOP, pids, record.size);
     signal_later(5, SIGCONT, pids, record.size);
   }
+}
+
+/* Ranks 0 and 1 do what the others have no part in. */
+static void go_apart(void) {
+  enum { PARTS = 20 };
+  MPI_Comm mpi;
+  struct comm *part;
+  MUST_HOLD(MPI_Comm_split(MPI_COMM_WORLD, record.rank < 2 ? 0 : 1, record.rank, &mpi) == MPI_SUCCESS);
+  MUST(comm_create(mpi, &part));
+  for (int i = 0; i < PARTS; i++)
+    MUST(comm_barrier(part));
+  comm_destroy(&part);
+  MPI_Comm_free(&mpi);
+  MUST(comm_count_alike(comm));
 }
 
 int main(int argc, char **argv) {
@@ -130,6 +145,8 @@ int main(int argc, char **argv) {
   barriers(0.2);
   pulse_steady(true);
   barriers(0.2);
+  if (strcmp(what, "apart") == 0)
+    go_apart();
   if (strcmp(what, "suspended") == 0)
     suspend_all();
   if (chosen)
