@@ -268,6 +268,10 @@ Test(watched, a_rank_that_is_slow_but_alive_is_waited_for) {
   expect_to_go_on("slow", 1, "");
 }
 
+Test(watched, a_rank_that_writes_to_a_dead_one_is_not_ended_by_that) {
+  expect_to_go_on("broken", 0, "");
+}
+
 Test(watched, a_job_that_was_suspended_as_a_whole_goes_on) {
   expect_to_go_on("suspended", 0, "");
 }
