@@ -59,6 +59,10 @@ void pulse_leave(void) {
   atomic_store_explicit(&now.waits_for, 0, memory_order_relaxed);
 }
 
+void pulse_catch_up(uint64_t entered) {
+  atomic_store_explicit(&now.entered, entered, memory_order_relaxed);
+}
+
 double pulse_stood_seconds(void) {
   return now.stood;
 }

@@ -5,7 +5,7 @@
  *     pulse_doing(before);
  *
  * One for the process, as the count of its memory is: all communicators write to it, since their collectives come in
- * one order, the same on all ranks.  The main thread writes, without locks or system calls; another may read.  All
+ * one order, the same on all ranks; after those of a part of the ranks comm_count_alike() makes it so.  The main thread writes, without locks or system calls; another may read.  All
  * words are literals: they are read at any time.  Local. */
 #ifndef CONR_DIST_PULSE_H
 #define CONR_DIST_PULSE_H
@@ -30,6 +30,9 @@ uint64_t pulse_enter(const char *collective);
 uint64_t pulse_start(const char *collective);
 void pulse_wait(uint64_t number, const char *collective);
 void pulse_leave(void);
+
+/* For comm_count_alike(): so many have been come to. */
+void pulse_catch_up(uint64_t entered);
 
 /* Seconds that the main thread has stood in collectives, whoever was late: right over many, to some milliseconds. */
 double pulse_stood_seconds(void);

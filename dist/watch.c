@@ -624,6 +624,8 @@ enum status watch_start(struct comm *comm, int exit_status, struct watch **out) 
   *out = NULL;
   if (comm_size(comm) == 1)
     return STATUS_OK;
+  /* MPI writes to a process that it does not know to be dead: this one would follow it without a word. */
+  signal(SIGPIPE, SIG_IGN);
   TRY_GOTO(comm_agree(comm, prepare(comm, exit_status, &watch)), none);
   snprintf(host, sizeof host, "%s", comm_host(comm));
   TRY_GOTO(comm_gather_each(comm, host, sizeof host, watch->hosts), none);

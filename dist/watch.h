@@ -33,7 +33,8 @@
 
 struct watch;
 
-/* comm         of host memory; not kept
+/* From now on, in several ranks, SIGPIPE is ignored: MPI may write to a process that has just died.
+ * comm         of host memory; not kept
  * exit_status  of the processes that the watch ends
  * *out is NULL where there is no watch: of one rank, turned off, or not possible.
  * Collective; all failures are agreed.  ERR_ARGUMENT: a variable makes no sense. */

@@ -3,6 +3,7 @@
 #include "io/metrics_log.h"
 
 #include "dist/memory.h"
+#include "dist/pulse.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -84,7 +85,9 @@ enum status metrics_log_write_all(struct metrics_log *log, const struct metric *
   int bytes = text == NULL ? -1 : asprintf(&line, "%s\n", text);
   free(text);
   REQUIRE(bytes >= 0, ERR_MEMORY, "cannot allocate a line for %s", log->path);
+  const char *before = pulse_doing("writes metrics.jsonl"); /* the disk may stall */
   enum status status = append(log, line, (size_t)bytes);
+  pulse_doing(before);
   free(line);
   return status;
 }

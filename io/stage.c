@@ -96,12 +96,12 @@ static enum status check_room(const struct stage *stage, const char *folder, int
 
 /* ---- the lock ------------------------------------------------------------------------------- */
 
-/* Whoever removes a copy removes the lock's file as well: a lock on a file that has no name any more is worth nothing.
- * */
-static bool is_named(const struct stage *stage) {
+/* Has the open file this name still?  Whoever removes a copy removes the lock's file as well: a lock on a file that has
+ * no name any more is worth nothing. */
+static bool is_named(const struct stage *stage, int file, const char *end) {
   struct stat open_file, named;
   char path[PATH_MAX];
-  return fstat(stage->lock, &open_file) == 0 && stat(path_of(stage, ".lock", path), &named) == 0 &&
+  return fstat(file, &open_file) == 0 && stat(path_of(stage, end, path), &named) == 0 &&
          open_file.st_ino == named.st_ino && open_file.st_dev == named.st_dev;
 }
 
@@ -130,7 +130,7 @@ static enum status lock(struct stage *stage) {
     if (stage->lock < 0)
       TRY(open_lock(stage));
     if (flock(stage->lock, LOCK_EX | LOCK_NB) == 0) {
-      if (is_named(stage))
+      if (is_named(stage, stage->lock, ".lock"))
         break;
       close_lock(stage);
     } else if (errno != EWOULDBLOCK && errno != EINTR) {
@@ -419,10 +419,11 @@ const struct stage_facts *stage_facts(const struct stage *stage) {
   return &stage->facts;
 }
 
-/* Nobody else looks for it now, and nobody else uses it. */
+/* Nobody else looks for it now, nobody else uses it, and it is not an old one, whose name a new one has. */
 static bool is_free(struct stage *stage) {
   return stage->copy >= 0 && open_lock(stage) == STATUS_OK && flock(stage->lock, LOCK_EX | LOCK_NB) == 0 &&
-         is_named(stage) && flock(stage->copy, LOCK_EX | LOCK_NB) == 0;
+         is_named(stage, stage->lock, ".lock") && is_named(stage, stage->copy, ".h5") &&
+         flock(stage->copy, LOCK_EX | LOCK_NB) == 0;
 }
 
 bool stage_close(struct stage **stage, bool remove) {

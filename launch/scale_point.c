@@ -2,6 +2,7 @@
 #include "launch/scale_point.h"
 
 #include "dist/memory.h"
+#include "dist/pulse.h"
 #include "launch/info.h"
 #include "launch/signals.h"
 #include "launch/train.h"
@@ -247,13 +248,16 @@ out:
 static enum status await_all(struct session *session) {
   MPI_Request request;
   int done = 0;
+  const char *before = pulse_doing("has no part in what others measure");
   REQUIRE(MPI_Ibarrier(session->mpi, &request) == MPI_SUCCESS, ERR_COMM, "MPI_Ibarrier failed");
   for (;;) {
     REQUIRE(MPI_Test(&request, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS, ERR_COMM, "MPI_Test failed");
     if (done)
-      return STATUS_OK;
+      break;
     nanosleep(&(struct timespec){.tv_nsec = POLL_NANOSECONDS}, NULL);
   }
+  pulse_doing(before);
+  return STATUS_OK;
 }
 
 /* config: its `output` and `threads` are set. */
@@ -291,6 +295,7 @@ enum status scale_point_measure(struct session *session, const struct config *co
     asked = *stopped;
   }
   TRY(await_all(session));
+  TRY(comm_count_alike(session->comm));
   TRY(comm_agree(session->comm, status));
   asked = asked || signals_stop_asked();
   TRY(comm_max_i64(session->comm, &asked, 1));

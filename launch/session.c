@@ -8,7 +8,6 @@
 
 #include <omp.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,10 +57,8 @@ enum status session_open(MPI_Comm mpi, const struct config *config, struct sessi
   *session = (struct session){.mpi = mpi};
   TRY(comm_create(mpi, &session->comm));
   session->log = log_create(comm_rank(session->comm), comm_size(session->comm), config->quiet);
-  /* MPI writes to a rank that has just died: that must not end this one before the watch has said so. */
-  if (comm_size(session->comm) > 1)
-    signal(SIGPIPE, SIG_IGN);
-  TRY(watch_start(session->comm, EXIT_FAILED, &session->watch));
+  if (mpi == MPI_COMM_WORLD) /* a part of the job is watched over with the whole */
+    TRY(watch_start(session->comm, EXIT_FAILED, &session->watch));
   TRY(choose_threads(config, session->comm, &session->threads));
   omp_set_num_threads(session->threads);
   return STATUS_OK;

@@ -2,6 +2,7 @@
 #include "launch/staging.h"
 
 #include "dist/memory.h"
+#include "dist/pulse.h"
 #include "io/stage.h"
 #include "launch/signals.h"
 
@@ -139,8 +140,11 @@ static enum status share_facts(struct staging *staging, struct comm *comm) {
 static enum status stage_on_all(struct staging *staging, const char *folder, struct comm *comm, bool *stopped) {
   char text[STAGING_TEXT];
   double asked = 0;
+  const char *before =
+      pulse_doing(copies(staging->session) ? "copies the data to a disk of its host" : "waits for copies of the data");
   enum status status = copies(staging->session) ? copy(staging, folder, &asked) : STATUS_OK;
   TRY(wait_asleep(comm, &asked));
+  pulse_doing(before);
   TRY(comm_agree(comm, status));
   *stopped = asked > 0;
   if (*stopped) {

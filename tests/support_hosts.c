@@ -10,6 +10,7 @@
 #include <criterion/new/assert.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char functions[] =
@@ -19,9 +20,10 @@ static const char functions[] =
     "'eval \"${RANK_SETUP-}\"; \"$@\"; echo \"[exit $? $HOSTNAME]\"' rank \"$CONR\" \"$@\"\n"
     "}\n";
 
-void hosts_wanted(void) {
+/* Skips the test, with the script's reason, where this machine cannot. */
+static void wanted(const char *script) {
   struct run_result run;
-  char *const command[] = {"tests/cluster/hosts", "--check", NULL};
+  char *const command[] = {(char *)script, "--check", NULL};
   run_command(command, 30, &run);
   if (run.exit_status == 77) {
     run.output[strcspn(run.output, "\n")] = '\0';
@@ -29,6 +31,17 @@ void hosts_wanted(void) {
   }
   cr_assert(eq(int, run.exit_status, 0), "%s", run.output);
   run_result_free(&run);
+}
+
+void hosts_wanted(void) {
+  wanted("tests/cluster/hosts");
+}
+
+void slurm_wanted(void) {
+  const char *leave_out = getenv("CONR_TEST_SLURM");
+  if (leave_out != NULL && strcmp(leave_out, "0") == 0)
+    cr_skip("CONR_TEST_SLURM is 0, which leaves out what takes a real Slurm");
+  wanted("tests/cluster/slurm");
 }
 
 char *hosts_run(int count, const char *format, ...) {

@@ -15,6 +15,9 @@
 
 void hosts_wanted(void);
 
+/* The same of a Slurm on them (tests/cluster/slurm); CONR_TEST_SLURM=0 leaves such tests out. */
+void slurm_wanted(void);
+
 /* The script's output; it must end with status 0. */
 char *hosts_run(int count, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

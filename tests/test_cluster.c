@@ -1,6 +1,7 @@
 /* Several hosts, and a Slurm on them: those that tests/cluster makes of one machine. */
 #include "io_files.h"
 #include "support_cli.h"
+#include "support_hosts.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -29,20 +30,6 @@ static char *output_of(int exit_status, const char *line) {
   return run.output;
 }
 
-/* Skips the test, with the script's reason, where this machine cannot. */
-static void wants(const char *script) {
-  const char *leave_out = getenv("CONR_TEST_SLURM");
-  if (strcmp(script, "slurm") == 0 && leave_out != NULL && strcmp(leave_out, "0") == 0)
-    cr_skip("CONR_TEST_SLURM is 0, which leaves out what takes a real Slurm");
-  struct run_result run = shell(cli_text("tests/cluster/%s --check", script));
-  if (run.exit_status == 77) {
-    run.output[strcspn(run.output, "\n")] = '\0';
-    cr_skip("%s", run.output);
-  }
-  cr_assert(eq(int, run.exit_status, 0), "%s", run.output);
-  run_result_free(&run);
-}
-
 static const char *conr(void) {
   static char path[RUN_PATH_BYTES];
   return run_build_path("conr", path);
@@ -61,7 +48,7 @@ Test(cluster, shellcheck_finds_nothing) {
 /* ---- hosts ----------------------------------------------------------------------------------- */
 
 Test(cluster, hosts_have_names_and_addresses_and_share_no_memory) {
-  wants("hosts");
+  hosts_wanted();
   char *output =
       output_of(0, "tests/cluster/hosts 3 sh -c '"
                    "for host in $CLUSTER_HOSTS; do "
@@ -86,7 +73,7 @@ Test(cluster, hosts_have_names_and_addresses_and_share_no_memory) {
 }
 
 Test(cluster, the_commands_exit_status_and_output_come_back) {
-  wants("hosts");
+  hosts_wanted();
   char *output = output_of(7, "echo words | tests/cluster/hosts 2 sh -c 'cat; exit 7'");
   cr_assert(eq(str, output, "words\n"));
   free(output);
@@ -114,7 +101,7 @@ static char *traces(void) {
 Test(cluster, nothing_is_left_of_hosts_however_they_end) {
   static const int signals[] = {SIGKILL, SIGTERM, SIGHUP, SIGKILL, SIGKILL};
   static const double seconds[] = {1.5, 1.5, 1.5, 0.1, 0.4};
-  wants("hosts");
+  hosts_wanted();
   const char *word = cli_text("cluster_test_%d", getpid());
   char *before = traces();
   for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
@@ -131,13 +118,13 @@ Test(cluster, nothing_is_left_of_hosts_however_they_end) {
 }
 
 Test(cluster, clusters_stand_side_by_side) {
-  wants("hosts");
+  hosts_wanted();
   free(output_of(0, "tests/cluster/hosts 2 sleep 1 & first=$!; tests/cluster/hosts 3 true && wait $first"));
 }
 
 /* 124: no answer; 1: the host says that nobody listens there. */
 Test(cluster, a_host_can_be_cut_off_and_crashed_and_comes_back) {
-  wants("hosts");
+  hosts_wanted();
   io_write_text(io_file("harm.sh"),
                 "reach() {\n"
                 "  timeout 0.5 bash -c '</dev/tcp/host2/9' 2>/dev/null; echo $?\n"
@@ -156,7 +143,7 @@ Test(cluster, a_host_can_be_cut_off_and_crashed_and_comes_back) {
 static const char options[] = "--hidden 16,16 --batch 10 --epochs 4 --conr --dropout 0.2 --clip 5 --log-steps 1";
 
 Test(cluster, a_training_on_three_hosts_equals_that_on_one) {
-  wants("hosts");
+  hosts_wanted();
   const char *data = cli_data("t.h5", 120), *run = io_file("hosts");
   char *output =
       output_of(0, cli_text("tests/cluster/hosts 3 sh -c 'timeout -k 3 60 mpirun --hostfile $CLUSTER_HOSTFILE "
@@ -231,7 +218,7 @@ static void goes_on_with_the_same_bits(const char *run) {
 enum { FOR_EVER = 100000 };
 
 Test(cluster, a_killed_rank_ends_the_job_with_a_sentence_that_names_it) {
-  wants("hosts");
+  hosts_wanted();
   const char *run = io_file("run");
   char *output = harmed(run, FOR_EVER, "",
                         "ignored=$(sed -n 's/^SigIgn:.*\\(....\\)$/\\1/p' /proc/$(rank_on host1)/status)\n"
@@ -251,7 +238,7 @@ Test(cluster, a_killed_rank_ends_the_job_with_a_sentence_that_names_it) {
 /* By the watch alone: MPI's own daemons are told to wait for longer, as they do where nobody tells them otherwise.  Then
  * mpirun waits, too, for its daemon beyond the cut; it is ended with the hosts. */
 Test(cluster, a_cut_link_ends_the_ranks_on_both_sides) {
-  wants("hosts");
+  hosts_wanted();
   const char *run = io_file("run");
   char *output = harmed(run, FOR_EVER, "--mca oob_tcp_keepalive_time 300",
                         "tests/cluster/fault cut host2\n"
@@ -269,7 +256,7 @@ Test(cluster, a_cut_link_ends_the_ranks_on_both_sides) {
 
 Test(cluster, a_link_that_comes_back_and_a_slow_one_change_nothing) {
   enum { EPOCHS = 60 };
-  wants("hosts");
+  hosts_wanted();
   const char *run = io_file("run"), *whole = io_file("whole");
   char *output = harmed(run, EPOCHS, "--mca oob_tcp_keepalive_time 300",
                         "lines() { wc -l <$run/metrics.jsonl; }\n"
@@ -328,7 +315,7 @@ static void expect_shared(const char *data) {
 
 /* All in one Slurm and at once, as limits are looked at every 30 seconds only.  What each job is: tests/cluster/jobs. */
 Test(cluster, jobs_of_a_slurm_requeue_or_end_as_they_should, .timeout = 300) {
-  wants("slurm");
+  slurm_wanted();
   const char *data = cli_data("t.h5", 120);
   const char *line = "--batch 9 --epochs 120 --hidden 16,16 --conr --dropout 0.2 --lr 0.01 --clip 5 --log-steps 1";
   free(output_of(0, cli_text("timeout -k 3 200 tests/cluster/slurm 4 tests/cluster/jobs %s %s %s %s", conr(), data,

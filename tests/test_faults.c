@@ -123,6 +123,57 @@ Test(faults, a_disk_that_is_full_from_the_start) {
   run_result_free(&run);
 }
 
+/* ---- disks that stall ----------------------------------------------------------------------- */
+
+/* A file system that is frozen takes no more writes, and those who write stand still, as on a network's whose server is
+ * gone.  Whatever becomes of this script it is thawed: by the one who waits in a session of his own. */
+static const char stalls[] =
+    "truncate -s 64M $dir/image && mkfs.ext4 -q $dir/image && mkdir -p $dir/disk && mount -o loop $dir/image $dir/disk"
+    " || exit 77\n"
+    "fsfreeze -f $dir/disk && fsfreeze -u $dir/disk || { umount $dir/disk; exit 77; }\n"
+    "setsid sh -c \"sleep 50; fsfreeze -u $dir/disk; umount $dir/disk\" >/dev/null 2>&1 & guard=$!\n"
+    "trap 'fsfreeze -u $dir/disk 2>/dev/null; kill $job 2>/dev/null; wait $job; umount $dir/disk; kill -- -$guard' "
+    "EXIT\n"
+    "lines() { wc -l <$dir/disk/run/metrics.jsonl; }\n"
+    "await() { tries=0; until \"$@\"; do [ $((tries += 1)) -lt 400 ] || exit 1; sleep 0.05; done; }\n"
+    "more_than() { [ -e $dir/disk/run/metrics.jsonl ] && [ $(lines) -gt $1 ]; }\n"
+    "$command >$dir/said 2>&1 & job=$!\n"
+    "await more_than 25\n"
+    "fsfreeze -f $dir/disk; sleep 1; before=$(lines); sleep 1; [ $(lines) = $before ] && echo '[stood still]'\n"
+    "fsfreeze -u $dir/disk; await more_than $((before + 25)); [ -s $dir/said ] || echo '[went on]'\n"
+    "fsfreeze -f $dir/disk; await grep -q 'conr: ' $dir/said\n"
+    "fsfreeze -u $dir/disk; wait $job; echo \"[exit $?]\"; cat $dir/said; cp -r $dir/disk/run $dir/after\n";
+
+/* A stall that ends is waited for; a long one ends the run, and what writes is let go by the kernel with the stall. */
+Test(faults, a_disk_that_stalls_is_waited_for_and_then_named) {
+  enum { FOR_EVER = 100000 };
+  char conr[RUN_PATH_BYTES];
+  struct run_result run;
+  const char *whole = io_file("whole"), *after = io_file("after"), *disk = io_file("disk");
+  cli_data("t.h5", 60);
+  setenv("CONR_COMM_TIMEOUT", "3", 1);
+  const char *script = io_file("script");
+  io_write_text(script,
+                cli_text("dir=%s command=\"${MPIEXEC:-mpirun} -n 2 %s %s\"\n%s", io_file(""),
+                         run_build_path("conr", conr), command_for(cli_text("%s/run", disk), FOR_EVER), stalls));
+  const char *apart = cli_text("unshare -m true || exit 77; exec unshare -m bash %s", script);
+  char *const command[] = {"sh", "-c", (char *)apart, NULL};
+  run_command(command, 60, &run);
+  if (run.exit_status == 77)
+    cr_skip("no file system can be mounted and frozen here: it needs root, a loop device, mkfs.ext4 and fsfreeze");
+  cr_expect(eq(int, cli_count(run.output, "[stood still]\n[went on]\n[exit 1]\n"), 1), "%s", run.output);
+  cr_expect(eq(int, cli_count(run.output, "conr: "), 1), "%s", run.output);
+  cr_expect(eq(int, cli_count(run.output, " s for rank 0 ("), 1), "%s", run.output);
+  cr_expect(strstr(run.output, ": writes ") != NULL, "%s", run.output);
+  run_result_free(&run);
+  char *log = io_read(cli_metrics(after), NULL);
+  int epochs = cli_count(log, "\"event\":\"epoch\"") + 2;
+  free(log);
+  cli_accepted(2, cli_text("%s --resume", command_for(after, epochs)));
+  cli_accepted(2, command_for(whole, epochs));
+  cli_same_runs(whole, after);
+}
+
 /* A limit on the size of a file does the same for those who cannot mount: the log grows beyond it. */
 Test(faults, a_log_that_cannot_grow_ends_the_run) {
   enum { EPOCHS = 60, LIMIT_BLOCKS = 48 }; /* of 512 bytes */

@@ -163,9 +163,11 @@ FILE_TEST(stage, a_copy_in_use_is_neither_written_nor_removed) {
   cr_assert(stat(path, &after) == 0 && before.st_ino == after.st_ino);
   flip(path, 5); /* a new file of that name, as seen by the disk: the same inode, damaged */
   copy_now(false);
-  cr_assert(stat(path, &after) == 0 && before.st_ino != after.st_ino);
-  stage_close(&user, true);
-  copy_now(true);
+  cr_assert(stage_open(source, folder, NULL, &other) == STATUS_OK);
+  cr_assert(stat(stage_facts(other)->path, &after) == 0 && before.st_ino != after.st_ino);
+  cr_assert(not(stage_close(&user, true)), "the name is another one's now");
+  cr_assert(io_exists(stage_facts(other)->path), "another one uses the new one");
+  cr_assert(stage_close(&other, true));
   cr_assert(eq(int, files_in_folder(), 0));
 }
 

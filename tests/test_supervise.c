@@ -4,6 +4,7 @@
  * left of it, with real ones. */
 #include "io_files.h"
 #include "support_cli.h"
+#include "support_hosts.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -255,10 +256,7 @@ Test(supervise, a_wrong_option_is_told_once) {
 
 /* One of three hosts loses its power for good, while the others train. */
 Test(supervise, without_a_host_it_goes_on_with_fewer_ranks) {
-  struct run_result result = shell("tests/cluster/hosts --check");
-  if (result.exit_status == 77)
-    cr_skip("%s", result.output);
-  run_result_free(&result);
+  hosts_wanted();
   const char *run = io_file("run"), *whole = io_file("whole");
   cli_data("t.h5", 120);
   io_write_text(
@@ -270,7 +268,7 @@ Test(supervise, without_a_host_it_goes_on_with_fewer_ranks) {
                "sleep 1; pgrep -c rank; pgrep -c orted; :\n",
                command_for(run), cli_metrics(run), cli_metrics(run)));
   unsetenv("OMPI_MCA_btl");
-  result = shell(cli_text("timeout -k 3 90 tests/cluster/hosts 3 bash %s", io_file("lines")));
+  struct run_result result = shell(cli_text("timeout -k 3 90 tests/cluster/hosts 3 bash %s", io_file("lines")));
   expect_in_order(result.output, (const char *[]){"start 1, 3 ranks on host1,host2,host3: ", "failed with status ",
                                                   "host3 does not answer", "start 2, 2 ranks on host1,host2: ",
                                                   "resuming at epoch", "supervise: done", "[exit 0]\n0\n0\n", NULL});

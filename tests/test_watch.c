@@ -258,9 +258,18 @@ Test(watched, a_rank_that_does_not_come_to_a_collective_is_named_with_what_it_do
   expect_end("absent", 1, 1, ": counts sheep for ");
 }
 
+Test(watched, so_it_is_after_collectives_of_some_ranks_alone) {
+  setenv("CONR_COMM_TIMEOUT", "1", 1);
+  expect_end("apart", 1, 1, ": counts sheep for ");
+}
+
 Test(watched, a_rank_that_is_slow_but_alive_is_waited_for) {
   setenv("CONR_COMM_TIMEOUT", "2", 1);
   expect_to_go_on("slow", 1, "");
+}
+
+Test(watched, a_rank_that_writes_to_a_dead_one_is_not_ended_by_that) {
+  expect_to_go_on("broken", 0, "");
 }
 
 Test(watched, a_job_that_was_suspended_as_a_whole_goes_on) {
@@ -284,6 +293,18 @@ static int free_port(void) {
 Test(watched, strangers_do_no_harm) {
   setenv("CONR_WATCH_PORT", cli_text("%d", free_port()), 1);
   expect_end("strangers", 2, 137, "] rank 2 (");
+}
+
+/* Each of its points is one of a part of the ranks. */
+Test(watched, a_scaling_study_has_one_watch) {
+  setenv("CONR_WATCH_PORT", cli_text("%d", free_port()), 1);
+  const char *line = cli_text("scale %s -o %s --hidden 8 --batches 12 --ranks 1,2 --mode weak --steps 2 --repeat 1 "
+                              "--quiet",
+                              cli_data("t.h5", 60), io_file("study"));
+  struct run_result run = cli_run(2, line);
+  cr_expect(eq(int, run.exit_status, 0), "%s", run.output);
+  cr_expect(eq(int, cli_count(run.output, "warning: "), 0), "%s", run.output);
+  run_result_free(&run);
 }
 
 Test(watched, variables_that_make_no_sense_are_refused) {

@@ -5,7 +5,9 @@
  *   killed       by signal 9
  *   stopped      by SIGSTOP, and let go on when the others must have noticed
  *   absent       does not come to a collective; its words are "counts sheep"
+ *   apart        the same, after collectives of ranks 0 and 1 alone
  *   slow         comes to it late: as a start may be, longer than the deadline; and then in time
+ *   broken       writes to who is gone, as MPI does before it knows
  *   suspended    all ranks at once, for longer than a silence may last
  *   strangers    the same as killed, after many have connected to the port CONR_WATCH_PORT, with rubbish and without
  *   unreachable  has no socket left to connect by, and after a while none of what it asks for is done
@@ -19,6 +21,7 @@
 #include "tests/rank_record.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -85,6 +88,13 @@ static void take_sockets_away(void) {
   MUST_HOLD(setrlimit(RLIMIT_NOFILE, &limit) == 0);
 }
 
+static void write_to_nobody(void) {
+  int ends[2];
+  MUST_HOLD(pipe(ends) == 0 && close(ends[0]) == 0);
+  MUST_HOLD(write(ends[1], "", 1) < 0 && errno == EPIPE);
+  close(ends[1]);
+}
+
 /* On the rank to which it happens; true: it takes part in no more. */
 static void happens(const char *what) {
   pid_t own = getpid();
@@ -96,10 +106,12 @@ static void happens(const char *what) {
     signal_later(6, SIGCONT, &own, 1);
     raise(SIGSTOP);
   }
-  if (strcmp(what, "absent") == 0)
+  if (strcmp(what, "absent") == 0 || strcmp(what, "apart") == 0)
     rest(60);
   if (strcmp(what, "slow") == 0)
     rest(1);
+  if (strcmp(what, "broken") == 0)
+    write_to_nobody();
 }
 
 static void suspend_all(void) {
@@ -110,6 +122,20 @@ static void suspend_all(void) {
     signal_later(0.5, SIGSTOP, pids, record.size);
     signal_later(5, SIGCONT, pids, record.size);
   }
+}
+
+/* Ranks 0 and 1 do what the others have no part in. */
+static void go_apart(void) {
+  enum { PARTS = 20 };
+  MPI_Comm mpi;
+  struct comm *part;
+  MUST_HOLD(MPI_Comm_split(MPI_COMM_WORLD, record.rank < 2 ? 0 : 1, record.rank, &mpi) == MPI_SUCCESS);
+  MUST(comm_create(mpi, &part));
+  for (int i = 0; i < PARTS; i++)
+    MUST(comm_barrier(part));
+  comm_destroy(&part);
+  MPI_Comm_free(&mpi);
+  MUST(comm_count_alike(comm));
 }
 
 int main(int argc, char **argv) {
@@ -130,11 +156,13 @@ int main(int argc, char **argv) {
   barriers(0.2);
   pulse_steady(true);
   barriers(0.2);
+  if (strcmp(what, "apart") == 0)
+    go_apart();
   if (strcmp(what, "suspended") == 0)
     suspend_all();
   if (chosen)
     happens(what);
-  barriers(strcmp(what, "slow") == 0 ? 0.2 : 6);
+  barriers(strcmp(what, "slow") == 0 || strcmp(what, "broken") == 0 ? 0.2 : 6);
   watch_stop(&watch);
   comm_destroy(&comm);
   EXPECT(memory_in_use() == 0, "%zu bytes are left", memory_in_use());
