@@ -7,7 +7,7 @@
 static struct {
   _Atomic uint64_t entered, waits_for;
   _Atomic(const char *) collective, doing;
-  atomic_bool steady, unhurried;
+  atomic_bool steady, unhurried, aside;
   double since, stood; /* the main thread's alone */
 } now = {.doing = "starts"};
 
@@ -33,6 +33,14 @@ bool pulse_unhurried(bool unhurried) {
   bool before = atomic_load_explicit(&now.unhurried, memory_order_relaxed);
   atomic_store_explicit(&now.unhurried, unhurried, memory_order_relaxed);
   return before;
+}
+
+void pulse_aside(bool aside) {
+  atomic_store_explicit(&now.aside, aside, memory_order_relaxed);
+}
+
+void pulse_go_on_from(uint64_t entered) {
+  atomic_store_explicit(&now.entered, entered, memory_order_relaxed);
 }
 
 uint64_t pulse_start(const char *collective) {
@@ -69,5 +77,6 @@ struct pulse pulse_read(void) {
                         .collective = atomic_load_explicit(&now.collective, memory_order_relaxed),
                         .doing = atomic_load_explicit(&now.doing, memory_order_relaxed),
                         .steady = atomic_load_explicit(&now.steady, memory_order_relaxed),
-                        .unhurried = atomic_load_explicit(&now.unhurried, memory_order_relaxed)};
+                        .unhurried = atomic_load_explicit(&now.unhurried, memory_order_relaxed),
+                        .aside = atomic_load_explicit(&now.aside, memory_order_relaxed)};
 }

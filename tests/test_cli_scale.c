@@ -253,6 +253,22 @@ Test(cli_scale, one_that_was_stopped_goes_on_and_ranks_without_a_part_use_no_cor
   cr_expect(eq(int, points_of(folder), 3));
 }
 
+/* A point of two of three ranks, one of whom dies: the job's one watch tells so, on the port that was named for it. */
+Test(cli_scale, one_that_dies_in_a_point_is_told_of_once) {
+  const char *data = cli_data("t.h5", 200);
+  struct cli_job job;
+  setenv("CONR_WATCH_PORT", cli_text("%d", cli_free_port()), 1);
+  cli_start(&job, 3, line(data, io_file("study"), "--ranks 2 --batches 12 --steps 1000000"));
+  pid_t dies = cli_rank_pid(&job, 1);
+  usleep(1500000);
+  kill(dies, SIGKILL);
+  cr_expect(ne(int, cli_wait(&job), 0));
+  cr_expect(strstr(job.result.output, "/3 ") != NULL, "%s", job.result.output);
+  cr_expect(strstr(job.result.output, "] rank 1 (") != NULL, "%s", job.result.output);
+  cr_expect(eq(int, cli_count(job.result.output, "conr: "), 1), "%s", job.result.output);
+  cli_job_free(&job);
+}
+
 /* --- predictions ---------------------------------------------------------------------------------------------- */
 
 Test(cli_scale, a_prediction_takes_no_data_and_a_study_in_place_of_assumptions) {
