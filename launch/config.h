@@ -154,6 +154,10 @@ enum status config_for_run(const struct config *comparison, const char *recipe, 
 /* Was the option given on the command line, or in the config file with another value than its default? */
 bool config_given(const struct config *config, const char *name);
 
+/* The first option that was given, as config_given() has it, and is none of `names`, which ends in NULL; NULL: there is
+ * none. */
+const char *config_given_beside(const struct config *config, const char *const *names);
+
 /* The general help (COMMAND_NONE) or that of one command. */
 void config_help(enum command command, FILE *out);
 

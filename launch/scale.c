@@ -97,7 +97,8 @@ static void add_points(struct scaling *own) {
 
 /* Options that a study has no use for; a recipe or a file may say what it likes. */
 static enum status refuse_unread(const struct config *config) {
-  static const char *const names[] = {"batch", "epochs", "patience", "log-steps", "checkpoint-steps", "select"};
+  static const char *const names[] = {"batch",  "epochs", "patience", "log-steps", "checkpoint-steps",
+                                      "select", "init",   "stage2",   "vote"};
   static const char *const asked[] = {"rows", "seeds", "many", "few", "bin-width"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     REQUIRE(!config_given(config, names[i]) || config->recipe != NULL || config->config != NULL, ERR_ARGUMENT,

@@ -322,10 +322,11 @@ static enum status write_files(const struct prediction *own, const json_t *objec
 }
 
 static enum status check_options(const struct config *config) {
-  static const char *const unread[] = {"share", "batches", "steps", "repeat", "force", "conr", "question"};
-  for (size_t i = 0; i < sizeof unread / sizeof *unread; i++)
-    REQUIRE(!config_given(config, unread[i]), ERR_ARGUMENT,
-            "--%s has no effect with --predict, which knows what the machine file says; drop it", unread[i]);
+  static const char *const read[] = {"predict", "machine", "study", "ranks", "mode",
+                                     "output",  "config",  "json",  "quiet", NULL};
+  const char *unread = config_given_beside(config, read);
+  REQUIRE(unread == NULL, ERR_ARGUMENT,
+          "--%s has no effect with --predict, which knows what the machine file says; drop it", unread);
   REQUIRE(config->words == 0, ERR_ARGUMENT, "--predict takes no data, and \"%s\" was given; drop it", config->word[0]);
   REQUIRE(config->machine != NULL, ERR_ARGUMENT,
           "--predict wants to know the machine: give --machine FILE (launch/machines has one)");

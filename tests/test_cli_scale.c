@@ -317,6 +317,8 @@ Test(cli_scale, mistakes_are_told_before_anything_is_measured) {
       {0, "--batches 12,x", "--batches wants whole numbers separated by commas, not \"12,x\""},
       {0, "--share 3/2", "--share wants K/N with K of 1 to N, such as 2/8, not \"3/2\""},
       {0, "--batch 12", "--batch has no effect on conr scale; drop it, or give --batches"},
+      {0, "--init x", "--init has no effect on conr scale; drop it"},
+      {0, "--stage2 x", "--stage2 has no effect on conr scale; drop it"},
       {0, "--machine x", "--machine has no effect without --predict; drop one or add the other"},
       {0, "--conr-w 2", "--conr-w has no effect without --conr; drop one or add the other"},
   };
@@ -329,6 +331,8 @@ Test(cli_scale, mistakes_are_told_before_anything_is_measured) {
               cli_text("scale %s --predict --machine m.ini", data));
   cli_refused(0, 2, "--batches has no effect with --predict, which knows what the machine file says; drop it",
               "scale --predict --machine m.ini --batches 4");
+  cli_refused(0, 2, "--hidden has no effect with --predict, which knows what the machine file says; drop it",
+              "scale --predict --machine m.ini --hidden 4");
   cr_expect(not(io_exists(cli_text("%s/points/p1-b12.json", folder))));
 }
 
