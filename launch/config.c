@@ -532,6 +532,16 @@ enum status config_integers(const char *option, const char *text, int64_t low, i
   return STATUS_OK;
 }
 
+enum status config_rising(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,
+                          int *count) {
+  TRY(config_integers(option, text, low, high, most, values, count));
+  REQUIRE(*count > 0, ERR_ARGUMENT, "--%s names none", option);
+  for (int i = 1; i < *count; i++)
+    REQUIRE(values[i] > values[i - 1], ERR_ARGUMENT, "--%s: %lld stands behind %lld; give each once, the smaller first",
+            option, (long long)values[i], (long long)values[i - 1]);
+  return STATUS_OK;
+}
+
 enum status config_numbers(const char *option, const char *text, int count, double *values) {
   const char *next = text;
   for (int i = 0; i < count; i++) {

@@ -184,4 +184,8 @@ enum status config_size(const char *text, int64_t *height, int64_t *width);
 enum status config_integers(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,
                             int *count);
 
+/* The same of numbers that rise, one at least. */
+enum status config_rising(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,
+                          int *count);
+
 #endif

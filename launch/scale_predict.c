@@ -94,12 +94,7 @@ static enum status read_ranks(struct prediction *own) {
   for (int64_t ranks = FIRST_RANKS; ranks <= LAST_RANKS; ranks *= 2)
     own->ranks[own->count++] = ranks;
   if (config->ranks != NULL)
-    TRY(config_integers("ranks", config->ranks, 1, INT32_MAX, MOST_RANKS, own->ranks, &own->count));
-  REQUIRE(own->count > 0, ERR_ARGUMENT, "--ranks names none");
-  for (int i = 1; i < own->count; i++)
-    REQUIRE(own->ranks[i] > own->ranks[i - 1], ERR_ARGUMENT,
-            "--ranks: %lld stands behind %lld; give each once, the smaller first", (long long)own->ranks[i],
-            (long long)own->ranks[i - 1]);
+    TRY(config_rising("ranks", config->ranks, 1, INT32_MAX, MOST_RANKS, own->ranks, &own->count));
   own->weak = strcmp(config->mode, "strong") != 0;
   own->strong = strcmp(config->mode, "weak") != 0 && own->file.fixed_rows > 0;
   REQUIRE(own->weak || own->strong, ERR_ARGUMENT, "--mode strong wants fixed_rows in [step] of %s", config->machine);
