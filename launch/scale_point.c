@@ -204,7 +204,7 @@ static void describe(const struct measuring *own, struct scale_point *point) {
   point->repetitions = (double)own->config->repeat;
   point->samples_per_second = point->batch / point->seconds;
   point->gradient_bytes = (double)(learned.elements * dtype_size(trainer->ops->parameter_dtype));
-  point->messages = (double)buckets_count(trainer->buckets);
+  point->messages = (double)gradients_pieces(trainer->gradients);
   if (trainer->config.conr) {
     point->rows = (double)result.rows;
     point->width = (double)net_mean_width(trainer->net);

@@ -214,6 +214,15 @@ Test(cli_scale, shares_hold_their_points_and_all_of_them_make_the_table) {
     cr_expect(io_exists(plotted) && io_exists(cli_text("%s/efficiency.png", folder)));
 }
 
+Test(cli_scale, a_reproducible_step_can_be_measured) {
+  const char *data = cli_data("t.h5", 200), *folder = io_file("study");
+  cli_accepted(2, line(data, folder, "--reproducible --batches 24 --mode weak"));
+  json_t *object = load(cli_text("%s/scale.json", folder)), *rows = json_object_get(object, "rows");
+  for (double ranks = 1; ranks <= 2; ranks++)
+    cr_expect(eq(dbl, number(find_row(rows, "weak", ranks, 24), "messages"), 1), "of %g ranks", ranks);
+  json_decref(object);
+}
+
 /* Is the process asleep?  One that spins never is, however busy the machine. */
 static bool is_asleep(pid_t pid) {
   char text[1024];
