@@ -354,13 +354,6 @@ void comm_traffic_reset(struct comm *comm) {
   memset(&comm->traffic, 0, sizeof comm->traffic);
 }
 
-enum status comm_count_alike(struct comm *comm) {
-  int64_t most = (int64_t)pulse_read().entered;
-  TRY(comm_max_i64(comm, &most, 1));
-  pulse_catch_up((uint64_t)most + 1); /* this one is counted, too */
-  return STATUS_OK;
-}
-
 enum status comm_timeout(double *seconds) {
   const char *text = getenv("CONR_COMM_TIMEOUT");
   char *end;

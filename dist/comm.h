@@ -130,10 +130,6 @@ struct comm_traffic {
 struct comm_traffic comm_traffic(const struct comm *comm);
 void comm_traffic_reset(struct comm *comm);
 
-/* After collectives of some of the ranks alone, on communicators of their own: all count alike again, by which the watch
- * tells who does not come to one (watch.h).  Collective. */
-enum status comm_count_alike(struct comm *comm);
-
 /* The longest that a collective may take: CONR_COMM_TIMEOUT of the environment, default 300.  Local.  ERR_ARGUMENT. */
 enum status comm_timeout(double *seconds);
 

@@ -7,7 +7,7 @@
 static struct {
   _Atomic uint64_t entered, waits_for;
   _Atomic(const char *) collective, doing;
-  atomic_bool steady, unhurried;
+  atomic_bool steady, unhurried, aside;
   double since, stood; /* the main thread's alone */
 } now = {.doing = "starts"};
 
@@ -35,6 +35,14 @@ bool pulse_unhurried(bool unhurried) {
   return before;
 }
 
+void pulse_aside(bool aside) {
+  atomic_store_explicit(&now.aside, aside, memory_order_relaxed);
+}
+
+void pulse_go_on_from(uint64_t entered) {
+  atomic_store_explicit(&now.entered, entered, memory_order_relaxed);
+}
+
 uint64_t pulse_start(const char *collective) {
   uint64_t number = atomic_load_explicit(&now.entered, memory_order_relaxed) + 1; /* nobody else writes it */
   atomic_store_explicit(&now.collective, collective, memory_order_relaxed);
@@ -59,10 +67,6 @@ void pulse_leave(void) {
   atomic_store_explicit(&now.waits_for, 0, memory_order_relaxed);
 }
 
-void pulse_catch_up(uint64_t entered) {
-  atomic_store_explicit(&now.entered, entered, memory_order_relaxed);
-}
-
 double pulse_stood_seconds(void) {
   return now.stood;
 }
@@ -73,5 +77,6 @@ struct pulse pulse_read(void) {
                         .collective = atomic_load_explicit(&now.collective, memory_order_relaxed),
                         .doing = atomic_load_explicit(&now.doing, memory_order_relaxed),
                         .steady = atomic_load_explicit(&now.steady, memory_order_relaxed),
-                        .unhurried = atomic_load_explicit(&now.unhurried, memory_order_relaxed)};
+                        .unhurried = atomic_load_explicit(&now.unhurried, memory_order_relaxed),
+                        .aside = atomic_load_explicit(&now.aside, memory_order_relaxed)};
 }

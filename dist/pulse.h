@@ -5,7 +5,7 @@
  *     pulse_doing(before);
  *
  * One for the process, as the count of its memory is: all communicators write to it, since their collectives come in
- * one order, the same on all ranks; after those of a part of the ranks comm_count_alike() makes it so.  The main thread writes, without locks or system calls; another may read.  All
+ * one order, the same on all ranks.  The main thread writes, without locks or system calls; another may read.  All
  * words are literals: they are read at any time.  Local. */
 #ifndef CONR_DIST_PULSE_H
 #define CONR_DIST_PULSE_H
@@ -24,15 +24,18 @@ void pulse_steady(bool steady);
  * Its silence and its death are noticed all the same.  Returns what held before. */
 bool pulse_unhurried(bool unhurried);
 
+/* This rank has no part in what others of the job do, in a communicator of their own: nobody waits for it. */
+void pulse_aside(bool aside);
+
+/* Collectives are counted on from there: after some ranks were aside, from the greatest number of any. */
+void pulse_go_on_from(uint64_t entered);
+
 /* For comm.c.  A collective of that name is come to; its number, from 1.  enter: the process stands in it until
  * pulse_leave(); start: it goes on, and may stand in it later by pulse_wait(). */
 uint64_t pulse_enter(const char *collective);
 uint64_t pulse_start(const char *collective);
 void pulse_wait(uint64_t number, const char *collective);
 void pulse_leave(void);
-
-/* For comm_count_alike(): so many have been come to. */
-void pulse_catch_up(uint64_t entered);
 
 /* Seconds that the main thread has stood in collectives, whoever was late: right over many, to some milliseconds. */
 double pulse_stood_seconds(void);
@@ -42,7 +45,7 @@ struct pulse {
   uint64_t waits_for;     /* the number of the one it stands in, or 0  */
   const char *collective; /* of `waits_for`, else the last; NULL: none */
   const char *doing;      /* outside of them                           */
-  bool steady, unhurried;
+  bool steady, unhurried, aside;
 };
 
 /* For any thread; while the main thread goes on, the parts may be of two moments. */

@@ -151,6 +151,10 @@ size_t shard_sum_bytes(const struct shard_sum *sum) {
   return sum->bytes;
 }
 
+size_t shard_sum_pieces(const struct shard_sum *sum) {
+  return (sum->elements + PIECE - 1) / PIECE;
+}
+
 /* ---- additions --------------------------------------------------------------------------------- */
 
 static char *at(const struct shard_sum *sum, const void *vector, size_t element) {

@@ -41,6 +41,9 @@ void shard_sum_destroy(struct shard_sum **sum); /* NULL is fine */
 /* Bytes that it holds. */
 size_t shard_sum_bytes(const struct shard_sum *sum);
 
+/* Pieces in which a sum travels between ranks. */
+size_t shard_sum_pieces(const struct shard_sum *sum);
+
 /* Forget what was added.  Local. */
 void shard_sum_begin(struct shard_sum *sum);
 

@@ -102,6 +102,7 @@ static void look_at_own(struct watch *watch, double now) {
   own->waits_for = pulse.waits_for;
   own->steady = pulse.steady;
   own->unhurried = pulse.unhurried;
+  own->aside = pulse.aside;
   own->heard = now;
   memcpy(own->doing, doing, sizeof doing);
   keep_words(own->collective, pulse.collective);
@@ -131,6 +132,7 @@ static struct watch_message beat_of(const struct watch *watch, double now) {
                                   .traced = own->traced,
                                   .steady = own->steady,
                                   .unhurried = own->unhurried,
+                                  .aside = own->aside,
                                   .entered = own->entered,
                                   .waits_for = own->waits_for,
                                   .age = now - own->since};
@@ -144,6 +146,7 @@ static void take_beat(struct watch_rank *rank, const struct watch_message *messa
   rank->traced = message->traced != 0;
   rank->steady = message->steady != 0;
   rank->unhurried = message->unhurried != 0;
+  rank->aside = message->aside != 0;
   rank->entered = message->entered;
   rank->waits_for = message->waits_for;
   rank->since = now - message->age;

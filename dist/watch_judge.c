@@ -155,6 +155,11 @@ static bool silent(const struct watch_rank *ranks, int size, double now, double 
 
 /* ---- collectives ---------------------------------------------------------------------------- */
 
+/* May it be waited for? */
+static bool takes_part(const struct watch_rank *rank) {
+  return is_watched(rank) && !rank->aside;
+}
+
 static void allow_more(struct text *text, double limit) {
   add(text, "; CONR_COMM_TIMEOUT allows more than %g s", limit);
 }
@@ -174,7 +179,7 @@ static bool late(const struct watch_rank *ranks, int size, double now, double li
   const struct watch_rank *one = &ranks[waiter];
   bool any = false;
   for (int rank = 0; rank < size; rank++) {
-    which[rank] = is_watched(&ranks[rank]) && ranks[rank].entered < one->waits_for;
+    which[rank] = takes_part(&ranks[rank]) && ranks[rank].entered < one->waits_for;
     any = any || which[rank];
     if (which[rank] && ranks[rank].unhurried)
       return false;
@@ -194,7 +199,7 @@ static bool stuck(const struct watch_rank *ranks, int size, double now, double l
   const struct watch_rank *one = &ranks[waiter];
   int other = -1;
   for (int rank = 0; rank < size; rank++) {
-    if (!is_watched(&ranks[rank]))
+    if (!takes_part(&ranks[rank]))
       continue;
     if (ranks[rank].waits_for == 0 || now - ranks[rank].since <= limit)
       return false;
@@ -222,7 +227,7 @@ static double deadline(const struct watch_rank *ranks, int size, double seconds)
       continue;
     if (ranks[rank].traced)
       return 1e30;
-    steady = steady && ranks[rank].steady;
+    steady = steady && (ranks[rank].steady || ranks[rank].aside);
   }
   return (steady ? 1 : WATCH_START_FACTOR) * seconds;
 }

@@ -17,6 +17,7 @@ struct watch_rank {
   bool traced;                  /* a debugger may stop it at will */
   bool steady;                  /* its first step is over */
   bool unhurried;               /* others may wait for it as long as it takes */
+  bool aside;                   /* it has no part in what the others do: they do not wait for it */
   double heard;                 /* when it was heard of last; closed: when the connection ended */
   uint64_t entered;             /* collectives that it has come to */
   uint64_t waits_for;           /* the number of the one in which it stands, 0 = none */

@@ -41,7 +41,7 @@ enum watch_word {
 /* All machines of a job order their bytes alike. */
 struct watch_message {
   int32_t word, code;
-  int32_t traced, steady, unhurried, unused;
+  int32_t traced, steady, unhurried, aside;
   uint64_t entered, waits_for;
   double age; /* seconds of what it does */
   char collective[WATCH_WORDS], doing[WATCH_WORDS];

@@ -212,7 +212,7 @@ static const struct option_row table[] = {
   TEXT("batches", batches, SCALE, "256", "B,B,..", "samples in a batch"),
   INTEGER("steps", steps, SCALE, "10", 1, 1000000, "training steps of a measurement"),
   FLAG("predict", predict, SCALE, "predict a larger machine: takes --machine, no data"),
-  TEXT("machine", machine, SCALE, NULL, "FILE", "what --predict is to know of the machine, such as launch/machines/h200-node8.ini; all of its values can be changed"),
+  TEXT("machine", machine, SCALE, NULL, "FILE", "what --predict is to know of the machine, such as launch/machines/h200-ndr400.ini; all of its values can be changed"),
   TEXT("study", study, SCALE, NULL, "FOLDER", "--predict: take the time of a step's own computation from this study, not from the file"),
 
   CHOICE("question", question, SCALE, "none", "none|global-batch", "answer this instead: global-batch: does it help to contrast the rows of a batch with more rows (--rows), at the same --batch of the optimiser?"),
@@ -401,6 +401,17 @@ bool config_given(const struct config *config, const char *name) {
   return index >= 0 && config_is_marked(config, index);
 }
 
+const char *config_given_beside(const struct config *config, const char *const *names) {
+  for (int i = 0; i < ROWS; i++) {
+    const char *const *name = names;
+    while (*name != NULL && strcmp(*name, table[i].name) != 0)
+      name++;
+    if (*name == NULL && config_is_marked(config, i))
+      return table[i].name;
+  }
+  return NULL;
+}
+
 static enum status set_defaults(struct config *config) {
   for (int i = 0; i < ROWS; i++)
     if (table[i].absent != NULL)
@@ -518,6 +529,16 @@ enum status config_integers(const char *option, const char *text, int64_t low, i
     values[(*count)++] = value;
     next = *end == ',' ? end + 1 : end;
   }
+  return STATUS_OK;
+}
+
+enum status config_rising(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,
+                          int *count) {
+  TRY(config_integers(option, text, low, high, most, values, count));
+  REQUIRE(*count > 0, ERR_ARGUMENT, "--%s names none", option);
+  for (int i = 1; i < *count; i++)
+    REQUIRE(values[i] > values[i - 1], ERR_ARGUMENT, "--%s: %lld stands behind %lld; give each once, the smaller first",
+            option, (long long)values[i], (long long)values[i - 1]);
   return STATUS_OK;
 }
 

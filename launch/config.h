@@ -154,6 +154,10 @@ enum status config_for_run(const struct config *comparison, const char *recipe, 
 /* Was the option given on the command line, or in the config file with another value than its default? */
 bool config_given(const struct config *config, const char *name);
 
+/* The first option that was given, as config_given() has it, and is none of `names`, which ends in NULL; NULL: there is
+ * none. */
+const char *config_given_beside(const struct config *config, const char *const *names);
+
 /* The general help (COMMAND_NONE) or that of one command. */
 void config_help(enum command command, FILE *out);
 
@@ -179,5 +183,9 @@ enum status config_size(const char *text, int64_t *height, int64_t *width);
 /* A list such as "64,64" of integers in [low, high]; at most `most`.  *count may become 0 for "". */
 enum status config_integers(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,
                             int *count);
+
+/* The same of numbers that rise, one at least. */
+enum status config_rising(const char *option, const char *text, int64_t low, int64_t high, int most, int64_t *values,
+                          int *count);
 
 #endif

@@ -765,6 +765,10 @@ enum status gradients_finish(struct gradients *own, struct gradients_value *valu
   return STATUS_OK;
 }
 
+size_t gradients_pieces(const struct gradients *own) {
+  return own->shards != NULL ? shards_pieces(own->shards) : (size_t)buckets_count(own->parts.buckets);
+}
+
 struct gradients_seconds gradients_seconds(struct gradients *own, bool reset) {
   struct gradients_seconds *seconds = &own->seconds;
   double gather, regularisers;

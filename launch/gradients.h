@@ -135,6 +135,9 @@ struct device_images_counts gradients_images(const struct gradients *gradients);
 /* Wait for the step.  Local; ERR_NUMERIC as above, with *value filled; ERR_COMM when another rank is lost. */
 enum status gradients_finish(struct gradients *gradients, struct gradients_value *value);
 
+/* Pieces in which the gradients travel to their sum: buckets, or those of virtual shards.  Local. */
+size_t gradients_pieces(const struct gradients *gradients);
+
 /* Where the time of the steps went on this rank, since the last call with `reset`.  Local. */
 struct gradients_seconds {
   double phase[STEP_PHASES]; /* PHASE_CONR is told with PHASE_LOSS, and 0 */

@@ -46,24 +46,14 @@ static void default_ranks(struct scaling *own, int size) {
   own->ranks[own->lists.rank_count++] = size;
 }
 
-static enum status check_rising(const char *option, const int64_t *values, int count) {
-  REQUIRE(count > 0, ERR_ARGUMENT, "--%s names none", option);
-  for (int i = 1; i < count; i++)
-    REQUIRE(values[i] > values[i - 1], ERR_ARGUMENT, "--%s: %lld stands behind %lld; give each once, the smaller first",
-            option, (long long)values[i], (long long)values[i - 1]);
-  return STATUS_OK;
-}
-
 static enum status read_lists(struct scaling *own) {
   const struct config *config = own->config;
   struct scale_lists *lists = &own->lists;
   int size = comm_size(own->session->comm);
   default_ranks(own, size);
   if (config->ranks != NULL)
-    TRY(config_integers("ranks", config->ranks, 1, INT32_MAX, MOST_RANKS, own->ranks, &lists->rank_count));
-  TRY(config_integers("batches", config->batches, 1, 1073741824, MOST_BATCHES, own->batches, &lists->batch_count));
-  TRY(check_rising("ranks", own->ranks, lists->rank_count));
-  TRY(check_rising("batches", own->batches, lists->batch_count));
+    TRY(config_rising("ranks", config->ranks, 1, INT32_MAX, MOST_RANKS, own->ranks, &lists->rank_count));
+  TRY(config_rising("batches", config->batches, 1, 1073741824, MOST_BATCHES, own->batches, &lists->batch_count));
   int64_t most = own->ranks[lists->rank_count - 1];
   REQUIRE(most <= size, ERR_ARGUMENT,
           "--ranks %lld are more than the %d there are; start more: mpirun -n %lld conr scale", (long long)most, size,
@@ -97,7 +87,8 @@ static void add_points(struct scaling *own) {
 
 /* Options that a study has no use for; a recipe or a file may say what it likes. */
 static enum status refuse_unread(const struct config *config) {
-  static const char *const names[] = {"batch", "epochs", "patience", "log-steps", "checkpoint-steps", "select"};
+  static const char *const names[] = {"batch",  "epochs", "patience", "log-steps", "checkpoint-steps",
+                                      "select", "init",   "stage2",   "vote"};
   static const char *const asked[] = {"rows", "seeds", "many", "few", "bin-width"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     REQUIRE(!config_given(config, names[i]) || config->recipe != NULL || config->config != NULL, ERR_ARGUMENT,

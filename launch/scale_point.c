@@ -204,7 +204,7 @@ static void describe(const struct measuring *own, struct scale_point *point) {
   point->repetitions = (double)own->config->repeat;
   point->samples_per_second = point->batch / point->seconds;
   point->gradient_bytes = (double)(learned.elements * dtype_size(trainer->ops->parameter_dtype));
-  point->messages = (double)buckets_count(trainer->buckets);
+  point->messages = (double)gradients_pieces(trainer->gradients);
   if (trainer->config.conr) {
     point->rows = (double)result.rows;
     point->width = (double)net_mean_width(trainer->net);
@@ -226,9 +226,11 @@ static enum status measure(struct measuring *own, struct scale_point *out) {
   struct comm *comm = own->session->comm;
   size_t ranks = (size_t)comm_size(comm);
   enum status status;
+  pulse_steady(false);
   TRY(session_open_device(own->session, own->config));
   TRY(trainer_create(own->session, own->config, &own->trainer));
   TRY_GOTO(comm_agree(comm, memory_alloc(ranks * sizeof *own->all, (void **)&own->all)), out);
+  pulse_doing("measures steps");
   TRY_GOTO(warm_up(own), out);
   if (!own->stopped)
     TRY_GOTO(measure_all(own, out), out);
@@ -244,27 +246,29 @@ out:
   return status;
 }
 
-/* Until all ranks are here.  A barrier of MPI may spin, and take a core from those that are measured. */
+/* Until all ranks are here, who then count collectives alike again.  A call of MPI that waits may spin, and take a core
+ * from those that are measured. */
 static enum status await_all(struct session *session) {
+  uint64_t entered = pulse_read().entered, most = 0;
   MPI_Request request;
   int done = 0;
-  const char *before = pulse_doing("has no part in what others measure");
-  REQUIRE(MPI_Ibarrier(session->mpi, &request) == MPI_SUCCESS, ERR_COMM, "MPI_Ibarrier failed");
+  REQUIRE(MPI_Iallreduce(&entered, &most, 1, MPI_UINT64_T, MPI_MAX, session->mpi, &request) == MPI_SUCCESS, ERR_COMM,
+          "MPI_Iallreduce failed");
   for (;;) {
     REQUIRE(MPI_Test(&request, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS, ERR_COMM, "MPI_Test failed");
     if (done)
       break;
     nanosleep(&(struct timespec){.tv_nsec = POLL_NANOSECONDS}, NULL);
   }
-  pulse_doing(before);
+  pulse_go_on_from(most);
   return STATUS_OK;
 }
 
-/* config: its `output` and `threads` are set. */
-static enum status measure_part(MPI_Comm part, const struct config *config, struct scale_point *out, bool *stopped) {
+static enum status measure_part(const struct session *whole, MPI_Comm part, const struct config *config,
+                                struct scale_point *out, bool *stopped) {
   struct session session;
   struct measuring own = {.session = &session, .config = config};
-  TRY(session_open(part, config, &session));
+  TRY(session_open_part(whole, part, config, &session));
   enum status status = measure(&own, out);
   bool alone = comm_size(session.comm) == 1;
   *stopped = own.stopped;
@@ -287,15 +291,17 @@ enum status scale_point_measure(struct session *session, const struct config *co
   run.log_steps = 0;
   REQUIRE(MPI_Comm_split(session->mpi, takes_part ? 0 : MPI_UNDEFINED, comm_rank(session->comm), &part) == MPI_SUCCESS,
           ERR_COMM, "MPI_Comm_split failed");
+  pulse_doing(takes_part ? "opens its data and network" : "has no part in this point");
+  pulse_aside(!takes_part);
   if (takes_part) {
-    status = measure_part(part, &run, out, stopped);
+    status = measure_part(session, part, &run, out, stopped);
     if (status != STATUS_OK && !status_agreed() && ranks > 1)
       return status;
     MPI_Comm_free(&part);
     asked = *stopped;
   }
   TRY(await_all(session));
-  TRY(comm_count_alike(session->comm));
+  pulse_aside(false);
   TRY(comm_agree(session->comm, status));
   asked = asked || signals_stop_asked();
   TRY(comm_max_i64(session->comm, &asked, 1));

@@ -94,12 +94,7 @@ static enum status read_ranks(struct prediction *own) {
   for (int64_t ranks = FIRST_RANKS; ranks <= LAST_RANKS; ranks *= 2)
     own->ranks[own->count++] = ranks;
   if (config->ranks != NULL)
-    TRY(config_integers("ranks", config->ranks, 1, INT32_MAX, MOST_RANKS, own->ranks, &own->count));
-  REQUIRE(own->count > 0, ERR_ARGUMENT, "--ranks names none");
-  for (int i = 1; i < own->count; i++)
-    REQUIRE(own->ranks[i] > own->ranks[i - 1], ERR_ARGUMENT,
-            "--ranks: %lld stands behind %lld; give each once, the smaller first", (long long)own->ranks[i],
-            (long long)own->ranks[i - 1]);
+    TRY(config_rising("ranks", config->ranks, 1, INT32_MAX, MOST_RANKS, own->ranks, &own->count));
   own->weak = strcmp(config->mode, "strong") != 0;
   own->strong = strcmp(config->mode, "weak") != 0 && own->file.fixed_rows > 0;
   REQUIRE(own->weak || own->strong, ERR_ARGUMENT, "--mode strong wants fixed_rows in [step] of %s", config->machine);
@@ -322,10 +317,11 @@ static enum status write_files(const struct prediction *own, const json_t *objec
 }
 
 static enum status check_options(const struct config *config) {
-  static const char *const unread[] = {"share", "batches", "steps", "repeat", "force", "conr", "question"};
-  for (size_t i = 0; i < sizeof unread / sizeof *unread; i++)
-    REQUIRE(!config_given(config, unread[i]), ERR_ARGUMENT,
-            "--%s has no effect with --predict, which knows what the machine file says; drop it", unread[i]);
+  static const char *const read[] = {"predict", "machine", "study", "ranks", "mode",
+                                     "output",  "config",  "json",  "quiet", NULL};
+  const char *unread = config_given_beside(config, read);
+  REQUIRE(unread == NULL, ERR_ARGUMENT,
+          "--%s has no effect with --predict, which knows what the machine file says; drop it", unread);
   REQUIRE(config->words == 0, ERR_ARGUMENT, "--predict takes no data, and \"%s\" was given; drop it", config->word[0]);
   REQUIRE(config->machine != NULL, ERR_ARGUMENT,
           "--predict wants to know the machine: give --machine FILE (launch/machines has one)");

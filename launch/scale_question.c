@@ -48,13 +48,7 @@ static enum status refuse_unread(const struct config *config) {
 
 static enum status read_rows(struct question *own) {
   const char *text = own->config.rows != NULL ? own->config.rows : "128,256,512,1024,2048,4096,8192,16384";
-  TRY(config_integers("rows", text, 1, PAST_MEMORY_ROWS, MOST_ROWS, own->rows, &own->row_count));
-  REQUIRE(own->row_count > 0, ERR_ARGUMENT, "--rows names none");
-  for (int i = 1; i < own->row_count; i++)
-    REQUIRE(own->rows[i] > own->rows[i - 1], ERR_ARGUMENT,
-            "--rows: %lld stands behind %lld; give each once, the smaller first", (long long)own->rows[i],
-            (long long)own->rows[i - 1]);
-  return STATUS_OK;
+  return config_rising("rows", text, 1, PAST_MEMORY_ROWS, MOST_ROWS, own->rows, &own->row_count);
 }
 
 static void adjust(const void *context, int number, struct config *run) {

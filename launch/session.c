@@ -53,14 +53,25 @@ static enum status choose_threads(const struct config *config, struct comm *comm
   return STATUS_OK;
 }
 
-enum status session_open(MPI_Comm mpi, const struct config *config, struct session *session) {
+static enum status join(MPI_Comm mpi, const struct config *config, struct session *session) {
   *session = (struct session){.mpi = mpi};
   TRY(comm_create(mpi, &session->comm));
   session->log = log_create(comm_rank(session->comm), comm_size(session->comm), config->quiet);
-  if (mpi == MPI_COMM_WORLD) /* a part of the job is watched over with the whole */
-    TRY(watch_start(session->comm, EXIT_FAILED, &session->watch));
+  return STATUS_OK;
+}
+
+enum status session_open(MPI_Comm mpi, const struct config *config, struct session *session) {
+  TRY(join(mpi, config, session));
+  TRY(watch_start(session->comm, EXIT_FAILED, &session->watch));
   TRY(choose_threads(config, session->comm, &session->threads));
   omp_set_num_threads(session->threads);
+  return STATUS_OK;
+}
+
+enum status session_open_part(const struct session *whole, MPI_Comm mpi, const struct config *config,
+                              struct session *part) {
+  TRY(join(mpi, config, part));
+  part->threads = whole->threads;
   return STATUS_OK;
 }
 

@@ -15,7 +15,7 @@ struct session {
   struct comm *comm;       /* owned duplicate                                                 */
   struct device *device;   /* owned: where networks are computed; NULL = the host             */
   struct comm *data;       /* owned: a communicator of the device's memory; NULL until opened */
-  struct watch *watch;     /* owned: over all ranks; NULL = none, or a part of the job        */
+  struct watch *watch;     /* owned: over all ranks; NULL = none, or that of a whole          */
   struct staging *staging; /* owned: copies of the data (staging.h); NULL = they are read where they are */
   int64_t memory_before;   /* bytes that this host could give when preflight looked; 0 = it did not       */
   struct log log;
@@ -25,9 +25,13 @@ struct session {
 /* Exit statuses, as conr --help states them. */
 enum exit_status { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_STOPPED = 75 };
 
-/* Join the job: duplicate `mpi`, begin to watch over the ranks where it is all of them, set the number of OpenMP threads.
- * Collective. */
+/* Join the job: duplicate `mpi`, begin to watch over the ranks, set the number of OpenMP threads.  Collective. */
 enum status session_open(MPI_Comm mpi, const struct config *config, struct session *session);
+
+/* The same for some of its ranks, on a communicator of theirs, with as many threads.  The watch over all ranks goes on:
+ * the others are to say pulse_aside() meanwhile.  Collective over `mpi`. */
+enum status session_open_part(const struct session *whole, MPI_Comm mpi, const struct config *config,
+                              struct session *part);
 
 /* Open the device that --device asks for, and its communicator by --comm; say on rank 0 which GPUs these are.
  * Collective. */

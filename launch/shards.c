@@ -66,6 +66,10 @@ size_t shards_bytes(const struct shards *own) {
          ((size_t)own->own + 1) * own->width * sizeof(double);
 }
 
+size_t shards_pieces(const struct shards *own) {
+  return shard_sum_pieces(own->gradients);
+}
+
 /* --- a step ------------------------------------------------------------------------------------------------- */
 
 void shards_begin(struct shards *own, int64_t step) {

@@ -33,6 +33,9 @@ void shards_destroy(struct shards **shards); /* NULL is fine */
 
 size_t shards_bytes(const struct shards *shards);
 
+/* Pieces in which the gradients travel. */
+size_t shards_pieces(const struct shards *shards);
+
 /* step: of the epoch.  Local. */
 void shards_begin(struct shards *shards, int64_t step);
 

@@ -5,6 +5,7 @@
 #include "io/array_file.h"
 #include "io_files.h"
 
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <jansson.h>
@@ -14,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -168,6 +170,16 @@ void cli_aborted(int ranks, int rank, const char *sentence, const char *line) {
 }
 
 /* ---- jobs ----------------------------------------------------------------------------------- */
+
+int cli_free_port(void) {
+  struct sockaddr_in address = {.sin_family = AF_INET};
+  socklen_t length = sizeof address;
+  int own = socket(AF_INET, SOCK_STREAM, 0);
+  cr_assert(bind(own, (struct sockaddr *)&address, sizeof address) == 0);
+  cr_assert(getsockname(own, (struct sockaddr *)&address, &length) == 0);
+  close(own);
+  return ntohs(address.sin_port);
+}
 
 double cli_seconds(void) {
   struct timespec time;

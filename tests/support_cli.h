@@ -98,6 +98,9 @@ int cli_lines(const char *path);
 int cli_wait(struct cli_job *job);
 void cli_job_free(struct cli_job *job);
 
+/* A port of TCP that nobody listens on, a moment ago. */
+int cli_free_port(void);
+
 /* Seconds of a clock that only goes forward. */
 double cli_seconds(void);
 

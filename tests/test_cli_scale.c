@@ -214,6 +214,15 @@ Test(cli_scale, shares_hold_their_points_and_all_of_them_make_the_table) {
     cr_expect(io_exists(plotted) && io_exists(cli_text("%s/efficiency.png", folder)));
 }
 
+Test(cli_scale, a_reproducible_step_can_be_measured) {
+  const char *data = cli_data("t.h5", 200), *folder = io_file("study");
+  cli_accepted(2, line(data, folder, "--reproducible --batches 24 --mode weak"));
+  json_t *object = load(cli_text("%s/scale.json", folder)), *rows = json_object_get(object, "rows");
+  for (double ranks = 1; ranks <= 2; ranks++)
+    cr_expect(eq(dbl, number(find_row(rows, "weak", ranks, 24), "messages"), 1), "of %g ranks", ranks);
+  json_decref(object);
+}
+
 /* Is the process asleep?  One that spins never is, however busy the machine. */
 static bool is_asleep(pid_t pid) {
   char text[1024];
@@ -251,6 +260,22 @@ Test(cli_scale, one_that_was_stopped_goes_on_and_ranks_without_a_part_use_no_cor
                            data, folder));
   cr_expect(eq(i64, changed_at(first), kept));
   cr_expect(eq(int, points_of(folder), 3));
+}
+
+/* A point of two of three ranks, one of whom dies: the job's one watch tells so, on the port that was named for it. */
+Test(cli_scale, one_that_dies_in_a_point_is_told_of_once) {
+  const char *data = cli_data("t.h5", 200);
+  struct cli_job job;
+  setenv("CONR_WATCH_PORT", cli_text("%d", cli_free_port()), 1);
+  cli_start(&job, 3, line(data, io_file("study"), "--ranks 2 --batches 12 --steps 1000000"));
+  pid_t dies = cli_rank_pid(&job, 1);
+  usleep(1500000);
+  kill(dies, SIGKILL);
+  cr_expect(ne(int, cli_wait(&job), 0));
+  cr_expect(strstr(job.result.output, "/3 ") != NULL, "%s", job.result.output);
+  cr_expect(strstr(job.result.output, "] rank 1 (") != NULL, "%s", job.result.output);
+  cr_expect(eq(int, cli_count(job.result.output, "conr: "), 1), "%s", job.result.output);
+  cli_job_free(&job);
 }
 
 /* --- predictions ---------------------------------------------------------------------------------------------- */
@@ -301,6 +326,8 @@ Test(cli_scale, mistakes_are_told_before_anything_is_measured) {
       {0, "--batches 12,x", "--batches wants whole numbers separated by commas, not \"12,x\""},
       {0, "--share 3/2", "--share wants K/N with K of 1 to N, such as 2/8, not \"3/2\""},
       {0, "--batch 12", "--batch has no effect on conr scale; drop it, or give --batches"},
+      {0, "--init x", "--init has no effect on conr scale; drop it"},
+      {0, "--stage2 x", "--stage2 has no effect on conr scale; drop it"},
       {0, "--machine x", "--machine has no effect without --predict; drop one or add the other"},
       {0, "--conr-w 2", "--conr-w has no effect without --conr; drop one or add the other"},
   };
@@ -313,6 +340,8 @@ Test(cli_scale, mistakes_are_told_before_anything_is_measured) {
               cli_text("scale %s --predict --machine m.ini", data));
   cli_refused(0, 2, "--batches has no effect with --predict, which knows what the machine file says; drop it",
               "scale --predict --machine m.ini --batches 4");
+  cli_refused(0, 2, "--hidden has no effect with --predict, which knows what the machine file says; drop it",
+              "scale --predict --machine m.ini --hidden 4");
   cr_expect(not(io_exists(cli_text("%s/points/p1-b12.json", folder))));
 }
 

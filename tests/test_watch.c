@@ -3,14 +3,12 @@
 #include "io_files.h"
 #include "support_cli.h"
 
-#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 /* ---- the judge ------------------------------------------------------------------------------- */
@@ -124,6 +122,26 @@ Test(watch, a_collective_that_waits_names_itself_and_who_does_not_come) {
   stands_in(&ranks[2], 49, "broadcast", 500); /* what it stands in others have left long ago */
   ranks[2].since = NOW - 299;
   EXPECT_FINDING(WATCH_LATE, "for rank 2 (host2: in collective 49, broadcast, for 299 s)");
+}
+
+/* Ranks 1 and 3 work in a communicator of their own: they are as late, or stuck, as if they were all. */
+Test(watch, ranks_aside_are_not_waited_for) {
+  struct watch_rank ranks[RANKS];
+  all_is_well(ranks);
+  for (int rank = 0; rank < RANKS; rank += 2) {
+    ranks[rank].aside = true;
+    ranks[rank].steady = false; /* nor is their first step */
+    ranks[rank].entered = 7;
+  }
+  stands_in(&ranks[1], 51, "sum of gradients", 303);
+  ranks[3].since = NOW - 304;
+  EXPECT_FINDING(WATCH_LATE, "has waited 303 s for rank 3 (host2: computes a step for 304 s); look there");
+  stands_in(&ranks[3], 51, "sum of gradients", 303);
+  EXPECT_FINDING(WATCH_STUCK, "all ranks have come to collective 51");
+  ranks[1] = ranks[3] = ranks[0];
+  EXPECT_FINDING(WATCH_FINE, "");
+  ranks[2].closed = true;
+  EXPECT_FINDING(WATCH_DIED, "rank 2 (host2) has died");
 }
 
 Test(watch, before_the_first_step_collectives_may_take_longer) {
@@ -280,24 +298,14 @@ Test(watched, where_no_connection_comes_about_the_run_goes_on_and_says_so_once) 
   expect_to_go_on("unreachable", 2, "conr: warning: [rank 0/3 ");
 }
 
-static int free_port(void) {
-  struct sockaddr_in address = {.sin_family = AF_INET};
-  socklen_t length = sizeof address;
-  int own = socket(AF_INET, SOCK_STREAM, 0);
-  cr_assert(bind(own, (struct sockaddr *)&address, sizeof address) == 0);
-  cr_assert(getsockname(own, (struct sockaddr *)&address, &length) == 0);
-  close(own);
-  return ntohs(address.sin_port);
-}
-
 Test(watched, strangers_do_no_harm) {
-  setenv("CONR_WATCH_PORT", cli_text("%d", free_port()), 1);
+  setenv("CONR_WATCH_PORT", cli_text("%d", cli_free_port()), 1);
   expect_end("strangers", 2, 137, "] rank 2 (");
 }
 
 /* Each of its points is one of a part of the ranks. */
 Test(watched, a_scaling_study_has_one_watch) {
-  setenv("CONR_WATCH_PORT", cli_text("%d", free_port()), 1);
+  setenv("CONR_WATCH_PORT", cli_text("%d", cli_free_port()), 1);
   const char *line = cli_text("scale %s -o %s --hidden 8 --batches 12 --ranks 1,2 --mode weak --steps 2 --repeat 1 "
                               "--quiet",
                               cli_data("t.h5", 60), io_file("study"));
