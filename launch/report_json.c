@@ -107,20 +107,16 @@ static json_t *whole_json(const struct report *report) {
   return NULL;
 }
 
+static enum status print_json(void *context, FILE *out) {
+  json_t *object = whole_json(context);
+  REQUIRE(object != NULL, ERR_MEMORY, "out of memory for report.json");
+  int failed = json_dumpf(object, out, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
+  json_decref(object);
+  REQUIRE(failed == 0 || ferror(out), ERR_MEMORY, "out of memory for report.json"); /* durable_print() asks `out` */
+  return STATUS_OK;
+}
+
 enum status report_json(const struct report *report) {
   char path[PATH_MAX];
-  struct durable durable;
-  TRY(durable_begin(report_path(report, "report.json", path), &durable));
-  json_t *object = whole_json(report);
-  enum status status = STATUS_OK;
-  if (object == NULL)
-    status = fail(ERR_MEMORY, "out of memory while writing %s", path);
-  else if (json_dump_file(object, durable.temporary, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) != 0)
-    status = fail(ERR_FILE, "cannot write %s: the disk may be full", path);
-  json_decref(object);
-  if (status == STATUS_OK)
-    status = durable_commit(&durable);
-  if (status != STATUS_OK)
-    durable_abandon(&durable);
-  return status;
+  return durable_print(report_path(report, "report.json", path), print_json, (void *)report);
 }

@@ -5,7 +5,6 @@
 #include "launch/html.h"
 #include "version.h"
 
-#include <errno.h>
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -236,7 +235,8 @@ static void write_origin(FILE *out, const struct report *report) {
         out);
 }
 
-static enum status write_page(FILE *out, const struct report *report) {
+static enum status print_page(void *context, FILE *out) {
+  const struct report *report = context;
   char date[64];
   time_t now = time(NULL);
   struct tm utc;
@@ -270,16 +270,5 @@ static enum status write_page(FILE *out, const struct report *report) {
 
 enum status report_page(const struct report *report) {
   char path[PATH_MAX];
-  struct durable durable;
-  TRY(durable_begin(report_path(report, "index.html", path), &durable));
-  FILE *file = fopen(durable.temporary, "we");
-  enum status status = file != NULL ? write_page(file, report) : durable_write_failed(path, errno);
-  bool failed = file != NULL && ferror(file) != 0;
-  if (file != NULL && (fclose(file) != 0 || failed) && status == STATUS_OK)
-    status = durable_write_failed(path, errno);
-  if (status == STATUS_OK)
-    status = durable_commit(&durable);
-  if (status != STATUS_OK)
-    durable_abandon(&durable);
-  return status;
+  return durable_print(report_path(report, "index.html", path), print_page, (void *)report);
 }
