@@ -286,11 +286,17 @@ Test(cli_report, what_cannot_be_meant_is_refused) {
               "report 1 2 3 4 5 6 7 8 9");
   cli_refused(0, 2, "--few 200 is above --many 100; a label would be both", cli_text("report %s --few 200", run));
   cr_assert(eq(int, mkdir(folder, 0755), 0));
+  const char *const own[] = {"index.html", "labels.csv", "time.png", "report.json"};
+  for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+    const char *path = cli_text("%s/%s", folder, own[i]);
+    io_write_text(path, "{\"command\": \"somebody's own\"}");
+    cli_refused(i == 0 ? 2 : 0, 2,
+                cli_text("%s holds a file %s that is none of conr report; give another folder by -o, or --force",
+                         folder, own[i]),
+                cli_text("report %s -o %s", run, folder));
+    unlink(path);
+  }
   io_write_text(cli_text("%s/index.html", folder), "somebody's own");
-  cli_refused(
-      0, 2,
-      cli_text("%s holds an index.html that is none of conr report; give another folder by -o, or --force", folder),
-      cli_text("report %s -o %s", run, folder));
   cli_accepted(0, cli_text("report %s -o %s --force --quiet", run, folder));
   cli_accepted(0, cli_text("report %s -o %s --quiet", run, folder)); /* its own it replaces */
 }
