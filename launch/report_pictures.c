@@ -109,7 +109,8 @@ static const char *const others[] = {"index.html",
                                      "similarity.csv",
                                      "similarity_distance.csv",
                                      "curves.csv",
-                                     "time.csv"};
+                                     "time.csv",
+                                     "time_ranks.csv"};
 #define STEMS (sizeof stems / sizeof *stems)
 #define ENDINGS (sizeof endings / sizeof *endings)
 #define OTHERS (sizeof others / sizeof *others)
