@@ -233,6 +233,9 @@ static enum status note_what_is_missing(struct report *report) {
       TRY(report_note(report,
                       "%s: its labels have %d components; pictures of labels and features are drawn for up to %d",
                       run->name, run->targets, REPORT_COMPONENTS));
+    else if (run->similarity[0]->without > 0)
+      TRY(report_note(report, "%s: the features of %.0f of %lld samples are all 0, or not finite: they are in no pair",
+                      run->name, run->similarity[0]->without, (long long)run->rows));
   }
   return STATUS_OK;
 }

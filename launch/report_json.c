@@ -7,13 +7,18 @@
 #include "version.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A text of others: JSON is UTF-8. */
 static json_t *text_json(const char *text) {
-  char shown[2 * PATH_MAX];
-  return json_string(readable_text(text, (int)sizeof shown, shown, sizeof shown));
+  size_t bytes = strlen(text) + 1; /* what cannot be shown is not longer than it was */
+  char *shown = malloc(bytes);
+  json_t *string = shown != NULL ? json_string(readable_text(text, INT_MAX, shown, bytes)) : NULL;
+  free(shown);
+  return string;
 }
 
 static json_t *number_or_null(double value) {

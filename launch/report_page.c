@@ -106,12 +106,14 @@ static double figure_of(const struct report_run *run, int figure, int group) {
   return run->measured ? value : NAN;
 }
 
-/* Is it the best of several runs?  Of a correlation that is the largest. */
+/* Is it the best of several runs on the same data?  Of a correlation that is the largest. */
 static bool is_best(const struct report *report, int r, int figure, int group) {
   double sign = figure == 3 ? -1 : 1, own = figure_of(&report->run[r], figure, group);
   int others = 0;
   for (int other = 0; other < report->runs; other++) {
     double value = figure_of(&report->run[other], figure, group);
+    if (report->run[other].hash != report->run[r].hash)
+      continue;
     others += other != r && !isnan(value);
     if (sign * value < sign * own)
       return false;
@@ -132,7 +134,7 @@ static void write_errors(FILE *out, const struct report *report) {
       text, sizeof text,
       "On the %s split, by the %s checkpoint. A label is many-shot with more than %lld training samples in its bin "
       "of width %g, few-shot with fewer than %lld. MAE, GM (geometric mean of errors) and RMSE are in label units; "
-      "the best of a column is bold.",
+      "the best of a column is bold, among runs on the same data.",
       config->part, config->checkpoint, (long long)config->many, config->bin_width, (long long)config->few);
   fputs("<p class=\"quiet\">", out);
   html_text(out, text);

@@ -344,6 +344,19 @@ Test(cli_report, data_that_are_gone_or_others_leave_what_the_run_says_itself) {
        cli_text("run: no errors, predictions and features: %s holds no checkpoint", run));
 }
 
+/* A linear model's features are its inputs, which are all 0 where a column never changes. */
+Test(cli_report, features_without_a_direction_are_told) {
+  FILE *file = fopen(io_file("z.csv"), "w");
+  fputs("x,y\n", file);
+  for (int r = 0; r < 60; r++)
+    fprintf(file, "5,%d\n", r);
+  fclose(file);
+  cli_accepted(0, cli_text("import %s --target y -o %s --quiet", io_file("z.csv"), io_file("z.h5")));
+  const char *run = trained("zero", io_file("z.h5"), "--hidden ''");
+  says(cli_text("report %s -o %s", run, io_file("report")),
+       "zero: the features of 9 of 9 samples are all 0, or not finite: they are in no pair");
+}
+
 Test(cli_report, labels_of_components_have_a_picture_each_and_of_many_none) {
   const char *folder = io_file("report");
   FILE *file = fopen(io_file("k.csv"), "w");
