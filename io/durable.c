@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -81,4 +80,22 @@ enum status durable_commit(const struct durable *durable) {
 
 void durable_abandon(const struct durable *durable) {
   unlink(durable->temporary);
+}
+
+enum status durable_print(const char *path, enum status (*print)(void *context, FILE *out), void *context) {
+  struct durable durable;
+  TRY(durable_begin(path, &durable));
+  FILE *out = fopen(durable.temporary, "we");
+  enum status status = out != NULL ? print(context, out) : durable_write_failed(path, errno);
+  /* errno is that of the write that failed only while nothing else has run since: ask at once. */
+  int error = out == NULL || !ferror(out) ? 0 : errno != 0 ? errno : EIO;
+  if (out != NULL && fclose(out) != 0 && error == 0)
+    error = errno;
+  if (status == STATUS_OK && error != 0)
+    status = durable_write_failed(path, error);
+  if (status == STATUS_OK)
+    status = durable_commit(&durable);
+  if (status != STATUS_OK)
+    durable_abandon(&durable);
+  return status;
 }

@@ -15,6 +15,7 @@
 #include "dist/status.h"
 
 #include <limits.h>
+#include <stdio.h>
 
 struct durable {
   char path[PATH_MAX];
@@ -33,6 +34,10 @@ enum status durable_commit(const struct durable *durable);
 
 /* Remove what was written aside. */
 void durable_abandon(const struct durable *durable);
+
+/* All of the above for a file that is printed: print(context, out).  Whether `out` took it all is asked here.
+ * ERR_FILE, or what print() failed with: there is no file then, or still the old one. */
+enum status durable_print(const char *path, enum status (*print)(void *context, FILE *out), void *context);
 
 /* The sentence for a failed write, from an errno: ERR_FILE. */
 enum status durable_write_failed(const char *path, int error);

@@ -7,7 +7,6 @@
 #include "io/durable.h"
 
 #include <csv.h>
-#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,9 +66,8 @@ static void print_numbers(FILE *stream, const double *values, int count) {
   }
 }
 
-static enum status write_csv(const struct durable *durable, const struct predictions *predictions) {
-  FILE *stream = fopen(durable->temporary, "we");
-  REQUIRE(stream != NULL, ERR_FILE, "cannot write %s: %s", durable->path, strerror(errno));
+static enum status print_csv(void *context, FILE *stream) {
+  const struct predictions *predictions = context;
   struct columns columns[COLUMNS];
   list_columns(predictions, columns);
   print_header(stream, predictions, columns);
@@ -80,25 +78,7 @@ static enum status write_csv(const struct durable *durable, const struct predict
         print_numbers(stream, columns[part].values + row * predictions->targets, predictions->targets);
     fputc('\n', stream);
   }
-  /* errno is that of the write that failed only while nothing else has run since: ask at once. */
-  bool failed = ferror(stream) != 0;
-  int error = errno;
-  if (fclose(stream) != 0 && !failed) {
-    failed = true;
-    error = errno;
-  }
-  return failed ? durable_write_failed(durable->path, error) : STATUS_OK;
-}
-
-static enum status write_csv_durably(const char *path, const struct predictions *predictions) {
-  struct durable durable;
-  TRY(durable_begin(path, &durable));
-  enum status status = write_csv(&durable, predictions);
-  if (status == STATUS_OK)
-    status = durable_commit(&durable);
-  if (status != STATUS_OK)
-    durable_abandon(&durable);
-  return status;
+  return STATUS_OK;
 }
 
 static enum status write_h5(const char *path, const struct predictions *predictions) {
@@ -128,5 +108,5 @@ static enum status write_h5(const char *path, const struct predictions *predicti
 
 enum status predictions_write(const char *path, const struct predictions *predictions) {
   TRY(predictions_check_path(path));
-  return is_csv(path) ? write_csv_durably(path, predictions) : write_h5(path, predictions);
+  return is_csv(path) ? durable_print(path, print_csv, (void *)predictions) : write_h5(path, predictions);
 }

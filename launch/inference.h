@@ -32,7 +32,7 @@ struct inference_parts {
   struct loader_options options; /* how samples are loaded; one view                                     */
 };
 
-/* Who wants the features of a pass, too: called on each rank after its part of a step, with rows first to
+/* Who wants the features of a pass, too: called on each rank after each of its passes, with rows first to
  * first + rows - 1 of the split.  features [rows, net_feature_width()] of the net's ops->dtype, in host memory, valid
  * during the call. */
 struct inference_watcher {

@@ -35,6 +35,9 @@ enum status label_axis_cover(double bin_width, int most, int64_t rows, const dou
     extent[0] = fmin(extent[0], label);
     extent[1] = fmax(extent[1], label);
   }
+  REQUIRE(isfinite(label_bin(extent[0], width)) && isfinite(label_bin(extent[1], width)), ERR_ARGUMENT,
+          "labels from %g to %g are too large for bins of width %g; give a larger --bin-width", extent[0], extent[1],
+          bin_width);
   int step = 0;
   while (span(width, extent) > most)
     width = bin_width * nice(++step);

@@ -631,19 +631,8 @@ enum status plot_script(const struct plot *plot, FILE *out) {
   return STATUS_OK;
 }
 
-static enum status write_script(const struct plot *plot, const char *path) {
-  struct durable durable;
-  TRY(durable_begin(path, &durable));
-  FILE *file = fopen(durable.temporary, "we");
-  enum status status = file != NULL ? plot_script(plot, file) : durable_write_failed(path, errno);
-  bool failed = file != NULL && ferror(file) != 0;
-  if (file != NULL && (fclose(file) != 0 || failed) && status == STATUS_OK)
-    status = durable_write_failed(path, errno);
-  if (status == STATUS_OK)
-    status = durable_commit(&durable);
-  if (status != STATUS_OK)
-    durable_abandon(&durable);
-  return status;
+static enum status print_script(void *context, FILE *out) {
+  return plot_script(context, out);
 }
 
 enum status plot_draw(const struct plot *plot, const struct plotter *plotter, const char *stem) {
@@ -653,7 +642,7 @@ enum status plot_draw(const struct plot *plot, const struct plotter *plotter, co
   REQUIRE(strlen(stem) + 8 < PATH_MAX, ERR_ARGUMENT, "the path of %zu characters is too long", strlen(stem));
   snprintf(script, sizeof script, "%s.gp", stem);
   plot_size(plot, &width, &height);
-  TRY(write_script(plot, script));
+  TRY(durable_print(script, print_script, (void *)plot));
   for (int format = PLOTTER_SVG; format <= PLOTTER_PNG; format++) {
     snprintf(picture, sizeof picture, "%s.%s", stem, endings[format]);
     if (plotter->path[0] != '\0')

@@ -8,12 +8,11 @@
 #include "launch/run_folder.h"
 #include "version.h"
 
-#include <errno.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 const char *report_path(const struct report *report, const char *name, char path[PATH_MAX]) {
   snprintf(path, PATH_MAX, "%s/%s", report->folder, name);
@@ -174,15 +173,23 @@ static enum status write_command(struct report *report) {
   return STATUS_OK;
 }
 
-static bool is_there(const struct report *report, const char *name) {
+/* Does the folder hold an earlier report, by its own words? */
+static bool is_report(const struct report *report) {
   char path[PATH_MAX];
-  return access(report_path(report, name, path), F_OK) == 0;
+  json_t *object = json_load_file(report_path(report, "report.json", path), 0, NULL);
+  const char *command = json_string_value(json_object_get(object, "command"));
+  bool own = command != NULL && strncmp(command, "conr report ", 12) == 0;
+  json_decref(object);
+  return own;
 }
 
+/* Nobody's labels.csv becomes a report's. */
 static enum status make_folder(const struct report *report) {
+  char name[64];
   TRY(run_folder_make(report->folder));
-  REQUIRE(report->config->force || !is_there(report, "index.html") || is_there(report, "report.json"), ERR_ARGUMENT,
-          "%s holds an index.html that is none of conr report; give another folder by -o, or --force", report->folder);
+  REQUIRE(report->config->force || is_report(report) || report_find_file(report, name) == NULL, ERR_ARGUMENT,
+          "%s holds a file %s that is none of conr report; give another folder by -o, or --force", report->folder,
+          name);
   return STATUS_OK;
 }
 
@@ -226,6 +233,9 @@ static enum status note_what_is_missing(struct report *report) {
       TRY(report_note(report,
                       "%s: its labels have %d components; pictures of labels and features are drawn for up to %d",
                       run->name, run->targets, REPORT_COMPONENTS));
+    else if (run->similarity[0]->without > 0)
+      TRY(report_note(report, "%s: the features of %.0f of %lld samples are all 0, or not finite: they are in no pair",
+                      run->name, run->similarity[0]->without, (long long)run->rows));
   }
   return STATUS_OK;
 }

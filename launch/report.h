@@ -68,6 +68,9 @@ enum status report_measure(struct report *report, struct report_run *run);
 /* Draw, and write the numbers.  Rank 0. */
 enum status report_pictures(struct report *report);
 
+/* The first file in the report's folder that would be replaced; NULL: there is none. */
+const char *report_find_file(const struct report *report, char name[64]);
+
 /* Rank 0. */
 enum status report_json(const struct report *report);
 enum status report_page(const struct report *report);

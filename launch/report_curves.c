@@ -26,15 +26,27 @@ static const struct panel_of_curve {
 };
 #define CURVE_PANELS ((int)(sizeof curve_panels / sizeof *curve_panels))
 
-/* Lowest and highest value of a column over all runs; false: it has none. */
+/* Lowest and highest value of a column; false: it has none. */
+static bool extent_of_run(const struct run_record *record, enum curve curve, double extent[2]) {
+  extent[0] = INFINITY;
+  extent[1] = -INFINITY;
+  for (int64_t e = 0; e < record->epochs; e++) {
+    extent[0] = fmin(extent[0], record->epoch[e][curve]); /* of a NaN the other */
+    extent[1] = fmax(extent[1], record->epoch[e][curve]);
+  }
+  return extent[0] <= extent[1];
+}
+
+/* Over all runs. */
 static bool extent_of(const struct report *report, enum curve curve, double extent[2]) {
   extent[0] = INFINITY;
   extent[1] = -INFINITY;
-  for (int r = 0; r < report->runs; r++)
-    for (int64_t e = 0; e < report->run[r].record->epochs; e++) {
-      extent[0] = fmin(extent[0], report->run[r].record->epoch[e][curve]); /* of a NaN the other */
-      extent[1] = fmax(extent[1], report->run[r].record->epoch[e][curve]);
-    }
+  for (int r = 0; r < report->runs; r++) {
+    double own[2];
+    extent_of_run(report->run[r].record, curve, own);
+    extent[0] = fmin(extent[0], own[0]);
+    extent[1] = fmax(extent[1], own[1]);
+  }
   return extent[0] <= extent[1];
 }
 
@@ -171,21 +183,29 @@ static void split_time(const struct run_record *record, double seconds[TIMES]) {
   seconds[TIME_OTHER] = fmax(0, mean_of(record, CURVE_SECONDS) - all);
 }
 
-static enum status draw_times(struct plot *plot, const struct report *report) {
-  double seconds[REPORT_RUNS][TIMES], place[REPORT_RUNS], values[REPORT_RUNS];
+/* Lying bars at `place`, the first run's on top. */
+static enum status begin_times(struct plot *plot, const struct report *report, const char *title, bool stacked,
+                               double place[REPORT_RUNS]) {
   const char *names[REPORT_RUNS];
   for (int r = 0; r < report->runs; r++) {
-    place[r] = report->runs - 1 - r; /* the first run on top */
+    place[r] = report->runs - 1 - r;
     names[r] = report->runs > 1 ? report->run[r].name : "";
-    split_time(report->run[r].record, seconds[r]);
   }
-  TRY(plot_panel(
+  return plot_panel(
       plot,
       &(struct plot_panel){
+          .title = title,
           .x = {.low = -0.6, .high = report->runs - 0.4, .ticks = report->runs, .tick = place, .tick_text = names},
           .y = {.title = "seconds of an epoch", .low = 0, .high = NAN},
-          .stacked = true,
-          .sideways = true}));
+          .stacked = stacked,
+          .sideways = true});
+}
+
+static enum status draw_times(struct plot *plot, const struct report *report, const char *title) {
+  double seconds[REPORT_RUNS][TIMES], place[REPORT_RUNS], values[REPORT_RUNS];
+  for (int r = 0; r < report->runs; r++)
+    split_time(report->run[r].record, seconds[r]);
+  TRY(begin_times(plot, report, title, true, place));
   for (int i = 0; i < TIMES; i++) {
     bool some = false;
     for (int r = 0; r < report->runs; r++) {
@@ -204,19 +224,68 @@ static enum status draw_times(struct plot *plot, const struct report *report) {
   return STATUS_OK;
 }
 
+/* What the ranks' time went into; each has its columns of the least, the median and the most behind one another. */
+static const struct rank_time {
+  const char *name;
+  enum curve least;
+  int colour;
+} rank_times[] = {{"waiting for data", CURVE_RANK_DATA_MIN, 4},
+                  {"computing", CURVE_RANK_COMPUTE_MIN, 0},
+                  {"waiting for ranks", CURVE_RANK_WAIT_MIN, 2}};
+#define RANK_TIMES ((int)(sizeof rank_times / sizeof *rank_times))
+
+/* Of runs on several ranks that tell them apart; of others there is nothing to compare. */
+static bool have_several_ranks(const struct report *report) {
+  for (int r = 0; r < report->runs; r++)
+    for (int i = 0; i < RANK_TIMES; i++)
+      if (mean_of(report->run[r].record, rank_times[i].least) < mean_of(report->run[r].record, rank_times[i].least + 2))
+        return true;
+  return false;
+}
+
+static enum status draw_rank_times(struct plot *plot, const struct report *report) {
+  double place[REPORT_RUNS], seconds[3][REPORT_RUNS];
+  TRY(begin_times(plot, report, "over the ranks: median, from the least to the most", false, place));
+  for (int r = 0; r < report->runs; r++)
+    place[r] += 0.25;
+  for (int i = 0; i < RANK_TIMES; i++) {
+    for (int r = 0; r < report->runs; r++) {
+      for (int k = 0; k < 3; k++)
+        seconds[k][r] = mean_of(report->run[r].record, rank_times[i].least + (enum curve)k);
+      place[r] -= i > 0 ? 0.25 : 0;
+    }
+    TRY(plot_series(plot, &(struct plot_series){.style = PLOT_BARS,
+                                                .title = rank_times[i].name,
+                                                .colour = rank_times[i].colour,
+                                                .count = report->runs,
+                                                .x = place,
+                                                .y = seconds[1],
+                                                .low = seconds[0],
+                                                .high = seconds[2],
+                                                .width = 0.22}));
+  }
+  return STATUS_OK;
+}
+
 static enum status picture_times(struct report *report) {
   struct plot *plot = NULL;
   double extent[2];
+  bool several = have_several_ranks(report);
   enum status status;
   if (!extent_of(report, CURVE_SECONDS, extent))
     return report_note(report, "no time split: metrics.jsonl has no epochs");
   struct plot_layout layout = {.columns = 1, .width = 640, .height = 40 + 46 * report->runs};
   TRY_GOTO(plot_create(&layout, &plot), out);
-  TRY_GOTO(draw_times(plot, report), out);
+  TRY_GOTO(draw_times(plot, report, several ? "rank 0" : NULL), out);
+  if (several)
+    TRY_GOTO(draw_rank_times(plot, report), out);
   status = picture_finish(
       report, plot, "time", "Where the time went",
-      "Mean over epochs, on rank 0: by the device's clock on a GPU. Other: validation, and whatever is in no "
-      "column of metrics.jsonl.");
+      several ? "Mean over epochs. On rank 0, by the device's clock on a GPU; other: validation, and whatever is in no "
+                "column of metrics.jsonl. Over the ranks, without validation: a rank that computes or waits for data "
+                "longer than the rest keeps them waiting."
+              : "Mean over epochs, on rank 0: by the device's clock on a GPU. Other: validation, and whatever is in no "
+                "column of metrics.jsonl.");
 out:
   plot_destroy(&plot);
   return status;
@@ -237,9 +306,28 @@ static enum status write_times(const struct report *report) {
   return numbers_close(&numbers);
 }
 
+/* Runs of a program that did not tell ranks apart are left out. */
+static enum status write_rank_times(const struct report *report) {
+  struct numbers numbers;
+  TRY(numbers_open(report, "time_ranks.csv", "run,phase,least,median,most", &numbers));
+  for (int r = 0; r < report->runs; r++)
+    for (int i = 0; i < RANK_TIMES; i++) {
+      const struct run_record *record = report->run[r].record;
+      double extent[2];
+      if (!extent_of_run(record, rank_times[i].least, extent))
+        continue;
+      numbers_text(&numbers, report->run[r].name);
+      numbers_text(&numbers, rank_times[i].name);
+      NUMBERS(&numbers, mean_of(record, rank_times[i].least), mean_of(record, rank_times[i].least + 1),
+              mean_of(record, rank_times[i].least + 2));
+    }
+  return numbers_close(&numbers);
+}
+
 enum status pictures_of_curves(struct report *report) {
   TRY(write_curves(report));
   TRY(write_times(report));
+  TRY(write_rank_times(report));
   TRY(picture_curves(report));
   return picture_times(report);
 }

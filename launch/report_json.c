@@ -7,13 +7,18 @@
 #include "version.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A text of others: JSON is UTF-8. */
 static json_t *text_json(const char *text) {
-  char shown[2 * PATH_MAX];
-  return json_string(readable_text(text, (int)sizeof shown, shown, sizeof shown));
+  size_t bytes = strlen(text) + 1; /* what cannot be shown is not longer than it was */
+  char *shown = malloc(bytes);
+  json_t *string = shown != NULL ? json_string(readable_text(text, INT_MAX, shown, bytes)) : NULL;
+  free(shown);
+  return string;
 }
 
 static json_t *number_or_null(double value) {
@@ -107,20 +112,16 @@ static json_t *whole_json(const struct report *report) {
   return NULL;
 }
 
+static enum status print_json(void *context, FILE *out) {
+  json_t *object = whole_json(context);
+  REQUIRE(object != NULL, ERR_MEMORY, "out of memory for report.json");
+  int failed = json_dumpf(object, out, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
+  json_decref(object);
+  REQUIRE(failed == 0 || ferror(out), ERR_MEMORY, "out of memory for report.json"); /* durable_print() asks `out` */
+  return STATUS_OK;
+}
+
 enum status report_json(const struct report *report) {
   char path[PATH_MAX];
-  struct durable durable;
-  TRY(durable_begin(report_path(report, "report.json", path), &durable));
-  json_t *object = whole_json(report);
-  enum status status = STATUS_OK;
-  if (object == NULL)
-    status = fail(ERR_MEMORY, "out of memory while writing %s", path);
-  else if (json_dump_file(object, durable.temporary, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) != 0)
-    status = fail(ERR_FILE, "cannot write %s: the disk may be full", path);
-  json_decref(object);
-  if (status == STATUS_OK)
-    status = durable_commit(&durable);
-  if (status != STATUS_OK)
-    durable_abandon(&durable);
-  return status;
+  return durable_print(report_path(report, "report.json", path), print_json, (void *)report);
 }

@@ -223,12 +223,12 @@ out:
 
 /* ---- predictions ---------------------------------------------------------------------------- */
 
-/* Runs side by side have the same axes. */
-static void common_range(const struct report *report, int component, double *low, double *high) {
+/* Runs on the same data have the same axes. */
+static void common_range(const struct report *report, uint64_t hash, int component, double *low, double *high) {
   *low = INFINITY;
   *high = -INFINITY;
   for (int r = 0; r < report->runs; r++)
-    if (report->run[r].components > component) {
+    if (report->run[r].components > component && report->run[r].hash == hash) {
       *low = fmin(*low, report->run[r].view[component]->low);
       *high = fmax(*high, report->run[r].view[component]->high);
     }
@@ -269,7 +269,7 @@ static enum status draw_predictions(struct plot *plot, const struct report *repo
   const struct label_view *view = run->view[component];
   char title[512], x[512], y[512], note[64];
   double ends[2];
-  common_range(report, component, &ends[0], &ends[1]);
+  common_range(report, run->hash, component, &ends[0], &ends[1]);
   TRY(plot_panel(
       plot,
       &(struct plot_panel){

@@ -5,7 +5,6 @@
 #include "launch/html.h"
 #include "version.h"
 
-#include <errno.h>
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -107,12 +106,14 @@ static double figure_of(const struct report_run *run, int figure, int group) {
   return run->measured ? value : NAN;
 }
 
-/* Is it the best of several runs?  Of a correlation that is the largest. */
+/* Is it the best of several runs on the same data?  Of a correlation that is the largest. */
 static bool is_best(const struct report *report, int r, int figure, int group) {
   double sign = figure == 3 ? -1 : 1, own = figure_of(&report->run[r], figure, group);
   int others = 0;
   for (int other = 0; other < report->runs; other++) {
     double value = figure_of(&report->run[other], figure, group);
+    if (report->run[other].hash != report->run[r].hash)
+      continue;
     others += other != r && !isnan(value);
     if (sign * value < sign * own)
       return false;
@@ -133,7 +134,7 @@ static void write_errors(FILE *out, const struct report *report) {
       text, sizeof text,
       "On the %s split, by the %s checkpoint. A label is many-shot with more than %lld training samples in its bin "
       "of width %g, few-shot with fewer than %lld. MAE, GM (geometric mean of errors) and RMSE are in label units; "
-      "the best of a column is bold.",
+      "the best of a column is bold, among runs on the same data.",
       config->part, config->checkpoint, (long long)config->many, config->bin_width, (long long)config->few);
   fputs("<p class=\"quiet\">", out);
   html_text(out, text);
@@ -236,7 +237,8 @@ static void write_origin(FILE *out, const struct report *report) {
         out);
 }
 
-static enum status write_page(FILE *out, const struct report *report) {
+static enum status print_page(void *context, FILE *out) {
+  const struct report *report = context;
   char date[64];
   time_t now = time(NULL);
   struct tm utc;
@@ -270,16 +272,5 @@ static enum status write_page(FILE *out, const struct report *report) {
 
 enum status report_page(const struct report *report) {
   char path[PATH_MAX];
-  struct durable durable;
-  TRY(durable_begin(report_path(report, "index.html", path), &durable));
-  FILE *file = fopen(durable.temporary, "we");
-  enum status status = file != NULL ? write_page(file, report) : durable_write_failed(path, errno);
-  bool failed = file != NULL && ferror(file) != 0;
-  if (file != NULL && (fclose(file) != 0 || failed) && status == STATUS_OK)
-    status = durable_write_failed(path, errno);
-  if (status == STATUS_OK)
-    status = durable_commit(&durable);
-  if (status != STATUS_OK)
-    durable_abandon(&durable);
-  return status;
+  return durable_print(report_path(report, "index.html", path), print_page, (void *)report);
 }

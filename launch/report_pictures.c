@@ -98,10 +98,40 @@ int picture_panels(const struct report *report) {
 
 /* ---- all of them ---------------------------------------------------------------------------- */
 
+static const char *const stems[] = {"labels", "errors", "predictions", "similarity", "similarity_distance",
+                                    "curves", "time"};
+static const char *const endings[] = {"gp", "svg", "png"};
+static const char *const others[] = {"index.html",
+                                     "report.json",
+                                     "labels.csv",
+                                     "predictions.csv",
+                                     "predictions_cells.csv",
+                                     "similarity.csv",
+                                     "similarity_distance.csv",
+                                     "curves.csv",
+                                     "time.csv",
+                                     "time_ranks.csv"};
+#define STEMS (sizeof stems / sizeof *stems)
+#define ENDINGS (sizeof endings / sizeof *endings)
+#define OTHERS (sizeof others / sizeof *others)
+
+const char *report_find_file(const struct report *report, char name[64]) {
+  char path[PATH_MAX];
+  for (size_t i = 0; i < OTHERS + STEMS * ENDINGS; i++) {
+    size_t picture = i - OTHERS; /* of those behind the others */
+    if (i < OTHERS)
+      snprintf(name, 64, "%s", others[i]);
+    else
+      snprintf(name, 64, "%s.%s", stems[picture / ENDINGS], endings[picture % ENDINGS]);
+    if (access(report_path(report, name, path), F_OK) == 0)
+      return name;
+  }
+  return NULL;
+}
+
 /* What an earlier report has left of a picture that this one lacks would show something else. */
 static enum status remove_picture(const struct report *report, const char *stem) {
-  static const char *const endings[] = {"gp", "svg", "png"};
-  for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+  for (size_t i = 0; i < ENDINGS; i++) {
     char name[64], path[PATH_MAX];
     snprintf(name, sizeof name, "%s.%s", stem, endings[i]);
     if (unlink(report_path(report, name, path)) != 0 && errno != ENOENT)
@@ -111,9 +141,7 @@ static enum status remove_picture(const struct report *report, const char *stem)
 }
 
 static enum status remove_others(const struct report *report) {
-  static const char *const stems[] = {"labels", "errors", "predictions", "similarity", "similarity_distance",
-                                      "curves", "time"};
-  for (size_t i = 0; i < sizeof stems / sizeof *stems; i++) {
+  for (size_t i = 0; i < STEMS; i++) {
     bool there = false;
     for (int p = 0; p < report->pictures; p++)
       there |= strcmp(report->picture[p].stem, stems[i]) == 0;

@@ -13,12 +13,35 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *const keys[CURVES] = {"epoch",       "train_loss",          "val_mae",       "val_mse",
-                                         "loss_conr",   "loss_ranksim",        "loss_rnc",      "loss_accon",
-                                         "loss_srl",    "loss_reconstruction", "noise_scale",   "lr",
-                                         "seconds",     "data_wait",           "time_forward",  "time_loss",
-                                         "time_gather", "time_regularisers",   "time_backward", "time_reduce",
-                                         "time_update", "samples_per_second"};
+#define OVER_RANKS(curve, name) \
+  [curve##_MIN] = "rank_" name "_min", [curve##_MEDIAN] = "rank_" name "_median", [curve##_MAX] = "rank_" name "_max"
+
+static const char *const keys[CURVES] = {[CURVE_EPOCH] = "epoch",
+                                         [CURVE_STEP] = "step",
+                                         [CURVE_TRAIN_LOSS] = "train_loss",
+                                         [CURVE_VAL_MAE] = "val_mae",
+                                         [CURVE_VAL_MSE] = "val_mse",
+                                         [CURVE_CONR] = "loss_conr",
+                                         [CURVE_RANKSIM] = "loss_ranksim",
+                                         [CURVE_RNC] = "loss_rnc",
+                                         [CURVE_ACCON] = "loss_accon",
+                                         [CURVE_SRL] = "loss_srl",
+                                         [CURVE_RECONSTRUCTION] = "loss_reconstruction",
+                                         [CURVE_NOISE_SCALE] = "noise_scale",
+                                         [CURVE_LR] = "lr",
+                                         [CURVE_SECONDS] = "seconds",
+                                         [CURVE_DATA_WAIT] = "data_wait",
+                                         [CURVE_FORWARD] = "time_forward",
+                                         [CURVE_LOSS] = "time_loss",
+                                         [CURVE_GATHER] = "time_gather",
+                                         [CURVE_REGULARISERS] = "time_regularisers",
+                                         [CURVE_BACKWARD] = "time_backward",
+                                         [CURVE_REDUCE] = "time_reduce",
+                                         [CURVE_UPDATE] = "time_update",
+                                         [CURVE_SAMPLES] = "samples_per_second",
+                                         OVER_RANKS(CURVE_RANK_DATA, "data"),
+                                         OVER_RANKS(CURVE_RANK_COMPUTE, "compute"),
+                                         OVER_RANKS(CURVE_RANK_WAIT, "wait")};
 
 const char *curve_key(enum curve curve) {
   return keys[curve];

@@ -21,6 +21,7 @@
 /* Keys of the epoch lines of metrics.jsonl (launch/README.md). */
 enum curve {
   CURVE_EPOCH, /* from 1 on: epochs that are done */
+  CURVE_STEP,  /* the epoch's last; from 0 on     */
   CURVE_TRAIN_LOSS,
   CURVE_VAL_MAE,
   CURVE_VAL_MSE,
@@ -42,6 +43,16 @@ enum curve {
   CURVE_REDUCE,
   CURVE_UPDATE,
   CURVE_SAMPLES,
+  /* Of an epoch's seconds over the ranks: */
+  CURVE_RANK_DATA_MIN,
+  CURVE_RANK_DATA_MEDIAN,
+  CURVE_RANK_DATA_MAX,
+  CURVE_RANK_COMPUTE_MIN,
+  CURVE_RANK_COMPUTE_MEDIAN,
+  CURVE_RANK_COMPUTE_MAX,
+  CURVE_RANK_WAIT_MIN,
+  CURVE_RANK_WAIT_MEDIAN,
+  CURVE_RANK_WAIT_MAX,
   CURVES
 };
 

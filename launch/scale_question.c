@@ -3,6 +3,7 @@
 
 #include "launch/plot.h"
 #include "launch/run_folder.h"
+#include "launch/run_record.h"
 #include "launch/study.h"
 
 #include <errno.h>
@@ -113,29 +114,22 @@ static enum status plan(struct session *session, const struct config *config, st
 
 /* --- what it cost --------------------------------------------------------------------------------------------- */
 
-/* One run's epochs in its metrics.jsonl: seconds of rank 0 in its steps, those in the losses, and steps.  What cannot be
- * read counts as nothing: the errors are what was asked for. */
+/* Of one run: seconds of rank 0 in its steps, those in the losses, and steps.  What cannot be read counts as nothing: the
+ * errors are what was asked for. */
 static void add_run_cost(const char *folder, double *seconds, double *loss_seconds, int64_t *steps) {
-  char path[PATH_MAX];
-  FILE *file = fopen(run_path(folder, RUN_METRICS, path), "re");
-  static const char *const phases[] = {"time_forward", "time_loss", "time_backward", "time_reduce", "time_update"};
-  int64_t last = -1;
-  json_t *object;
-  if (file == NULL)
+  static const enum curve phases[] = {CURVE_FORWARD, CURVE_LOSS, CURVE_BACKWARD, CURVE_REDUCE, CURVE_UPDATE};
+  struct run_record *record;
+  if (run_record_read(folder, &record) != STATUS_OK)
     return;
-  while ((object = json_loadf(file, JSON_DISABLE_EOF_CHECK, NULL)) != NULL) {
-    const char *event = json_string_value(json_object_get(object, "event"));
-    bool epoch = event != NULL && strcmp(event, "epoch") == 0;
-    for (size_t i = 0; epoch && i < sizeof phases / sizeof *phases; i++)
-      *seconds += json_number_value(json_object_get(object, phases[i]));
-    if (epoch) {
-      *loss_seconds += json_number_value(json_object_get(object, "time_loss"));
-      last = json_integer_value(json_object_get(object, "step"));
-    }
-    json_decref(object);
+  for (int64_t e = 0; e < record->epochs; e++) {
+    const double *epoch = record->epoch[e];
+    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
+      *seconds += isfinite(epoch[phases[i]]) ? epoch[phases[i]] : 0;
+    *loss_seconds += isfinite(epoch[CURVE_LOSS]) ? epoch[CURVE_LOSS] : 0;
   }
-  *steps += last + 1;
-  fclose(file);
+  if (record->epochs > 0 && isfinite(record->epoch[record->epochs - 1][CURVE_STEP]))
+    *steps += (int64_t)record->epoch[record->epochs - 1][CURVE_STEP] + 1;
+  run_record_destroy(&record);
 }
 
 static enum status read_costs(struct question *own) {

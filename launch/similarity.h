@@ -2,7 +2,7 @@
  * their labels.
  *
  *     TRY(similarity_create(&axis, width, &similarity));
- *     TRY(similarity_add(similarity, label, F32, features));               each sample once, on one rank
+ *     similarity_add(similarity, label, F32, features);                    each sample once, on one rank
  *     TRY(similarity_reduce(similarity, comm));
  *     similarity_map(similarity, values, pairs);
  *     similarity_by_distance(similarity, values, pairs);

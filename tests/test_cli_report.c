@@ -215,6 +215,101 @@ Test(cli_report, a_resumed_run_has_each_epoch_once_and_damage_is_told) {
   run_result_free(&said);
 }
 
+/* The epochs of a run's metrics.jsonl, in order. */
+static json_t *epochs_of(const char *run) {
+  json_t *epochs = json_array(), *line;
+  FILE *file = fopen(cli_metrics(run), "r");
+  while ((line = json_loadf(file, JSON_DISABLE_EOF_CHECK, NULL)) != NULL)
+    json_array_append_new(epochs, line);
+  fclose(file);
+  return epochs;
+}
+
+static double mean_over(const json_t *epochs, const char *key) {
+  double sum = 0;
+  size_t e;
+  json_t *epoch;
+  json_array_foreach(epochs, e, epoch) sum += json_number_value(json_object_get(epoch, key));
+  return sum / (double)json_array_size(epochs);
+}
+
+/* Each field of curves.csv stands in metrics.jsonl under its column's name. */
+static void has_curves_of(const char *folder, const json_t *epochs) {
+  char *curves = report_file(folder, "curves.csv"), *lines = curves, *columns = strsep(&lines, "\n");
+  size_t e;
+  json_t *epoch;
+  json_array_foreach(epochs, e, epoch) {
+    char *names = strdup(columns), *rest_of_names = names, *fields = strsep(&lines, "\n");
+    cr_assert(eq(str, strsep(&rest_of_names, ","), "run"));
+    cr_assert(eq(str, strsep(&fields, ","), "\"run\""));
+    int numbers = 0;
+    for (char *name, *field; (name = strsep(&rest_of_names, ",")) != NULL; numbers++) {
+      const json_t *value = json_object_get(epoch, name);
+      field = strsep(&fields, ",");
+      cr_assert(value != NULL && field != NULL, "%s", name);
+      double expected = json_number_value(value) + (strcmp(name, "epoch") == 0); /* shown from 1 on */
+      bool same = json_is_null(value) ? field[0] == '\0' : strtod(field, NULL) == expected;
+      cr_assert(same, "%s is %s, not %.17g", name, field, expected);
+    }
+    cr_assert(numbers > 30 && fields == NULL, "%d columns", numbers);
+    free(names);
+  }
+  cr_assert(eq(str, lines, ""));
+  free(curves);
+}
+
+static double seconds_of(const char *table, const char *phase, double *least, double *most) {
+  double seconds = NAN;
+  const char *line = strstr(table, cli_text("\"run\",\"%s\",", phase));
+  cr_assert(line != NULL, "no %s in %s", phase, table);
+  line += strlen("\"run\",\"\",") + strlen(phase);
+  if (least == NULL)
+    sscanf(line, "%lf", &seconds);
+  else
+    sscanf(line, "%lf,%lf,%lf", least, &seconds, most);
+  return seconds;
+}
+
+/* Phases are a whole: what is spent in parts of the loss is not counted twice, and what has no column is "other". */
+Test(cli_report, curves_and_times_are_those_of_metrics) {
+  static const char *const phases[][2] = {{"waiting for data", "data_wait"}, {"forward", "time_forward"},
+                                          {"ConR gather", "time_gather"},    {"regularisers", "time_regularisers"},
+                                          {"backward", "time_backward"},     {"sums over ranks", "time_reduce"},
+                                          {"update", "time_update"}};
+  static const char *const of_ranks[][2] = {
+      {"waiting for data", "data"}, {"computing", "compute"}, {"waiting for ranks", "wait"}};
+  const char *data = cli_data("t.h5", 100), *run = io_file("run"), *folder = io_file("report");
+  cli_accepted(2, cli_text("train %s -o %s --epochs 2 --quiet --conr --ranksim", data, run));
+  cli_accepted(0, cli_text("report %s -o %s --quiet", run, folder));
+  json_t *epochs = epochs_of(run);
+  has_curves_of(folder, epochs);
+  char *times = report_file(folder, "time.csv"), *ranks = report_file(folder, "time_ranks.csv");
+  double all = seconds_of(times, "loss", NULL, NULL) + seconds_of(times, "other", NULL, NULL);
+  for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
+    double seconds = seconds_of(times, phases[i][0], NULL, NULL), expected = mean_over(epochs, phases[i][1]);
+    cr_assert(fabs(seconds - expected) <= 1e-12 * expected, "%s: %g, not %g", phases[i][0], seconds, expected);
+    all += seconds;
+  }
+  cr_assert(seconds_of(times, "regularisers", NULL, NULL) > 0);
+  double whole = mean_over(epochs, "seconds");
+  cr_assert(fabs(all - whole) <= 1e-9 * whole, "%g, not %g", all, whole);
+  for (size_t i = 0; i < sizeof of_ranks / sizeof *of_ranks; i++) {
+    double least, most, median = seconds_of(ranks, of_ranks[i][0], &least, &most);
+    const double got[] = {least, median, most};
+    const char *const ends[] = {"min", "median", "max"};
+    for (int k = 0; k < 3; k++) {
+      double expected = mean_over(epochs, cli_text("rank_%s_%s", of_ranks[i][1], ends[k]));
+      cr_assert(fabs(got[k] - expected) <= 1e-12 * expected, "%s %s", of_ranks[i][0], ends[k]);
+    }
+  }
+  char *script = report_file(folder, "time.gp");
+  cr_expect(eq(int, cli_count(script, "\nplot "), 2), "%s", script);
+  free(script);
+  free(times);
+  free(ranks);
+  json_decref(epochs);
+}
+
 /* ---- what is missing ------------------------------------------------------------------------ */
 
 Test(cli_report, data_that_are_gone_or_others_leave_what_the_run_says_itself) {
@@ -247,6 +342,19 @@ Test(cli_report, data_that_are_gone_or_others_leave_what_the_run_says_itself) {
   unlink(cli_text("%s/checkpoint-previous.h5", run));
   says(cli_text("report %s -o %s", run, folder),
        cli_text("run: no errors, predictions and features: %s holds no checkpoint", run));
+}
+
+/* A linear model's features are its inputs, which are all 0 where a column never changes. */
+Test(cli_report, features_without_a_direction_are_told) {
+  FILE *file = fopen(io_file("z.csv"), "w");
+  fputs("x,y\n", file);
+  for (int r = 0; r < 60; r++)
+    fprintf(file, "5,%d\n", r);
+  fclose(file);
+  cli_accepted(0, cli_text("import %s --target y -o %s --quiet", io_file("z.csv"), io_file("z.h5")));
+  const char *run = trained("zero", io_file("z.h5"), "--hidden ''");
+  says(cli_text("report %s -o %s", run, io_file("report")),
+       "zero: the features of 9 of 9 samples are all 0, or not finite: they are in no pair");
 }
 
 Test(cli_report, labels_of_components_have_a_picture_each_and_of_many_none) {
@@ -286,11 +394,17 @@ Test(cli_report, what_cannot_be_meant_is_refused) {
               "report 1 2 3 4 5 6 7 8 9");
   cli_refused(0, 2, "--few 200 is above --many 100; a label would be both", cli_text("report %s --few 200", run));
   cr_assert(eq(int, mkdir(folder, 0755), 0));
+  const char *const own[] = {"index.html", "labels.csv", "time.png", "report.json"};
+  for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+    const char *path = cli_text("%s/%s", folder, own[i]);
+    io_write_text(path, "{\"command\": \"somebody's own\"}");
+    cli_refused(i == 0 ? 2 : 0, 2,
+                cli_text("%s holds a file %s that is none of conr report; give another folder by -o, or --force",
+                         folder, own[i]),
+                cli_text("report %s -o %s", run, folder));
+    unlink(path);
+  }
   io_write_text(cli_text("%s/index.html", folder), "somebody's own");
-  cli_refused(
-      0, 2,
-      cli_text("%s holds an index.html that is none of conr report; give another folder by -o, or --force", folder),
-      cli_text("report %s -o %s", run, folder));
   cli_accepted(0, cli_text("report %s -o %s --force --quiet", run, folder));
   cli_accepted(0, cli_text("report %s -o %s --quiet", run, folder)); /* its own it replaces */
 }

@@ -60,6 +60,10 @@ FILE_TEST(label_view, too_many_bins_are_merged_and_too_few_divided) {
   cr_expect(eq(int, axis.count, 1));
   const double bad[] = {1, INFINITY};
   cr_expect(eq(int, label_axis_cover(1, 100, 2, bad, 1, &axis), ERR_NUMERIC));
+  const double huge[] = {1, 1e300};
+  cr_expect(eq(int, label_axis_cover(1e-12, 100, 2, huge, 1, &axis), ERR_ARGUMENT));
+  cr_expect(eq(int, label_axis_cover(1, 100, 2, huge, 1, &axis), STATUS_OK));
+  cr_expect(axis.count > 1 && axis.count <= 100);
 }
 
 /* ---- what is in the bins -------------------------------------------------------------------- */
