@@ -278,6 +278,18 @@ Test(cli_scale, one_that_dies_in_a_point_is_told_of_once) {
   cli_job_free(&job);
 }
 
+/* A point as if its step had taken 1 ms and 10 us a sample, to the last digit. */
+static void make_exact(const char *path) {
+  json_t *point = load(path);
+  double seconds = 1e-3 + 1e-5 * number(point, "batch");
+  json_object_set_new(point, "seconds", json_real(seconds));
+  json_object_set_new(point, "seconds_least", json_real(0.99 * seconds));
+  json_object_set_new(point, "seconds_most", json_real(1.01 * seconds));
+  json_object_set_new(point, "seconds_reduce", json_real(0));
+  cr_assert(zero(int, json_dump_file(point, path, 0)), "%s", path);
+  json_decref(point);
+}
+
 /* --- predictions ---------------------------------------------------------------------------------------------- */
 
 Test(cli_scale, a_prediction_takes_no_data_and_a_study_in_place_of_assumptions) {
@@ -293,14 +305,20 @@ Test(cli_scale, a_prediction_takes_no_data_and_a_study_in_place_of_assumptions) 
   cr_expect(io_exists(cli_text("%s/predicted.gp", folder)));
 
   const char *study = io_file("study"), *data = cli_data("t.h5", 200);
-  cli_accepted(
-      0, cli_text("scale %s -o %s --hidden 8 --batches 4,100 --steps 20 --repeat 3 --threads 1 --quiet", data, study));
+  cli_accepted(0, cli_text("scale %s -o %s --hidden 8 --batches 4,50,100 --steps 2 --repeat 1 --threads 1 --quiet",
+                           data, study));
+  for (int i = 0; i < 3; i++)
+    make_exact(cli_text("%s/points/p1-b%d.json", study, (const int[]){4, 50, 100}[i]));
   text = cli_output(
       0, cli_text("scale --predict --machine %s --study %s --ranks 16,64 --mode weak --json", machine, study));
   object = json_loads(text, 0, NULL);
   cr_assert(object != NULL, "%s", text);
-  cr_expect(eq(sz, json_array_size(json_object_get(object, "rows")), 2));
-  cr_expect(strstr(json_string_value(json_object_get(object, "study")), study) != NULL, "%s", text);
+  rows = json_object_get(object, "rows");
+  cr_expect(eq(sz, json_array_size(rows), 2));
+  cr_expect(epsilon_eq(dbl, number(json_array_get(rows, 0), "seconds_compute"), 1e-3 + 512 * 1e-5, 1e-9), "%s", text);
+  cr_expect(strstr(json_string_value(json_object_get(object, "study")), cli_text("%s: 1 ms and 10 us a row", study)) !=
+                NULL,
+            "%s", text);
   json_decref(object);
   free(text);
 }
