@@ -8,6 +8,7 @@ static struct {
   _Atomic uint64_t entered, waits_for;
   _Atomic(const char *) collective, doing;
   atomic_bool steady, unhurried, aside;
+  _Atomic uint64_t asked, answered;
   double since, stood; /* the main thread's alone */
 } now = {.doing = "starts"};
 
@@ -43,6 +44,14 @@ void pulse_go_on_from(uint64_t entered) {
   atomic_store_explicit(&now.entered, entered, memory_order_relaxed);
 }
 
+void pulse_storage_asked(void) {
+  atomic_fetch_add_explicit(&now.asked, 1, memory_order_relaxed);
+}
+
+void pulse_storage_answered(void) {
+  atomic_fetch_add_explicit(&now.answered, 1, memory_order_relaxed);
+}
+
 uint64_t pulse_start(const char *collective) {
   uint64_t number = atomic_load_explicit(&now.entered, memory_order_relaxed) + 1; /* nobody else writes it */
   atomic_store_explicit(&now.collective, collective, memory_order_relaxed);
@@ -76,6 +85,8 @@ struct pulse pulse_read(void) {
                         .waits_for = atomic_load_explicit(&now.waits_for, memory_order_relaxed),
                         .collective = atomic_load_explicit(&now.collective, memory_order_relaxed),
                         .doing = atomic_load_explicit(&now.doing, memory_order_relaxed),
+                        .asked = atomic_load_explicit(&now.asked, memory_order_relaxed),
+                        .answered = atomic_load_explicit(&now.answered, memory_order_relaxed),
                         .steady = atomic_load_explicit(&now.steady, memory_order_relaxed),
                         .unhurried = atomic_load_explicit(&now.unhurried, memory_order_relaxed),
                         .aside = atomic_load_explicit(&now.aside, memory_order_relaxed)};

@@ -5,8 +5,8 @@
  *     pulse_doing(before);
  *
  * One for the process, as the count of its memory is: all communicators write to it, since their collectives come in
- * one order, the same on all ranks.  The main thread writes, without locks or system calls; another may read.  All
- * words are literals: they are read at any time.  Local. */
+ * one order, the same on all ranks.  The main thread writes, without locks or system calls; another may read.  What is
+ * said of storage any thread may say.  All words are literals: they are read at any time.  Local. */
 #ifndef CONR_DIST_PULSE_H
 #define CONR_DIST_PULSE_H
 
@@ -30,6 +30,11 @@ void pulse_aside(bool aside);
 /* Collectives are counted on from there: after some ranks were aside, from the greatest number of any. */
 void pulse_go_on_from(uint64_t entered);
 
+/* For any thread: a file system is asked for something small, and has answered.  While one is asked and none answers,
+ * storage stalls. */
+void pulse_storage_asked(void);
+void pulse_storage_answered(void);
+
 /* For comm.c.  A collective of that name is come to; its number, from 1.  enter: the process stands in it until
  * pulse_leave(); start: it goes on, and may stand in it later by pulse_wait(). */
 uint64_t pulse_enter(const char *collective);
@@ -45,6 +50,8 @@ struct pulse {
   uint64_t waits_for;     /* the number of the one it stands in, or 0  */
   const char *collective; /* of `waits_for`, else the last; NULL: none */
   const char *doing;      /* outside of them                           */
+  uint64_t asked;         /* requests to storage                       */
+  uint64_t answered;      /* of them, those that are over              */
   bool steady, unhurried, aside;
 };
 

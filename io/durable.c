@@ -1,6 +1,8 @@
 /* Write aside, sync, rename. */
 #include "io/durable.h"
 
+#include "io/storage.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -58,7 +60,7 @@ static int sync_path(const char *path, int flags) {
   int file = open(path, flags | O_CLOEXEC);
   if (file < 0)
     return errno;
-  int error = fsync(file) == 0 ? 0 : errno;
+  int error = storage_sync(file, 0);
   close(file);
   return error;
 }
@@ -68,8 +70,9 @@ enum status durable_commit(const struct durable *durable) {
   int error = sync_path(durable->temporary, O_RDWR);
   if (error != 0)
     return durable_write_failed(durable->path, error);
-  if (rename(durable->temporary, durable->path) != 0)
-    return durable_write_failed(durable->path, errno);
+  error = storage_rename(durable->temporary, durable->path);
+  if (error != 0)
+    return durable_write_failed(durable->path, error);
   folder_of(durable->path, folder);
   error = sync_path(folder, O_RDONLY | O_DIRECTORY);
   /* Some file systems cannot sync a folder (EINVAL); the rename itself has happened. */

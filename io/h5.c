@@ -2,7 +2,9 @@
 #include "io/h5.h"
 
 #include "dist/memory.h"
+#include "dist/pulse.h"
 #include "io/h5_internal.h"
+#include "io/storage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +57,9 @@ enum status h5_open(const char *path, struct h5_file **out) {
 #if H5_VERSION_GE(1, 10, 7)
   H5Pset_file_locking(access, true, true); /* some cluster file systems have no locks */
 #endif
+  pulse_storage_asked();
   file->id = H5Fopen(path, H5F_ACC_RDONLY, access);
+  pulse_storage_answered();
   H5Pclose(access);
   if (file->id < 0) {
     memory_free((void **)&file);
@@ -331,18 +335,22 @@ int64_t h5_dataset_row_count(const struct h5_dataset *dataset) {
   return count;
 }
 
-int64_t h5_dataset_block_rows(const struct h5_dataset *dataset, size_t bytes) {
-  int64_t row_bytes = h5_dataset_row_count(dataset) * (int64_t)sizeof(double);
-  int64_t rows = row_bytes > 0 ? (int64_t)bytes / row_bytes : 1;
-  rows = rows > 0 ? rows : 1;
+/* Rows of a chunk, 1 where there are none. */
+static int64_t chunk_rows(const struct h5_dataset *dataset) {
   hsize_t chunk[H5S_MAX_RANK] = {0};
   hid_t creation = H5Dget_create_plist(dataset->id);
-  if (creation >= 0 && H5Pget_layout(creation) == H5D_CHUNKED && H5Pget_chunk(creation, H5S_MAX_RANK, chunk) > 0 &&
-      chunk[0] > 0 && rows > (int64_t)chunk[0])
-    rows -= rows % (int64_t)chunk[0];
+  if (creation >= 0 && H5Pget_layout(creation) == H5D_CHUNKED)
+    H5Pget_chunk(creation, H5S_MAX_RANK, chunk);
   if (creation >= 0)
     H5Pclose(creation);
-  return rows;
+  return chunk[0] > 0 ? (int64_t)chunk[0] : 1;
+}
+
+int64_t h5_dataset_block_rows(const struct h5_dataset *dataset, size_t bytes) {
+  int64_t row_bytes = h5_dataset_row_count(dataset) * (int64_t)sizeof(double);
+  int64_t rows = row_bytes > 0 ? (int64_t)bytes / row_bytes : 1, chunk = chunk_rows(dataset);
+  rows = rows > 0 ? rows : 1;
+  return rows > chunk ? rows - rows % chunk : rows;
 }
 
 /* Select rows of the file and describe the same block in memory. */
@@ -366,6 +374,23 @@ static enum status check_rows(const struct h5_dataset *dataset, int64_t first, i
   return STATUS_OK;
 }
 
+/* Rows of one request: a few megabytes, so that a slow disk is told from one that stalls, and whole chunks. */
+static int64_t request_rows(const struct h5_dataset *dataset) {
+  int64_t rows = h5_dataset_block_rows(dataset, STORAGE_PIECE), chunk = chunk_rows(dataset);
+  return rows > chunk ? rows : chunk;
+}
+
+static bool read_rows(const struct h5_dataset *dataset, int64_t first, int64_t rows, enum array_type type, void *out) {
+  hid_t file_space, memory_space;
+  select_rows(dataset, first, rows, &file_space, &memory_space);
+  pulse_storage_asked();
+  herr_t got = H5Dread(dataset->id, h5_memory_type(type), memory_space, file_space, H5P_DEFAULT, out);
+  pulse_storage_answered();
+  H5Sclose(memory_space);
+  H5Sclose(file_space);
+  return got >= 0;
+}
+
 enum status h5_dataset_read(const struct h5_dataset *dataset, int64_t first, int64_t rows, enum array_type type,
                             void *out) {
   bool nothing = true;
@@ -375,13 +400,12 @@ enum status h5_dataset_read(const struct h5_dataset *dataset, int64_t first, int
           dataset->content == H5_TEXT ? "text" : "records");
   if (nothing)
     return STATUS_OK;
-  hid_t file_space, memory_space;
-  select_rows(dataset, first, rows, &file_space, &memory_space);
-  herr_t got = H5Dread(dataset->id, h5_memory_type(type), memory_space, file_space, H5P_DEFAULT, out);
-  H5Sclose(memory_space);
-  H5Sclose(file_space);
-  REQUIRE(got >= 0, ERR_FORMAT, "cannot read \"%s\" in %s: the file is damaged or cut short", dataset->name,
-          dataset->file->path);
+  int64_t most = request_rows(dataset), row_bytes = h5_dataset_row_count(dataset) * (int64_t)array_type_bytes(type);
+  for (int64_t done = 0; done < rows; done += most) {
+    int64_t count = rows - done < most ? rows - done : most;
+    REQUIRE(read_rows(dataset, first + done, count, type, (char *)out + done * row_bytes), ERR_FORMAT,
+            "cannot read \"%s\" in %s: the file is damaged or cut short", dataset->name, dataset->file->path);
+  }
   return STATUS_OK;
 }
 

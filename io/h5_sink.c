@@ -2,6 +2,7 @@
 #include "io/h5_sink.h"
 
 #include "dist/memory.h"
+#include "io/storage.h"
 
 #include <errno.h>
 #include <string.h>
@@ -68,18 +69,9 @@ static haddr_t sink_get_end(const H5FD_t *base, H5FD_mem_t type) {
 static herr_t sink_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t address, size_t size, void *buffer) {
   (void)type, (void)transfer;
   const struct sink_file *file = (const struct sink_file *)base;
-  char *next = buffer;
-  while (size > 0) {
-    ssize_t got = pread(file->sink->file, next, size, (off_t)address);
-    if (got < 0 && errno == EINTR)
-      continue;
-    if (got <= 0)
-      break;
-    next += got;
-    address += (haddr_t)got;
-    size -= (size_t)got;
-  }
-  memset(next, 0, size);
+  ssize_t got = storage_read(file->sink->file, buffer, size, (int64_t)address);
+  size_t there = got > 0 ? (size_t)got : 0;
+  memset((char *)buffer + there, 0, size - there);
   return 0;
 }
 
@@ -87,21 +79,10 @@ static herr_t sink_write(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t 
                          const void *buffer) {
   (void)type, (void)transfer;
   struct sink_file *file = (struct sink_file *)base;
-  const char *next = buffer;
   if (address + size > file->end)
     file->end = address + size;
-  while (size > 0 && file->sink->error == 0) {
-    ssize_t put = pwrite(file->sink->file, next, size, (off_t)address);
-    if (put < 0 && errno != EINTR)
-      file->sink->error = errno;
-    if (put == 0)
-      file->sink->error = EIO;
-    if (put <= 0)
-      continue;
-    next += put;
-    address += (haddr_t)put;
-    size -= (size_t)put;
-  }
+  if (file->sink->error == 0)
+    file->sink->error = storage_write(file->sink->file, buffer, size, (int64_t)address);
   return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include "dist/memory.h"
 #include "io/durable.h"
+#include "io/storage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -121,19 +122,9 @@ static enum status append(struct import_journal *journal, json_t *line) {
   char *text = line == NULL ? NULL : json_dumps(line, JSON_COMPACT);
   json_decref(line);
   REQUIRE(text != NULL, ERR_MEMORY, "out of memory for a line of %s", journal->path);
-  size_t left = strlen(text);
-  text[left++] = '\n'; /* in place of the NUL: one write a line */
-  const char *next = text;
-  int error = 0;
-  while (left > 0 && error == 0) {
-    ssize_t put = write(journal->file, next, left);
-    if (put < 0 && errno != EINTR)
-      error = errno;
-    if (put > 0) {
-      next += put;
-      left -= (size_t)put;
-    }
-  }
+  size_t bytes = strlen(text);
+  text[bytes++] = '\n'; /* in place of the NUL: one write a line */
+  int error = storage_write(journal->file, text, bytes, STORAGE_APPEND);
   free(text);
   return error == 0 ? STATUS_OK : durable_write_failed(journal->output_path, error);
 }

@@ -4,6 +4,7 @@
 
 #include "dist/memory.h"
 #include "io/h5.h"
+#include "io/storage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -123,24 +124,13 @@ enum status import_output_open(const char *path, struct import_output *output) {
 
 enum status import_output_write(const struct import_output *output, int64_t offset, const uint8_t *bytes,
                                 size_t count) {
-  off_t at = (off_t)(output->data_offset + offset);
-  while (count > 0) {
-    ssize_t put = pwrite(output->file, bytes, count, at);
-    if (put < 0 && errno == EINTR)
-      continue;
-    if (put <= 0)
-      return durable_write_failed(output->durable.path, put < 0 ? errno : EIO);
-    bytes += put;
-    at += put;
-    count -= (size_t)put;
-  }
-  return STATUS_OK;
+  int error = storage_write(output->file, bytes, count, output->data_offset + offset);
+  return error == 0 ? STATUS_OK : durable_write_failed(output->durable.path, error);
 }
 
 enum status import_output_sync(const struct import_output *output) {
-  if (fdatasync(output->file) != 0)
-    return durable_write_failed(output->durable.path, errno);
-  return STATUS_OK;
+  int error = storage_sync(output->file, 0);
+  return error == 0 ? STATUS_OK : durable_write_failed(output->durable.path, error);
 }
 
 enum status import_output_close(struct import_output *output) {

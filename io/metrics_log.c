@@ -4,6 +4,7 @@
 
 #include "dist/memory.h"
 #include "dist/pulse.h"
+#include "io/storage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,14 +59,8 @@ static json_t *value_of(const struct metric *metric) {
 
 /* The whole of `line` in one write, so that a reader never sees half of it and a crash tears at most the last. */
 static enum status append(const struct metrics_log *log, const char *line, size_t bytes) {
-  while (bytes > 0) {
-    ssize_t put = write(log->file, line, bytes);
-    if (put < 0 && errno == EINTR)
-      continue;
-    REQUIRE(put > 0, ERR_FILE, "cannot write %s: %s; free some space and resume the run", log->path, strerror(errno));
-    line += put;
-    bytes -= (size_t)put;
-  }
+  int error = storage_write(log->file, line, bytes, STORAGE_APPEND);
+  REQUIRE(error == 0, ERR_FILE, "cannot write %s: %s; free some space and resume the run", log->path, strerror(error));
   return STATUS_OK;
 }
 

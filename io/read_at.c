@@ -1,5 +1,7 @@
-/* pread until all of it is there. */
+/* Reads that are checked. */
 #include "io/read_at.h"
+
+#include "io/storage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,16 +23,9 @@ enum status read_at_open(const char *path, int64_t offset, int64_t bytes, int *o
 }
 
 enum status read_at(int file, const char *path, int64_t offset, size_t bytes, void *out) {
-  char *next = out;
-  while (bytes > 0) {
-    ssize_t got = pread(file, next, bytes, (off_t)offset);
-    if (got < 0 && errno == EINTR)
-      continue;
-    REQUIRE(got >= 0, ERR_FILE, "cannot read %s: %s", path, strerror(errno));
-    REQUIRE(got > 0, ERR_FILE, "%s was cut short while it was in use: byte %lld is gone", path, (long long)offset);
-    next += got;
-    offset += got;
-    bytes -= (size_t)got;
-  }
+  ssize_t got = storage_read(file, out, bytes, offset);
+  REQUIRE(got >= 0, ERR_FILE, "cannot read %s: %s", path, strerror(errno));
+  REQUIRE((size_t)got == bytes, ERR_FILE, "%s was cut short while it was in use: byte %lld is gone", path,
+          (long long)(offset + got));
   return STATUS_OK;
 }

@@ -2,6 +2,7 @@
 #include "io/safetensors.h"
 
 #include "dist/memory.h"
+#include "io/storage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -66,15 +67,9 @@ bool safetensors_is(const char *path) {
 
 /* Read exactly `bytes` at `offset`. */
 static enum status read_bytes(const struct safetensors *file, uint64_t offset, void *out, size_t bytes) {
-  for (size_t done = 0; done < bytes;) {
-    size_t wanted = bytes - done < ((size_t)1 << 30) ? bytes - done : (size_t)1 << 30;
-    ssize_t got = pread(file->descriptor, (char *)out + done, wanted, (off_t)(offset + done));
-    if (got < 0 && errno == EINTR)
-      continue;
-    REQUIRE(got >= 0, ERR_FILE, "cannot read %s: %s", file->path, strerror(errno));
-    REQUIRE(got > 0, ERR_FILE, "%s has become shorter while it was read; copy it again", file->path);
-    done += (size_t)got;
-  }
+  ssize_t got = storage_read(file->descriptor, out, bytes, (int64_t)offset);
+  REQUIRE(got >= 0, ERR_FILE, "cannot read %s: %s", file->path, strerror(errno));
+  REQUIRE((size_t)got == bytes, ERR_FILE, "%s has become shorter while it was read; copy it again", file->path);
   return STATUS_OK;
 }
 

@@ -7,6 +7,7 @@
 #include "io/checksum.h"
 #include "io/durable.h"
 #include "io/read_at.h"
+#include "io/storage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -207,29 +208,15 @@ static int64_t compare(struct stage *stage, const struct blocks *blocks, int64_t
   return lines;
 }
 
-static int write_all(int file, const char *bytes, int64_t count, int64_t offset) {
-  while (count > 0) {
-    ssize_t put = pwrite(file, bytes, (size_t)count, (off_t)offset);
-    if (put < 0 && errno == EINTR)
-      continue;
-    if (put <= 0)
-      return put < 0 ? errno : ENOSPC;
-    bytes += put;
-    offset += put;
-    count -= put;
-  }
-  return 0;
-}
-
 static enum status copy_block(struct stage *stage, struct blocks *blocks, int64_t block) {
   int64_t bytes = block_bytes(stage, block), offset = block * STAGE_BLOCK;
   struct checksum sum = checksum_begin();
   uint64_t found;
   TRY(read_at(blocks->source, stage->source, offset, (size_t)bytes, blocks->piece));
   checksum_add(&sum, blocks->piece, (size_t)bytes);
-  int error = write_all(blocks->copy, blocks->piece, bytes, offset);
-  if (error == 0 && fdatasync(blocks->copy) != 0)
-    error = errno;
+  int error = storage_write(blocks->copy, blocks->piece, (size_t)bytes, offset);
+  if (error == 0)
+    error = storage_sync(blocks->copy, offset);
   if (error != 0)
     return write_failed(stage, blocks->path, error);
   TRY(sum_of_copy(stage, blocks, block, &found));
@@ -347,8 +334,9 @@ static enum status fill(struct stage *stage, struct blocks *blocks) {
   if (stage->stopped)
     return STATUS_OK;
   TRY(check_source(stage, blocks));
-  if (fsync(blocks->sums) != 0)
-    return write_failed(stage, blocks->path, errno);
+  int error = storage_sync(blocks->sums, 0);
+  if (error != 0)
+    return write_failed(stage, blocks->path, error);
   return durable_commit(&durable);
 }
 

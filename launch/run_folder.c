@@ -1,6 +1,8 @@
 /* Files of a run folder. */
 #include "launch/run_folder.h"
 
+#include "io/storage.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -116,10 +118,10 @@ enum status run_folder_save(const char *folder, const struct checkpoint *checkpo
   /* The new one is whole and on disk before the old one moves: at every moment one of the two names is good. */
   snprintf(fresh, sizeof fresh, "%s.new", last);
   TRY(checkpoint_write(fresh, checkpoint));
-  if (rename(last, previous) != 0 && errno != ENOENT)
-    return fail(ERR_FILE, "cannot rename %s: %s", last, strerror(errno));
-  if (rename(fresh, last) != 0)
-    return fail(ERR_FILE, "cannot rename %s: %s", fresh, strerror(errno));
+  int error = storage_rename(last, previous);
+  REQUIRE(error == 0 || error == ENOENT, ERR_FILE, "cannot rename %s: %s", last, strerror(error));
+  error = storage_rename(fresh, last);
+  REQUIRE(error == 0, ERR_FILE, "cannot rename %s: %s", fresh, strerror(error));
   return STATUS_OK;
 }
 

@@ -1,0 +1,84 @@
+/* pread, pwrite, fsync and rename that go on until it is done. */
+#define _GNU_SOURCE /* sync_file_range */
+#include "io/storage.h"
+
+#include "dist/pulse.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+ssize_t storage_read(int file, void *out, size_t bytes, int64_t offset) {
+  size_t done = 0;
+  while (done < bytes) {
+    size_t piece = bytes - done < STORAGE_PIECE ? bytes - done : STORAGE_PIECE;
+    pulse_storage_asked();
+    ssize_t got = pread(file, (char *)out + done, piece, (off_t)(offset + (int64_t)done));
+    pulse_storage_answered();
+    if (got < 0 && errno == EINTR)
+      continue;
+    if (got < 0)
+      return -1;
+    if (got == 0)
+      break;
+    done += (size_t)got;
+  }
+  return (ssize_t)done;
+}
+
+int storage_write(int file, const void *data, size_t bytes, int64_t offset) {
+  for (size_t done = 0; done < bytes;) {
+    size_t piece = bytes - done < STORAGE_PIECE ? bytes - done : STORAGE_PIECE;
+    const char *next = (const char *)data + done;
+    pulse_storage_asked();
+    ssize_t put = offset == STORAGE_APPEND ? write(file, next, piece)
+                                           : pwrite(file, next, piece, (off_t)(offset + (int64_t)done));
+    pulse_storage_answered();
+    if (put < 0 && errno == EINTR)
+      continue;
+    if (put <= 0)
+      return put < 0 ? errno : EIO;
+    done += (size_t)put;
+  }
+  return 0;
+}
+
+/* A single fsync() of a large file may take minutes on a slow disk, and nobody could say that it moves.  File systems
+ * that do not know pieces say so, and write all at the end; an error shows only once, so that it counts here. */
+static int sync_pieces(int file, off_t from) {
+  const off_t piece = 4 * (off_t)STORAGE_PIECE;
+  const unsigned flags = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  struct stat entry;
+  if (fstat(file, &entry) != 0 || !S_ISREG(entry.st_mode))
+    return 0;
+  for (off_t at = from; at < entry.st_size; at += piece) {
+    pulse_storage_asked();
+    int error = sync_file_range(file, at, piece, flags) == 0 ? 0 : errno;
+    pulse_storage_answered();
+    if (error == EIO || error == ENOSPC || error == EDQUOT)
+      return error;
+    if (error != 0)
+      return 0;
+  }
+  return 0;
+}
+
+int storage_sync(int file, int64_t from) {
+  int error = sync_pieces(file, (off_t)from);
+  if (error != 0)
+    return error;
+  pulse_storage_asked();
+  error = fsync(file) == 0 ? 0 : errno;
+  pulse_storage_answered();
+  return error;
+}
+
+int storage_rename(const char *from, const char *to) {
+  pulse_storage_asked();
+  int error = rename(from, to) == 0 ? 0 : errno;
+  pulse_storage_answered();
+  return error;
+}
