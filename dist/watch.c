@@ -47,6 +47,8 @@ struct watch {
   int wake;  /* an eventfd: an order was given */
   atomic_int order, said_status;
   double began, looked, beaten; /* seconds: of the start, of the last look at the clock, of the last beat */
+  double answered;              /* when storage answered last, or was not asked */
+  uint64_t answers;             /* until then */
   struct watch_rank *ranks;     /* rank 0: [size]; else [1], rank 0                                        */
   struct watch_rank own;        /* what this process does                                                  */
   struct watch_link *links;     /* rank 0: [size + VISITORS], by rank, then strangers; else [1], to rank 0 */
@@ -98,6 +100,10 @@ static void look_at_own(struct watch *watch, double now) {
   keep_words(doing, pulse.doing);
   if (own->entered != pulse.entered || own->waits_for != pulse.waits_for || strcmp(own->doing, doing) != 0)
     own->since = now;
+  if (pulse.asked == pulse.answered || pulse.answered != watch->answers)
+    watch->answered = now;
+  watch->answers = pulse.answered;
+  own->unanswered = now - watch->answered;
   own->entered = pulse.entered;
   own->waits_for = pulse.waits_for;
   own->steady = pulse.steady;
@@ -115,6 +121,7 @@ static double pause_until(struct watch *watch, double now) {
   if (gap < PAUSE_SECONDS)
     return 0;
   watch->own.since += gap; /* nor did the main thread, in all likelihood */
+  watch->answered += gap;
   return gap;
 }
 
@@ -135,7 +142,8 @@ static struct watch_message beat_of(const struct watch *watch, double now) {
                                   .aside = own->aside,
                                   .entered = own->entered,
                                   .waits_for = own->waits_for,
-                                  .age = now - own->since};
+                                  .age = now - own->since,
+                                  .unanswered = own->unanswered};
   memcpy(message.collective, own->collective, sizeof message.collective);
   memcpy(message.doing, own->doing, sizeof message.doing);
   return message;
@@ -150,6 +158,7 @@ static void take_beat(struct watch_rank *rank, const struct watch_message *messa
   rank->entered = message->entered;
   rank->waits_for = message->waits_for;
   rank->since = now - message->age;
+  rank->unanswered = message->unanswered;
   snprintf(rank->collective, WATCH_WORDS, "%.*s", WATCH_WORDS - 1, message->collective);
   snprintf(rank->doing, WATCH_WORDS, "%.*s", WATCH_WORDS - 1, message->doing);
 }
@@ -489,22 +498,27 @@ static void *report(void *context) {
 
 /* ---- beginning and end ---------------------------------------------------------------------- */
 
+static enum status read_seconds(const char *variable, double *seconds) {
+  const char *text = getenv(variable);
+  char *end;
+  if (text == NULL)
+    return STATUS_OK;
+  *seconds = strtod(text, &end);
+  /* Words come once a second, and a busy machine may delay a few. */
+  REQUIRE(end != text && *end == '\0' && *seconds >= 3 && *seconds <= 1e6, ERR_ARGUMENT,
+          "%s is \"%s\"; give seconds, 3 or more", variable, text);
+  return STATUS_OK;
+}
+
 static enum status read_settings(struct watch *watch, bool *off) {
-  const char *wanted = getenv("CONR_WATCH"), *text = getenv("CONR_WATCH_SECONDS");
-  double *seconds = &watch->limits.silence_seconds;
-  *seconds = 20;
+  const char *wanted = getenv("CONR_WATCH");
+  watch->limits = (struct watch_limits){.silence_seconds = 20, .storage_seconds = 25};
   *off = wanted != NULL && strcmp(wanted, "off") == 0;
   REQUIRE(wanted == NULL || *off || strcmp(wanted, "on") == 0, ERR_ARGUMENT, "CONR_WATCH is \"%s\"; give on or off",
           wanted);
   TRY(comm_timeout(&watch->limits.deadline_seconds));
-  if (text == NULL)
-    return STATUS_OK;
-  char *end;
-  *seconds = strtod(text, &end);
-  /* Words come once a second, and a busy machine may delay a few. */
-  REQUIRE(end != text && *end == '\0' && *seconds >= 3 && *seconds <= 1e6, ERR_ARGUMENT,
-          "CONR_WATCH_SECONDS is \"%s\"; give seconds, 3 or more", text);
-  return STATUS_OK;
+  TRY(read_seconds("CONR_WATCH_SECONDS", &watch->limits.silence_seconds));
+  return read_seconds("CONR_STORAGE_TIMEOUT", &watch->limits.storage_seconds);
 }
 
 /* A socket for each rank, beside what the process opens. */
@@ -582,12 +596,14 @@ static enum status prepare(struct comm *comm, int exit_status, struct watch **ou
 
 /* Rank 0 opens its ears; without them there is no watch, and its thread is not started. */
 static enum status open_ears(struct watch *watch) {
-  TRY(watch_listen(&watch->place, &watch->listener));
   watch->epoll = epoll_create1(EPOLL_CLOEXEC);
   REQUIRE(watch->epoll >= 0, ERR_COMM, "the watch cannot open an epoll: %s", strerror(errno));
+  follow(watch, watch->wake, watch->size + VISITORS + 1, EPOLL_CTL_ADD);
+  if (watch->size == 1)
+    return STATUS_OK;
+  TRY(watch_listen(&watch->place, &watch->listener));
   allow_sockets(watch->size);
   follow(watch, watch->listener, watch->size + VISITORS, EPOLL_CTL_ADD);
-  follow(watch, watch->wake, watch->size + VISITORS + 1, EPOLL_CTL_ADD);
   return STATUS_OK;
 }
 
@@ -625,19 +641,18 @@ enum status watch_start(struct comm *comm, int exit_status, struct watch **out) 
   char host[HOST_BYTES] = "";
   enum status status;
   *out = NULL;
-  if (comm_size(comm) == 1)
-    return STATUS_OK;
   /* MPI writes to a process that it does not know to be dead: this one would follow it without a word. */
-  signal(SIGPIPE, SIG_IGN);
+  if (comm_size(comm) > 1)
+    signal(SIGPIPE, SIG_IGN);
   TRY_GOTO(comm_agree(comm, prepare(comm, exit_status, &watch)), none);
   snprintf(host, sizeof host, "%s", comm_host(comm));
   TRY_GOTO(comm_gather_each(comm, host, sizeof host, watch->hosts), none);
-  watch->began = watch->looked = watch->own.since = log_seconds();
+  watch->began = watch->looked = watch->answered = watch->own.since = log_seconds();
   TRY_GOTO(comm_agree(comm, watch->rank == 0 ? start_root(watch) : STATUS_OK), none);
   TRY_GOTO(comm_broadcast(comm, &watch->place, sizeof watch->place, 0), none);
   TRY_GOTO(comm_broadcast(comm, &watch->limits, sizeof watch->limits, 0), none);
   TRY_GOTO(start_others(watch), none);
-  if (watch->place.port != 0) {
+  if (watch->runs) {
     *out = watch;
     return STATUS_OK;
   }
@@ -648,7 +663,7 @@ none:
 }
 
 void watch_has_said(struct watch *watch, int exit_status) {
-  if (watch == NULL)
+  if (watch == NULL || watch->size == 1)
     return;
   atomic_store(&watch->said_status, exit_status);
   give_order(watch, HAS_SAID);
@@ -656,7 +671,7 @@ void watch_has_said(struct watch *watch, int exit_status) {
 }
 
 void watch_speaks_first(const struct watch *watch) {
-  if (watch != NULL)
+  if (watch != NULL && watch->size > 1)
     rest(3 * WORDS_SECONDS);
 }
 

@@ -13,6 +13,8 @@
  *   - a process has ended without a good-bye: at once;
  *   - a process or a host has been silent for CONR_WATCH_SECONDS (environment of rank 0; default 20).  A rank that
  *     hears nothing of rank 0 for so long comes to that verdict itself, so that both sides of a cut end;
+ *   - storage that a rank asks has not answered for CONR_STORAGE_TIMEOUT seconds (rank 0's; default 25): the requests
+ *     are small (io/storage.h), so that a slow disk answers in time;
  *   - a collective has waited longer than CONR_COMM_TIMEOUT seconds (default 300) for a rank that does not come to it,
  *     6 times as long before every rank's first step (pulse_steady()); or all ranks stand in one for so long.
  *
@@ -25,7 +27,9 @@
  *
  * CONR_WATCH=off (rank 0's) turns it off.  CONR_WATCH_PORT names the port on which rank 0 listens, on all its networks;
  * else it is any free one.  Where no connection comes about, one warning says so and the run goes on without.  A
- * stranger who connects is sent away. */
+ * stranger who connects is sent away.
+ *
+ * A job of one rank has a watch, too: over its storage. */
 #ifndef CONR_DIST_WATCH_H
 #define CONR_DIST_WATCH_H
 
@@ -36,7 +40,7 @@ struct watch;
 /* From now on, in several ranks, SIGPIPE is ignored: MPI may write to a process that has just died.
  * comm         of host memory; not kept
  * exit_status  of the processes that the watch ends
- * *out is NULL where there is no watch: of one rank, turned off, or not possible.
+ * *out is NULL where there is no watch: turned off, or not possible.
  * Collective; all failures are agreed.  ERR_ARGUMENT: a variable makes no sense. */
 enum status watch_start(struct comm *comm, int exit_status, struct watch **out);
 

@@ -1,4 +1,4 @@
-/* The judge: deaths first, then silence, then collectives that wait. */
+/* The judge: deaths first, then silence, then storage, then collectives that wait. */
 #include "dist/watch_judge.h"
 
 #include <stdarg.h>
@@ -10,6 +10,9 @@ enum { MOST_NAMED = 4 }; /* what else there is, is counted */
 /* What is lost together shows one by one: within so long.  Words come once a second. */
 #define TOGETHER_SECONDS 0.15
 #define BEAT_SECONDS 1.5
+
+/* From then on what a rank has said last is no longer taken for what it does. */
+#define STALE_SECONDS 3
 
 /* Those that have timeouts of their own for what is in flight on a device speak first: they know more. */
 #define PRECEDENCE_SECONDS 2
@@ -67,7 +70,11 @@ void watch_list(const struct watch_rank *ranks, int size, const bool *which, cha
   }
 }
 
-/* "rank 3 (host2: waits for data), ...", each with what it does. */
+static bool is_stale(const struct watch_rank *rank, double now) {
+  return now - rank->heard > STALE_SECONDS;
+}
+
+/* "rank 3 (host2: waits for data for 20 s), ...", each with what it does. */
 static void list_doings(const struct watch_rank *ranks, int size, const bool *which, double now, struct text *text) {
   int named = 0, left = count_of(which, size);
   for (int rank = 0; rank < size && left > 0; rank++) {
@@ -82,7 +89,10 @@ static void list_doings(const struct watch_rank *ranks, int size, const bool *wh
       add(text, ": in collective %llu, %s,", (unsigned long long)ranks[rank].waits_for, ranks[rank].collective);
     else
       add(text, ": %s", ranks[rank].doing);
-    add(text, " for %.0f s)", now - ranks[rank].since);
+    add(text, " for %.0f s", now - ranks[rank].since);
+    if (is_stale(&ranks[rank], now))
+      add(text, ", and nothing was heard of it for %.0f", now - ranks[rank].heard);
+    add(text, ")");
     left--;
   }
 }
@@ -153,6 +163,28 @@ static bool silent(const struct watch_rank *ranks, int size, double now, double 
   return true;
 }
 
+/* ---- storage -------------------------------------------------------------------------------- */
+
+static bool stalled(const struct watch_rank *ranks, int size, double now, double limit, bool *which,
+                    struct text *text) {
+  double longest = 0;
+  for (int rank = 0; rank < size; rank++) {
+    bool judged = is_watched(&ranks[rank]) && !ranks[rank].traced;
+    double seconds = judged ? ranks[rank].unanswered : 0;
+    which[rank] = judged && seconds > limit - BEAT_SECONDS;
+    longest = seconds > longest ? seconds : longest;
+  }
+  if (longest <= limit)
+    return false;
+  add(text, "storage has not answered for %.0f s, which is asked by ", longest);
+  list_doings(ranks, size, which, now, text);
+  add(text,
+      "; look there whether the disk or the file server works, then resume; CONR_STORAGE_TIMEOUT allows more than "
+      "%g s",
+      limit);
+  return true;
+}
+
 /* ---- collectives ---------------------------------------------------------------------------- */
 
 /* May it be waited for? */
@@ -179,7 +211,7 @@ static bool late(const struct watch_rank *ranks, int size, double now, double li
   const struct watch_rank *one = &ranks[waiter];
   bool any = false;
   for (int rank = 0; rank < size; rank++) {
-    which[rank] = takes_part(&ranks[rank]) && ranks[rank].entered < one->waits_for;
+    which[rank] = takes_part(&ranks[rank]) && (ranks[rank].entered < one->waits_for || is_stale(&ranks[rank], now));
     any = any || which[rank];
     if (which[rank] && ranks[rank].unhurried)
       return false;
@@ -240,6 +272,8 @@ enum watch_finding watch_judge(const struct watch_rank *ranks, int size, double 
     return WATCH_DIED;
   if (silent(ranks, size, now, limits->silence_seconds, which, &text))
     return WATCH_SILENT;
+  if (stalled(ranks, size, now, limits->storage_seconds, which, &text))
+    return WATCH_STALLED;
   double limit = deadline(ranks, size, limits->deadline_seconds);
   int waiter = longest_waiter(ranks, size, now, limit + PRECEDENCE_SECONDS);
   if (waiter < 0)

@@ -22,12 +22,14 @@ struct watch_rank {
   uint64_t entered;             /* collectives that it has come to */
   uint64_t waits_for;           /* the number of the one in which it stands, 0 = none */
   double since;                 /* when it began what it does */
+  double unanswered;            /* seconds for which storage that it asks has not answered; 0: nothing is asked */
   char collective[WATCH_WORDS]; /* of `waits_for`: "sum of gradients" */
   char doing[WATCH_WORDS];      /* outside of collectives: "waits for data" */
 };
 
 struct watch_limits {
   double silence_seconds;  /* without a word */
+  double storage_seconds;  /* until storage answers */
   double deadline_seconds; /* of a collective, from the first rank in it on */
 };
 
@@ -37,10 +39,11 @@ struct watch_limits {
 
 enum watch_finding {
   WATCH_FINE,
-  WATCH_DIED,   /* processes have ended: all that are `closed` */
-  WATCH_SILENT, /* hosts or processes are not heard of */
-  WATCH_LATE,   /* a collective has waited for ranks beyond its deadline */
-  WATCH_STUCK   /* all ranks stand in collectives, and none moves */
+  WATCH_DIED,    /* processes have ended: all that are `closed` */
+  WATCH_SILENT,  /* hosts or processes are not heard of */
+  WATCH_STALLED, /* storage does not answer */
+  WATCH_LATE,    /* a collective has waited for ranks beyond its deadline */
+  WATCH_STUCK    /* all ranks stand in collectives, and none moves */
 };
 
 /* A finding and the sentence about it, which names ranks, hosts and what to do.

@@ -43,7 +43,8 @@ struct watch_message {
   int32_t word, code;
   int32_t traced, steady, unhurried, aside;
   uint64_t entered, waits_for;
-  double age; /* seconds of what it does */
+  double age;        /* seconds of what it does */
+  double unanswered; /* seconds of storage       */
   char collective[WATCH_WORDS], doing[WATCH_WORDS];
 };
 

@@ -17,7 +17,7 @@ enum { RANKS = 4 };
 
 #define NOW 10000.0
 
-static const struct watch_limits limits = {.silence_seconds = 20, .deadline_seconds = 300};
+static const struct watch_limits limits = {.silence_seconds = 20, .storage_seconds = 25, .deadline_seconds = 300};
 
 /* Ranks 0 and 1 on host1, 2 and 3 on host2; all well, and in the middle of a step. */
 static void all_is_well(struct watch_rank ranks[RANKS]) {
@@ -154,6 +154,33 @@ Test(watch, before_the_first_step_collectives_may_take_longer) {
   EXPECT_FINDING(WATCH_LATE, "CONR_COMM_TIMEOUT allows more than 1800 s");
 }
 
+Test(watch, storage_that_does_not_answer_is_named) {
+  struct watch_rank ranks[RANKS];
+  all_is_well(ranks);
+  others_wait(ranks, "writes the checkpoint", 30);
+  ranks[2].unanswered = 24.9;
+  EXPECT_FINDING(WATCH_FINE, "");
+  ranks[2].unanswered = 26;
+  ranks[2].unhurried = true; /* the size of a file is no excuse: the requests are small */
+  EXPECT_FINDING(WATCH_STALLED, "storage has not answered for 26 s, which is asked by rank 2 (host2: writes the "
+                                "checkpoint for 31 s); look there whether the disk or the file server works");
+  ranks[3].unanswered = 25; /* the same server's */
+  EXPECT_FINDING(WATCH_STALLED, "asked by rank 2 (host2: writes the checkpoint for 31 s), rank 3 (host2: in ");
+  ranks[2].traced = ranks[3].traced = true;
+  EXPECT_FINDING(WATCH_FINE, "");
+}
+
+/* A rank that came to the collective, and was stopped there: what it said last is old. */
+Test(watch, a_rank_whose_word_is_old_may_be_what_is_waited_for) {
+  struct watch_rank ranks[RANKS];
+  all_is_well(ranks);
+  for (int rank = 0; rank < RANKS; rank++)
+    stands_in(&ranks[rank], 51, "sum of gradients", 303);
+  ranks[2].heard = NOW - 15;
+  EXPECT_FINDING(WATCH_LATE, "has waited 303 s for rank 2 (host2: in collective 51, sum of gradients, for 303 s, and "
+                             "nothing was heard of it for 15); look there");
+}
+
 Test(watch, what_takes_as_long_as_it_takes_is_waited_for) {
   struct watch_rank ranks[RANKS];
   all_is_well(ranks);
@@ -205,10 +232,11 @@ Test(watch, long_lists_are_shortened) {
 TestSuite(watched, .init = cli_begin, .fini = cli_end, .timeout = 90);
 
 enum { THREE = 3 };
+static int ranks_of_run = THREE;
 
 /* Has each process of the run ended by the time the run has? */
 static void expect_no_process(const char *folder) {
-  for (int rank = 0; rank < THREE; rank++) {
+  for (int rank = 0; rank < ranks_of_run; rank++) {
     char *text = io_read(cli_text("%s/pid%d", folder, rank), NULL);
     char line[300] = "";
     FILE *stream = fopen(cli_text("/proc/%d/cmdline", atoi(text)), "r");
@@ -226,7 +254,7 @@ static struct run_result watched(const char *what, int rank) {
   struct run_result run;
   const char *script = cli_text("OMPI_MCA_orte_enable_recovery=1 exec ${MPIEXEC:-mpirun} -n %d sh -c "
                                 "'%s %s %d %s; echo \"[exit $?]\"'",
-                                THREE, run_build_path("tests/rank_watch", program), what, rank, io_file(""));
+                                ranks_of_run, run_build_path("tests/rank_watch", program), what, rank, io_file(""));
   char *const command[] = {"sh", "-c", (char *)script, NULL};
   if (getenv("CONR_WATCH_SECONDS") == NULL)
     setenv("CONR_WATCH_SECONDS", "3", 1);
@@ -242,8 +270,9 @@ static void expect_end(const char *what, int rank, int exit_status, const char *
   bool alike = exit_status == 1;
   cr_expect(eq(int, cli_count(run.output, "conr: "), 1), "%s", run.output);
   cr_expect(eq(int, cli_count(run.output, sentence), 1), "no \"%s\":\n%s", sentence, run.output);
-  cr_expect(eq(int, cli_count(run.output, "[exit 1]"), alike ? THREE : THREE - 1), "%s", run.output);
-  cr_expect(eq(int, cli_count(run.output, cli_text("[exit %d]", exit_status)), alike ? THREE : 1), "%s", run.output);
+  cr_expect(eq(int, cli_count(run.output, "[exit 1]"), alike ? ranks_of_run : ranks_of_run - 1), "%s", run.output);
+  cr_expect(eq(int, cli_count(run.output, cli_text("[exit %d]", exit_status)), alike ? ranks_of_run : 1), "%s",
+            run.output);
   run_result_free(&run);
 }
 
@@ -251,7 +280,7 @@ static void expect_to_go_on(const char *what, int rank, const char *sentence) {
   struct run_result run = watched(what, rank);
   cr_expect(eq(int, cli_count(run.output, "conr: "), sentence[0] != '\0'), "%s", run.output);
   cr_expect(strstr(run.output, sentence) != NULL, "no \"%s\":\n%s", sentence, run.output);
-  cr_expect(eq(int, cli_count(run.output, "[exit 0]"), THREE), "%s", run.output);
+  cr_expect(eq(int, cli_count(run.output, "[exit 0]"), ranks_of_run), "%s", run.output);
   run_result_free(&run);
 }
 
@@ -284,6 +313,22 @@ Test(watched, so_it_is_after_collectives_of_some_ranks_alone) {
 Test(watched, a_rank_that_is_slow_but_alive_is_waited_for) {
   setenv("CONR_COMM_TIMEOUT", "2", 1);
   expect_to_go_on("slow", 1, "");
+}
+
+Test(watched, storage_that_does_not_answer_ends_the_run) {
+  setenv("CONR_STORAGE_TIMEOUT", "3", 1);
+  expect_end("stalled", 1, 1, ": reads wool for ");
+}
+
+Test(watched, so_it_does_a_run_of_one_rank) {
+  setenv("CONR_STORAGE_TIMEOUT", "3", 1);
+  ranks_of_run = 1;
+  expect_end("stalled", 0, 1, "] storage has not answered for ");
+}
+
+Test(watched, storage_that_is_slow_is_waited_for) {
+  setenv("CONR_STORAGE_TIMEOUT", "3", 1);
+  expect_to_go_on("trickles", 1, "");
 }
 
 Test(watched, a_rank_that_writes_to_a_dead_one_is_not_ended_by_that) {
@@ -324,6 +369,9 @@ Test(watched, variables_that_make_no_sense_are_refused) {
   setenv("CONR_WATCH_SECONDS", "2", 1);
   cli_refused(2, 2, "CONR_WATCH_SECONDS is \"2\"; give seconds, 3 or more", line);
   unsetenv("CONR_WATCH_SECONDS");
+  setenv("CONR_STORAGE_TIMEOUT", "never", 1);
+  cli_refused(2, 2, "CONR_STORAGE_TIMEOUT is \"never\"; give seconds, 3 or more", line);
+  unsetenv("CONR_STORAGE_TIMEOUT");
   setenv("CONR_WATCH_PORT", "0", 1);
   cli_refused(2, 2, "CONR_WATCH_PORT is \"0\"; give a port, from 1 to 65535", line);
 }

@@ -95,6 +95,21 @@ static void write_to_nobody(void) {
   close(ends[1]);
 }
 
+/* Storage that answers once a second, and then no more. */
+static void ask_storage(int answers) {
+  const char *before = pulse_doing("reads wool");
+  pulse_storage_asked();
+  for (int i = 0; i < answers; i++) {
+    pulse_storage_asked();
+    usleep(1000000);
+    pulse_storage_answered();
+  }
+  if (answers == 0)
+    usleep(60000000);
+  pulse_storage_answered();
+  pulse_doing(before);
+}
+
 /* On the rank to which it happens; true: it takes part in no more. */
 static void happens(const char *what) {
   pid_t own = getpid();
@@ -112,6 +127,8 @@ static void happens(const char *what) {
     rest(1);
   if (strcmp(what, "broken") == 0)
     write_to_nobody();
+  if (strcmp(what, "stalled") == 0 || strcmp(what, "trickles") == 0)
+    ask_storage(strcmp(what, "stalled") == 0 ? 0 : 6);
 }
 
 static void suspend_all(void) {
@@ -164,7 +181,8 @@ int main(int argc, char **argv) {
     suspend_all();
   if (chosen)
     happens(what);
-  barriers(strcmp(what, "slow") == 0 || strcmp(what, "broken") == 0 ? 0.2 : 6);
+  bool short_end = strcmp(what, "slow") == 0 || strcmp(what, "broken") == 0 || strcmp(what, "trickles") == 0;
+  barriers(short_end ? 0.2 : 6);
   watch_stop(&watch);
   comm_destroy(&comm);
   EXPECT(memory_in_use() == 0, "%zu bytes are left", memory_in_use());
