@@ -313,6 +313,28 @@ static void expect_shared(const char *data) {
                     cli_text("%s/%s/seed%d", io_file("array"), methods[m], seed));
 }
 
+/* Each job of the array measures its own point and no other; the same command alone makes the tables of them. */
+static void expect_scaled(const char *data) {
+  const char *study = io_file("scaling");
+  char *log = io_read(io_file("scaling.log"), NULL);
+  for (int k = 1; k <= 2; k++) {
+    cr_expect(eq(int, cli_count(log, cli_text("--share %d/2", k)), 1), "%s", log);
+    cr_expect(eq(int, cli_count(log, cli_text("point %d of 2: %d rank", k, k)), 1), "%s", log);
+  }
+  free(log);
+  cr_expect(not(io_exists(cli_text("%s/scale.csv", study))));
+  struct run_result run = cli_run(2, cli_text("scale %s -o %s --hidden 8 --batches 12 --ranks 1,2 --mode weak --steps 2 "
+                                              "--repeat 1",
+                                              data, study));
+  cr_expect(eq(int, run.exit_status, 0), "%s", run.output);
+  cr_expect(eq(int, cli_count(run.output, "point "), 0), "%s", run.output);
+  run_result_free(&run);
+  char *table = io_read(cli_text("%s/scale.csv", study), NULL);
+  cr_expect(eq(int, cli_count(table, "\n"), 3), "%s", table);
+  cr_expect(strstr(table, "host1") != NULL, "%s", table);
+  free(table);
+}
+
 /* All in one Slurm and at once, as limits are looked at every 30 seconds only.  What each job is: tests/cluster/jobs. */
 Test(cluster, jobs_of_a_slurm_requeue_or_end_as_they_should, .timeout = 300) {
   slurm_wanted();
@@ -343,4 +365,5 @@ Test(cluster, jobs_of_a_slurm_requeue_or_end_as_they_should, .timeout = 300) {
                               "JobState=FAILED", "Restarts=0", "ExitCode=2:0", NULL});
   cr_expect(not(io_exists(io_file("wrong"))));
   expect_shared(data);
+  expect_scaled(data);
 }
