@@ -207,6 +207,16 @@ const char *staging_summary(const struct session *session, char text[STAGING_TEX
   return text;
 }
 
+enum status staging_record(const struct session *session, struct metrics_log *log, int64_t step) {
+  const struct staging *staging = session->staging;
+  if (staging == NULL)
+    return STATUS_OK;
+  return metrics_log_write(log, metric_text("event", "stage"), metric_integer("step", step),
+                           metric_integer("bytes", staging->bytes), metric_integer("hosts", staging->hosts),
+                           metric_integer("copied_hosts", staging->copied_hosts),
+                           metric_real("seconds", staging->seconds));
+}
+
 void staging_close(struct session *session) {
   struct staging *staging = session->staging;
   if (staging == NULL)

@@ -10,6 +10,7 @@
 #ifndef CONR_LAUNCH_STAGING_H
 #define CONR_LAUNCH_STAGING_H
 
+#include "io/metrics_log.h"
 #include "launch/session.h"
 
 #include <limits.h>
@@ -26,6 +27,10 @@ const char *staging_path(const struct session *session, const char *source);
  * `text`.  Local. */
 #define STAGING_TEXT 512
 const char *staging_summary(const struct session *session, char text[STAGING_TEXT]);
+
+/* The same as an event "stage" of the log: bytes, hosts, copied_hosts, seconds of the slowest host; nothing without
+ * --stage.  Local. */
+enum status staging_record(const struct session *session, struct metrics_log *log, int64_t step);
 
 /* Let go of the copies, and remove them where --stage-clean says so.  Local: it is for failures as well. */
 void staging_close(struct session *session);

@@ -471,6 +471,8 @@ static enum status begin(struct loop *loop) {
       status = prepare_folder(trainer, hosts, &resumed);
     if (status == STATUS_OK)
       status = metrics_log_open(run_path(trainer->config.output, RUN_METRICS, path), &loop->metrics);
+    if (status == STATUS_OK)
+      status = staging_record(session, loop->metrics, trainer->progress.step);
   }
   TRY(comm_agree(session->comm, status));
   TRY(share_state(trainer));

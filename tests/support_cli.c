@@ -353,7 +353,12 @@ void cli_same_arrays(const char *path_a, const char *path_b, double tolerance) {
   array_file_destroy(&a);
 }
 
-/* The next line as an object without its times, and whom they name; NULL at the end. */
+static bool is_of_staging(const json_t *event) {
+  const char *kind = json_string_value(json_object_get(event, "event"));
+  return kind != NULL && strcmp(kind, "stage") == 0;
+}
+
+/* The next line that is not about where data lie, as an object without its times, and whom they name; NULL at the end. */
 static json_t *next_event(FILE *stream, const char *path) {
   static const char *const times[] = {"seconds",       "data_wait",         "samples_per_second",  "time_forward",
                                       "time_loss",     "time_backward",     "time_reduce",         "time_update",
@@ -365,12 +370,16 @@ static json_t *next_event(FILE *stream, const char *path) {
   char *line = NULL;
   size_t room = 0;
   json_t *event = NULL;
-  if (getline(&line, &room, stream) > 0) {
+  while (event == NULL && getline(&line, &room, stream) > 0) {
     event = json_loads(line, 0, &error);
     cr_assert(event != NULL, "%s holds the line %s", path, line);
-    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
-      json_object_del(event, times[i]);
+    if (is_of_staging(event)) {
+      json_decref(event);
+      event = NULL;
+    }
   }
+  for (size_t i = 0; event != NULL && i < sizeof times / sizeof *times; i++)
+    json_object_del(event, times[i]);
   free(line);
   return event;
 }

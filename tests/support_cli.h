@@ -122,7 +122,7 @@ double cli_last_metric(const char *run, const char *key);
  * tolerance  0: bit for bit; else the largest difference in each array, relative to its largest value */
 void cli_same_arrays(const char *path_a, const char *path_b, double tolerance);
 
-/* Two metrics.jsonl hold the same lines, times and rates apart. */
+/* Two metrics.jsonl hold the same lines, times and rates, and what is said of staging, apart. */
 void cli_same_metrics(const char *path_a, const char *path_b);
 
 /* Bit for bit the same end: checkpoint-last.h5 and metrics.jsonl. */

@@ -66,6 +66,10 @@ Test(staging, a_staged_run_has_the_same_bits_and_remembers_the_path_it_was_given
   cr_expect(eq(int, cli_count(used, cli_text("# data %s, hash ", data)), 1), "%s", used);
   cr_expect(eq(int, cli_count(used, cli_text(" MB in %s on 1 host, copied in ", copy)), 1), "%s", used);
   free(used);
+  char *log = io_read(cli_metrics(run), NULL);
+  cr_expect(eq(int, cli_count(log, "{\"event\":\"stage\",\"step\":0,\"bytes\":"), 1), "%s", log);
+  cr_expect(strstr(log, ",\"hosts\":1,\"copied_hosts\":1,\"seconds\":") != NULL, "%s", log);
+  free(log);
   /* The file itself may go away meanwhile to nobody's harm: what is read is the copy. */
   char *first = cli_output(0, cli_text("eval %s %s --json", run, data));
   char *second = cli_output(2, cli_text("eval %s %s --json --stage %s", run, data, folder));
