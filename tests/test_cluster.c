@@ -323,9 +323,10 @@ static void expect_scaled(const char *data) {
   }
   free(log);
   cr_expect(not(io_exists(cli_text("%s/scale.csv", study))));
-  struct run_result run = cli_run(2, cli_text("scale %s -o %s --hidden 8 --batches 12 --ranks 1,2 --mode weak --steps 2 "
-                                              "--repeat 1",
-                                              data, study));
+  struct run_result run =
+      cli_run(2, cli_text("scale %s -o %s --hidden 8 --batches 12 --ranks 1,2 --mode weak --steps 2 "
+                          "--repeat 1",
+                          data, study));
   cr_expect(eq(int, run.exit_status, 0), "%s", run.output);
   cr_expect(eq(int, cli_count(run.output, "point "), 0), "%s", run.output);
   run_result_free(&run);
