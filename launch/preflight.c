@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* open_memstream */
 #include "launch/preflight.h"
 
+#include "dist/comm_device.h"
 #include "dist/links.h"
 #include "dist/memory.h"
 #include "dist/program.h"
@@ -336,63 +337,102 @@ static enum status check_links(struct look *look) {
   return status;
 }
 
-/* A sum of ranks, then a gather of them: do all numbers arrive, and in what time? */
-static enum status try_collectives(struct look *look, float *values, int64_t *rows, double seconds[2], bool *right) {
-  struct comm *comm = look->session->comm;
-  int rank = comm_rank(comm), size = comm_size(comm);
-  size_t count = TRIED_BYTES / sizeof *values;
-  *right = true;
-  for (size_t i = 0; i < count; i++)
-    values[i] = (float)(rank + 1);
+/* What is summed and gathered: numbers of the host, and where the run's own communicator takes them from. */
+struct tried {
+  struct comm *comm; /* the run's own: of GPUs, where these compute */
+  struct device *device;
+  float *values; /* [TRIED_BYTES] */
+  void *data;    /* [TRIED_BYTES] of the device */
+  int64_t *rows;
+  double seconds[2];
+  bool right;
+};
+
+enum { TRIED_VALUES = TRIED_BYTES / sizeof(float) };
+
+static enum status go_there(struct tried *tried) {
+  TRY(device_copy(tried->device, tried->data, tried->values, TRIED_BYTES));
+  return comm_device_wait(tried->comm);
+}
+
+static enum status come_back(struct tried *tried, double began, double *seconds) {
+  TRY(comm_device_wait(tried->comm));
+  *seconds = log_seconds() - began;
+  TRY(device_copy(tried->device, tried->values, tried->data, TRIED_BYTES));
+  return comm_device_wait(tried->comm);
+}
+
+/* Of all ranks' numbers. */
+static enum status try_sum(struct tried *tried) {
+  int rank = comm_rank(tried->comm), size = comm_size(tried->comm);
+  for (int i = 0; i < TRIED_VALUES; i++)
+    tried->values[i] = (float)(rank + 1);
+  TRY(go_there(tried));
   double began = log_seconds();
-  TRY(comm_sum(comm, F32, values, count));
-  seconds[0] = log_seconds() - began;
-  for (size_t i = 0; i < count; i++)
-    *right = *right && values[i] == (float)((double)size * (size + 1) / 2);
-  for (int other = 0, first = 0; other < size; other++) {
-    rows[other] =
-        (int64_t)(count * (size_t)(other + 1) / (size_t)size) - (int64_t)(count * (size_t)other / (size_t)size);
-    for (int64_t i = 0; i < rows[other]; i++)
-      values[first + i] = other == rank ? (float)rank : -1;
-    first += (int)rows[other];
+  TRY(comm_sum(tried->comm, F32, tried->data, TRIED_VALUES));
+  TRY(come_back(tried, began, &tried->seconds[0]));
+  for (int i = 0; i < TRIED_VALUES; i++)
+    tried->right = tried->right && tried->values[i] == (float)((double)size * (size + 1) / 2);
+  return STATUS_OK;
+}
+
+/* Each rank's number, as often as its part has values. */
+static enum status try_gather(struct tried *tried) {
+  int rank = comm_rank(tried->comm), size = comm_size(tried->comm);
+  int64_t first = 0;
+  for (int other = 0; other < size; first += tried->rows[other++]) {
+    tried->rows[other] = (int64_t)TRIED_VALUES * (other + 1) / size - (int64_t)TRIED_VALUES * other / size;
+    for (int64_t i = 0; i < tried->rows[other]; i++)
+      tried->values[first + i] = other == rank ? (float)rank : -1;
   }
-  began = log_seconds();
-  TRY(comm_gather_rows(comm, NULL, rows, sizeof *values, values));
-  seconds[1] = log_seconds() - began;
-  for (int other = 0, first = 0; other < size; other++) {
-    for (int64_t i = 0; i < rows[other]; i++)
-      *right = *right && values[first + i] == (float)other;
-    first += (int)rows[other];
-  }
-  return comm_max_f64(comm, seconds, 2);
+  TRY(go_there(tried));
+  double began = log_seconds();
+  TRY(comm_gather_rows(tried->comm, NULL, tried->rows, sizeof(float), tried->data));
+  TRY(come_back(tried, began, &tried->seconds[1]));
+  first = 0;
+  for (int other = 0; other < size; first += tried->rows[other++])
+    for (int64_t i = 0; i < tried->rows[other]; i++)
+      tried->right = tried->right && tried->values[first + i] == (float)other;
+  return STATUS_OK;
+}
+
+static enum status try_collectives(struct look *look, struct tried *tried) {
+  struct comm *comm = look->session->comm;
+  enum status status = memory_alloc(TRIED_BYTES, (void **)&tried->values);
+  if (status == STATUS_OK)
+    status = memory_alloc((size_t)comm_size(comm) * sizeof *tried->rows, (void **)&tried->rows);
+  if (status == STATUS_OK)
+    status = device_alloc(tried->device, TRIED_BYTES, &tried->data);
+  TRY(comm_agree(comm, status));
+  TRY(try_sum(tried));
+  TRY(try_gather(tried));
+  return comm_max_f64(comm, tried->seconds, 2);
 }
 
 static enum status check_collectives(struct look *look) {
-  struct comm *comm = look->session->comm;
-  float *values = NULL;
-  int64_t *rows = NULL;
-  double seconds[2];
-  bool right;
-  enum status status;
-  if (comm_size(comm) == 1) {
+  struct session *session = look->session;
+  struct tried tried = {.comm = session->comm, .right = true};
+  if (session->data != NULL) {
+    tried.comm = session->data;
+    tried.device = session->device;
+  }
+  if (comm_size(session->comm) == 1) {
     skip(look, CHECK_COLLECTIVES, "one rank");
     return STATUS_OK;
   }
-  status = memory_alloc(TRIED_BYTES, (void **)&values);
-  if (status == STATUS_OK)
-    status = memory_alloc((size_t)comm_size(comm) * sizeof *rows, (void **)&rows);
-  TRY_GOTO(comm_agree(comm, status), out);
-  TRY_GOTO(try_collectives(look, values, rows, seconds, &right), out);
-  if (right)
-    findings_add(look->findings, CHECK_COLLECTIVES, VERDICT_OK, STATUS_OK,
-                 "a sum of 2 MiB in %.6f s, a gather of 2 MiB in %.6f s, of %d ranks, with the first connections",
-                 seconds[0], seconds[1], comm_size(comm));
-  else
+  enum status status = try_collectives(look, &tried);
+  if (status == STATUS_OK && tried.right)
+    findings_add(
+        look->findings, CHECK_COLLECTIVES, VERDICT_OK, STATUS_OK,
+        "a sum of 2 MiB in %.6f s, a gather of 2 MiB in %.6f s, of %d ranks, by %s, with the first connections",
+        tried.seconds[0], tried.seconds[1], comm_size(session->comm), comm_transport(tried.comm));
+  else if (status == STATUS_OK)
     findings_add(look->findings, CHECK_COLLECTIVES, VERDICT_FAILED, ERR_COMM,
-                 "a sum or a gather of all ranks gave wrong numbers; look at the MPI library and the network");
-out:
-  memory_free((void **)&rows);
-  memory_free((void **)&values);
+                 "a sum or a gather of all ranks by %s gave wrong numbers; look at that library and the network",
+                 comm_transport(tried.comm));
+  device_free(tried.device, &tried.data);
+  memory_free((void **)&tried.rows);
+  memory_free((void **)&tried.values);
   return status;
 }
 

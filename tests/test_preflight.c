@@ -79,7 +79,26 @@ Test(preflight, ranks_that_share_a_gpu_are_told) {
   char *output = cli_output(2, cli_text("check %s", data));
   expect(output, "GPUs           warning  2 ranks share 1 GPU; start as many ranks a host as it has\n");
   expect(output, " 1 warnings, 0 failures\n");
+  expect(output, " of 2 ranks, by mpi through host memory, with the first connections\n");
   free(output);
+}
+
+Test(preflight, collectives_are_tried_as_the_run_makes_them) {
+  if (!emulated_use())
+    cr_skip("there is no emulated CUDA library");
+  const char *data = cli_data("t.h5", 60);
+  setenv("EMULATED_CUDA_DEVICES", "2", 1);
+  setenv("EMULATED_NCCL_FOLDER", io_file(""), 1);
+  char *output = cli_output(2, cli_text("check %s", data));
+  expect(output, " of 2 ranks, by nccl ");
+  free(output);
+  setenv("EMULATED_NCCL_HANG", "1", 1);
+  setenv("CONR_COMM_TIMEOUT", "1", 1);
+  struct run_result run = cli_run(2, cli_text("check %s", data));
+  cr_expect(eq(int, run.exit_status, 1), "%s", run.output);
+  cr_expect(strstr(run.output, "the sum number 1 (524288 f32) by NCCL is not over after 1.0 s") != NULL, "%s",
+            run.output);
+  run_result_free(&run);
 }
 
 /* ---- several hosts --------------------------------------------------------------------------- */
