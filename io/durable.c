@@ -1,6 +1,7 @@
 /* Write aside, sync, rename. */
 #include "io/durable.h"
 
+#include "dist/pulse.h"
 #include "io/storage.h"
 
 #include <errno.h>
@@ -49,7 +50,9 @@ enum status durable_name(const char *path, struct durable *out) {
 
 enum status durable_begin(const char *path, struct durable *out) {
   TRY(durable_name(path, out));
+  pulse_storage_asked();
   int file = open(out->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  pulse_storage_answered();
   REQUIRE(file >= 0, ERR_FILE, "cannot write %s: %s; choose a folder you may write to", path, strerror(errno));
   close(file);
   return STATUS_OK;

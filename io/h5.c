@@ -49,8 +49,11 @@ static enum status check_readable(const char *path) {
 
 enum status h5_open(const char *path, struct h5_file **out) {
   *out = NULL;
-  TRY(check_readable(path));
   struct h5_file *file;
+  pulse_storage_asked();
+  enum status status = check_readable(path);
+  pulse_storage_answered();
+  TRY(status);
   TRY(file_alloc(path, &file));
   hid_t access = H5Pcreate(H5P_FILE_ACCESS);
   H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);

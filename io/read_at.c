@@ -1,6 +1,7 @@
 /* Reads that are checked. */
 #include "io/read_at.h"
 
+#include "dist/pulse.h"
 #include "io/storage.h"
 
 #include <errno.h>
@@ -9,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum status read_at_open(const char *path, int64_t offset, int64_t bytes, int *out) {
+static enum status open_checked(const char *path, int64_t offset, int64_t bytes, int *out) {
   struct stat entry;
   int file = open(path, O_RDONLY | O_CLOEXEC);
   REQUIRE(file >= 0, ERR_FILE, "cannot open %s: %s", path, strerror(errno));
@@ -20,6 +21,13 @@ enum status read_at_open(const char *path, int64_t offset, int64_t bytes, int *o
   }
   *out = file;
   return STATUS_OK;
+}
+
+enum status read_at_open(const char *path, int64_t offset, int64_t bytes, int *out) {
+  pulse_storage_asked();
+  enum status status = open_checked(path, offset, bytes, out);
+  pulse_storage_answered();
+  return status;
 }
 
 enum status read_at(int file, const char *path, int64_t offset, size_t bytes, void *out) {

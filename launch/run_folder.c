@@ -1,6 +1,7 @@
 /* Files of a run folder. */
 #include "launch/run_folder.h"
 
+#include "dist/pulse.h"
 #include "io/storage.h"
 
 #include <errno.h>
@@ -108,7 +109,7 @@ enum status run_folder_clear(const char *folder) {
   return run_folder_clear_unfinished(folder);
 }
 
-enum status run_folder_save(const char *folder, const struct checkpoint *checkpoint, bool best) {
+static enum status save(const char *folder, const struct checkpoint *checkpoint, bool best) {
   char last[PATH_MAX], previous[PATH_MAX], path[PATH_MAX], fresh[PATH_MAX + 8];
   run_path(folder, RUN_LAST, last);
   run_path(folder, RUN_PREVIOUS, previous);
@@ -123,6 +124,13 @@ enum status run_folder_save(const char *folder, const struct checkpoint *checkpo
   error = storage_rename(fresh, last);
   REQUIRE(error == 0, ERR_FILE, "cannot rename %s: %s", fresh, strerror(error));
   return STATUS_OK;
+}
+
+enum status run_folder_save(const char *folder, const struct checkpoint *checkpoint, bool best) {
+  pulse_storage_asked(); /* files are also created and removed */
+  enum status status = save(folder, checkpoint, best);
+  pulse_storage_answered();
+  return status;
 }
 
 enum status run_folder_open_last(const char *folder, struct opened_checkpoint *out, char *note, size_t bytes) {

@@ -408,7 +408,10 @@ static enum status prepare_folder(struct trainer *trainer, const char *hosts, bo
     TRY(run_folder_clear_unfinished(config->output));
     TRY(metrics_log_resume(run_path(config->output, RUN_METRICS, path), trainer->progress.step - 1));
   }
-  return write_config_used(trainer, hosts);
+  pulse_storage_asked();
+  enum status status = write_config_used(trainer, hosts);
+  pulse_storage_answered();
+  return status;
 }
 
 /* All hosts in rank order, each once: "node1,node2". */
