@@ -75,7 +75,7 @@ static enum status read_port(int *port) {
 
 enum status watch_listen(struct watch_place *place, int *listener) {
   int port;
-  struct sockaddr_in6 found;
+  struct sockaddr_in6 found = {0};
   socklen_t length = sizeof found;
   memset(place, 0, sizeof *place); /* its bytes are sent */
   *listener = -1;

@@ -21,9 +21,9 @@ static void write_program(const char *name, const char *text) {
 
 static void begin(void) {
   cli_begin();
-  write_program("srun",
-                cli_text("echo \"$*\" >%s\nwhile case $1 in -*) ;; *) false ;; esac; do shift; done\nexec \"$@\"",
-                         io_file("srun.words")));
+  write_program("srun", cli_text("echo \"fence $SLURM_PMIX_FENCE $*\" >%s\nwhile case $1 in -*) ;; *) false ;; esac; "
+                                 "do shift; done\nexec \"$@\"",
+                                 io_file("srun.words")));
   write_program("scontrol", cli_text("case $1 in show) echo \"JobId=7 JobState=${TEST_STATE:-RUNNING} Reason=None\"; "
                                      "echo \"   PreemptEligibleTime=2026-01-01T00:00:00 "
                                      "PreemptTime=${TEST_PREEMPTED:-None}\" ;; "
@@ -31,9 +31,10 @@ static void begin(void) {
                                      io_file("scontrol.words")));
   setenv("PATH", cli_text("%s:%s", io_file(""), getenv("PATH")), 1);
   setenv("SLURM_JOB_ID", "7", 1);
-  for (const char *const *name = (const char *const[]){"SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID",
-                                                       "SLURM_RESTART_COUNT", "SLURM_CPUS_PER_TASK", "SLURM_NTASKS",
-                                                       "SLURM_JOB_NUM_NODES", "CONR", "CONR_LAUNCHER", NULL};
+  for (const char *const *name =
+           (const char *const[]){"SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT",
+                                 "SLURM_CPUS_PER_TASK", "SLURM_NTASKS", "SLURM_JOB_NUM_NODES", "SLURM_PMIX_FENCE",
+                                 "CONR", "CONR_LAUNCHER", NULL};
        *name != NULL; name++)
     unsetenv(*name);
 }
@@ -173,9 +174,14 @@ Test(cli_slurm, srun_is_told_what_it_does_not_know) {
   expect_end(script_of("train d.h5 -o run"), 0, "done", "");
   char *words = io_read(io_file("srun.words"), NULL);
   cr_expect(eq(str, words,
-               (char *)cli_text("--mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=6 %s train --resume "
+               (char *)cli_text("fence tree --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=6 %s train --resume "
                                 "d.h5 -o run\n",
                                 io_file("words"))));
+  free(words);
+  setenv("SLURM_PMIX_FENCE", "ring", 1);
+  expect_end(io_file("job.sh"), 0, "done", "");
+  words = io_read(io_file("srun.words"), NULL);
+  cr_expect(strstr(words, "fence ring ") == words, "%s", words);
   free(words);
 }
 
