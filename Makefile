@@ -463,6 +463,10 @@ sanitize: export LSAN_OPTIONS = suppressions=$(abspath tests/lsan.supp):print_su
 sanitize: export UBSAN_OPTIONS = print_stacktrace=1
 sanitize: export OMPI_MCA_mca_base_component_disable_dlclose = 1
 sanitize: export CONR_TIME_FACTOR = 4
+# A variant of the program lies one folder deeper than the program looks from.
+sanitize coverage: export CONR_RECIPES = $(abspath launch/recipes)
+sanitize coverage: export CONR_MACHINES = $(abspath launch/machines)
+sanitize coverage: export CONR_SLURM = $(abspath launch/slurm)
 sanitize: ## all tests under AddressSanitizer and UndefinedBehaviorSanitizer, leaks included
 	@$(PROBE) launch/install-deps --tests
 	@rm -rf $(SANITIZE_LOGS) && mkdir -p $(SANITIZE_LOGS)
