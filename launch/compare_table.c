@@ -73,7 +73,7 @@ int compare_table_mean(const struct compare_result *result, const struct compare
 }
 
 static struct paired difference(const struct compare_result *result, const struct compare_method *method, int group) {
-  double own[MOST_SEEDS], others[MOST_SEEDS];
+  double own[MOST_SEEDS] = {0}, others[MOST_SEEDS] = {0};
   int count = series(result, method, &result->method[method->against], group, own, others);
   return paired_test(own, others, count);
 }
@@ -180,7 +180,7 @@ enum status compare_table_csv(const struct compare_result *result, const char *p
       for (int group = 0; group < METRICS_GROUPS && result->method[m].done[i]; group++) {
         const struct metrics_row *row = &result->method[m].tables[i].row[group];
         const double values[] = {row->mae, row->rmse, row->gmean, row->bmae, row->pearson};
-        fprintf(file, "%s,%lld,%s,%lld", result->method[m].name, (long long)(result->first_seed + i),
+        fprintf(file, "%s,%lld,%s,%lld", result->method[m].name, (long long)result->first_seed + i,
                 metrics_group_name((enum metrics_group)group), (long long)row->count);
         for (size_t v = 0; v < sizeof values / sizeof *values; v++)
           csv_number(file, values[v]);
