@@ -76,3 +76,18 @@ Test(library, fortran_example_gives_the_numbers_of_the_c_one, .timeout = 120) {
   snprintf(command, sizeof command, "rm -rf '%s'", folder);
   cr_assert(eq(int, system(command), 0));
 }
+
+/* Variables for tests begin with CONR_TEST_. */
+Test(library, the_manual_knows_every_variable_and_command) {
+  static const char script[] =
+      "grep -rhoE '\"CONR_[A-Z_]+\"' --include=*.[ch] dist io model loss launch | tr -d '\"' | grep -v ^CONR_TEST_ |\n"
+      "  while read -r name; do grep -q \"^.It Ev $name$\" launch/conr.1 || echo \"$name\"; done\n"
+      "\"$0\" --help | sed -n 's/^  conr \\([a-z]*\\) .*/\\1/p' |\n"
+      "  while read -r name; do grep -q \"^.It Cm $name\\b\" launch/conr.1 || echo \"$name\"; done\n";
+  char conr[RUN_PATH_BYTES];
+  struct run_result run;
+  char *const command[] = {"sh", "-c", (char *)script, run_build_path("conr", conr), NULL};
+  cr_assert(eq(int, run_command(command, 30, &run), 0), "%s", run.output);
+  cr_expect(eq(str, run.output, ""), "launch/conr.1 has no:\n%s", run.output);
+  run_result_free(&run);
+}
