@@ -360,7 +360,7 @@ static void name(const char *folder, const struct file_sum *source, char stem[PA
 }
 
 enum status stage_check(const char *folder, const struct file_sum *source) {
-  struct stage stage;
+  struct stage stage = {0};
   struct stat entry;
   char path[PATH_MAX];
   TRY(check_folder(folder));

@@ -54,7 +54,7 @@ void info_versions(struct info_versions *out) {
 
 enum status command_info(const struct config *config) {
   char host[256] = "?", cuda[1200];
-  struct info_versions versions;
+  struct info_versions versions = {0};
   info_versions(&versions);
   gethostname(host, sizeof host - 1);
   bool found;

@@ -79,7 +79,7 @@ static enum status take(void *context, const char *section, const char *name, co
   REQUIRE(!field->whole || number == floor(number), ERR_ARGUMENT, "%s wants a whole number, not \"%s\"", full, value);
   REQUIRE(number >= field->low && number <= field->high, ERR_ARGUMENT, "%s = %s is out of range; give %.16g to %.16g",
           full, value, field->low, field->high);
-  *(double *)((char *)reading->machine + field->offset) = number;
+  memcpy((char *)reading->machine + field->offset, &number, sizeof number);
   reading->read |= (uint64_t)1 << i;
   return STATUS_OK;
 }

@@ -23,7 +23,9 @@ static double busy(const struct rank_times *times) {
 
 struct rank_summary rank_times_summary(const struct rank_times *all, int size) {
   struct rank_summary summary = {0};
-  double values[size];
+  double values[size > 0 ? size : 1];
+  if (size < 1)
+    return summary;
   for (int rank = 0; rank < size; rank++)
     values[rank] = all[rank].data;
   summary.data = spread_of(values, size);

@@ -127,7 +127,7 @@ static void merge(const struct figures *all, int ranks, struct scale_point *out)
 /* Keeps in `point` the split of the repetition in the middle. */
 static enum status measure_all(struct measuring *own, struct scale_point *point) {
   struct comm *comm = own->session->comm;
-  int ranks = comm_size(comm), repeats = (int)own->config->repeat, order[SCALE_MOST_REPEATS];
+  int ranks = comm_size(comm), repeats = (int)own->config->repeat, order[SCALE_MOST_REPEATS] = {0};
   struct scale_point *each;
   enum status status = STATUS_OK;
   TRY(comm_agree(comm, memory_alloc_zero((size_t)repeats * sizeof *each, (void **)&each)));
@@ -186,14 +186,14 @@ out:
   return status;
 }
 
-#define COPY(field, text) snprintf(field, sizeof field, "%s", text)
+#define COPY(field, text) snprintf((field), sizeof(field), "%s", (text))
 
 static void describe(const struct measuring *own, struct scale_point *point) {
   const struct trainer *trainer = own->trainer;
   const struct device_facts *device = device_facts(own->session->device);
   struct conr_result result = objective_conr_result(trainer->objective);
   struct parameters learned = net_learned(trainer->net);
-  struct info_versions versions;
+  struct info_versions versions = {0};
   time_t now = time(NULL);
   info_versions(&versions);
   point->ranks = comm_size(own->session->comm);
@@ -402,12 +402,11 @@ bool scale_point_field(const struct scale_point *point, int index, struct scale_
   if (index >= STORED)
     return false;
   const struct stored *field = &stored[index];
-  const void *at = (const char *)point + field->offset;
   *out = (struct scale_field){.name = field->name};
   if (field->bytes > 0)
-    out->text = at;
+    out->text = (const char *)point + field->offset;
   else
-    out->number = *(const double *)at;
+    memcpy(&out->number, (const char *)point + field->offset, sizeof out->number);
   return true;
 }
 
@@ -417,7 +416,7 @@ json_t *scale_point_json(const struct scale_point *point) {
   int failed = object == NULL || repeats == NULL;
   for (int i = 0; !failed && scale_point_field(point, i, &field); i++)
     failed = json_object_set_new(object, field.name,
-                                 field.text != NULL                    ? json_string(field.text)
+                                 stored[i].bytes > 0                   ? json_string(field.text)
                                  : field.number == floor(field.number) ? json_integer((json_int_t)field.number)
                                                                        : json_real(field.number));
   for (int r = 0; !failed && r < (int)point->repetitions; r++)

@@ -76,7 +76,7 @@ static enum status copy(struct staging *staging, const char *folder, double *sto
 
 /* MPI's own waiting takes a whole core from those that copy. */
 static enum status wait_asleep(struct comm *comm, double *sum) {
-  struct comm_request request;
+  struct comm_request request = {0};
   bool done = false;
   long pause = 100000; /* nanoseconds */
   TRY(comm_sum_start(comm, F64, sum, 1, &request));

@@ -41,7 +41,7 @@ enum status study_add(struct study *study, const char *name, int against) {
 
 enum status study_folder(const struct study *study, int line, int seed, char folder[PATH_MAX]) {
   int length = snprintf(folder, PATH_MAX, "%s/%s/seed%lld", study->config->output, study->result.method[line].name,
-                        (long long)(study->config->seed + seed));
+                        (long long)study->config->seed + seed);
   REQUIRE(length < PATH_MAX, ERR_ARGUMENT, "the path --output %s is too long", study->config->output);
   return STATUS_OK;
 }
@@ -67,7 +67,7 @@ static enum status options_of(const struct study *study, int line, int seed, str
 
 enum status study_check(const struct study *study) {
   for (int line = 0; line < study->result.methods; line++) {
-    struct run_texts texts;
+    struct run_texts texts = {0};
     struct config run = {0};
     enum status status = options_of(study, line, 0, &texts, &run);
     config_destroy(&run);
@@ -100,7 +100,7 @@ static enum status note_refusal(struct study *study, struct compare_method *meth
 static enum status train_one(struct study *study, int line, int seed) {
   struct compare_method *method = &study->result.method[line];
   struct train_result result = {0};
-  struct run_texts texts;
+  struct run_texts texts = {0};
   struct config run = {0};
   enum status status;
   TRY_GOTO(comm_agree(study->session->comm, options_of(study, line, seed, &texts, &run)), out);
@@ -123,7 +123,7 @@ static enum status train_all(struct study *study) {
       if (study->stopped || !mine || method->refused[0] != '\0')
         continue;
       log_line(&study->session->log, "run %lld of %lld: %s, seed %lld", (long long)number, (long long)all, method->name,
-               (long long)(result->first_seed + seed));
+               (long long)result->first_seed + seed);
       TRY(train_one(study, m, seed));
     }
   return STATUS_OK;
@@ -145,7 +145,7 @@ static bool is_done(const char *folder) {
 static enum status evaluate_one(struct study *study, int line, int seed) {
   struct compare_method *method = &study->result.method[line];
   struct comm *comm = study->session->comm;
-  struct run_texts texts;
+  struct run_texts texts = {0};
   struct config run = {0};
   enum status status;
   TRY_GOTO(comm_agree(comm, options_of(study, line, seed, &texts, &run)), out);

@@ -307,7 +307,7 @@ static size_t row_bytes(const struct conr_device *conr) {
 }
 
 static size_t scalars_of_row(const struct conr_device *conr) {
-  return (size_t)(2 * conr->targets + 1);
+  return 2 * (size_t)conr->targets + 1;
 }
 
 enum status conr_device_begin(struct conr_device *conr, const struct conr_batch *batch, int blocks, bool lend) {

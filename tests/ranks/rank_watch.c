@@ -69,7 +69,8 @@ static void leave_pid(const char *folder) {
 static void strangers(void) {
   enum { COUNT = 150 };
   static const char rubbish[400] = "GET / HTTP/1.1\r\n\r\n";
-  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(getenv("CONR_WATCH_PORT")))};
+  const char *port = getenv("CONR_WATCH_PORT");
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port != NULL ? port : "0"))};
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   for (int i = 0; i < COUNT; i++) {
     int own = socket(AF_INET, SOCK_STREAM, 0);
