@@ -1,5 +1,6 @@
 /* conr compare: methods x seeds, and the table of their errors. */
 #include "launch/commands.h"
+#include "launch/json_output.h"
 #include "launch/run_folder.h"
 #include "launch/study.h"
 
@@ -49,16 +50,13 @@ static enum status tell(const struct study *study) {
   TRY(compare_table_csv(&study->result, path));
   TRY(compare_table_json(&study->result, &object));
   snprintf(path, sizeof path, "%s/compare.json", study->config->output);
-  int failed = json_dump_file(object, path, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
-  if (study->config->json) {
-    json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    putchar('\n');
-  } else {
+  enum status status = json_output_write(object, path);
+  if (study->config->json)
+    json_output_print(object);
+  else
     compare_table_print(&study->result, stdout);
-  }
   json_decref(object);
-  REQUIRE(!failed, ERR_FILE, "cannot write %s: the disk may be full", path);
-  return STATUS_OK;
+  return status;
 }
 
 enum status command_compare(struct session *session, const struct config *config, bool *stopped) {

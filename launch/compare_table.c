@@ -2,6 +2,7 @@
 #include "launch/compare_table.h"
 
 #include "launch/evaluate_table.h"
+#include "launch/json_output.h"
 
 #include <errno.h>
 #include <math.h>
@@ -192,10 +193,6 @@ enum status compare_table_csv(const struct compare_result *result, const char *p
   return STATUS_OK;
 }
 
-static json_t *real_or_null(double value) {
-  return isfinite(value) ? json_real(value) : json_null();
-}
-
 static json_t *runs_json(const struct compare_result *result, const struct compare_method *method) {
   json_t *runs = json_array();
   for (int i = 0; i < result->seeds; i++) {
@@ -214,13 +211,14 @@ static json_t *method_json(const struct compare_result *result, const struct com
     const char *name = metrics_group_name((enum metrics_group)group);
     double mean, spread;
     compare_table_mean(result, method, group, &mean, &spread);
-    json_object_set_new(means, name, json_pack("{s:o, s:o}", "mean", real_or_null(mean), "std", real_or_null(spread)));
+    json_object_set_new(means, name,
+                        json_pack("{s:o, s:o}", "mean", json_output_number(mean), "std", json_output_number(spread)));
     if (method->against < 0)
       continue;
     struct paired paired = difference(result, method, group);
     json_object_set_new(differences, name,
-                        json_pack("{s:o, s:o, s:i}", "mean", real_or_null(paired.pairs > 0 ? paired.mean : NAN), "p",
-                                  real_or_null(paired.p), "pairs", paired.pairs));
+                        json_pack("{s:o, s:o, s:i}", "mean", json_output_number(paired.pairs > 0 ? paired.mean : NAN),
+                                  "p", json_output_number(paired.p), "pairs", paired.pairs));
   }
   json_object_set_new(object, "method", json_string(method->name));
   json_object_set_new(object, "refused", method->refused[0] ? json_string(method->refused) : json_null());

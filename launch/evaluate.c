@@ -6,6 +6,7 @@
 #include "launch/evaluate_spread.h"
 #include "launch/evaluate_table.h"
 #include "launch/heads.h"
+#include "launch/json_output.h"
 #include "launch/loading.h"
 #include "launch/run_folder.h"
 #include "launch/staging.h"
@@ -241,10 +242,8 @@ static enum status print_tables(const struct metrics_table *table, const struct 
   json_t *object;
   TRY(evaluate_table_json(table, &object));
   enum status status = spread != NULL ? spread_table_json(spread, object) : STATUS_OK;
-  if (status == STATUS_OK) {
-    json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    putchar('\n');
-  }
+  if (status == STATUS_OK)
+    json_output_print(object);
   json_decref(object);
   return status;
 }

@@ -2,6 +2,7 @@
 #include "launch/evaluate_spread.h"
 
 #include "dist/memory.h"
+#include "launch/json_output.h"
 #include "loss/uncertainty.h"
 
 #include <math.h>
@@ -105,7 +106,7 @@ void spread_table_print(const struct spread_table *table, FILE *out) {
 
 /* jansson's setters accept a NULL value and then fail. */
 static int set_number(json_t *object, const char *key, double value) {
-  return json_object_set_new(object, key, isfinite(value) ? json_real(value) : json_null());
+  return json_object_set_new(object, key, json_output_number(value));
 }
 
 static int set_votes(const struct spread_table *table, json_t *object) {

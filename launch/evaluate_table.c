@@ -1,6 +1,8 @@
 /* The evaluation table as aligned text and as JSON. */
 #include "launch/evaluate_table.h"
 
+#include "launch/json_output.h"
+
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
@@ -49,7 +51,7 @@ static json_t *row_json(const struct metrics_row *row) {
   int failed = json_object_set_new(object, "count", json_integer(row->count));
   for (int c = 0; c < COLUMNS; c++) {
     double value = value_of(row, &columns[c]);
-    failed |= json_object_set_new(object, columns[c].key, isfinite(value) ? json_real(value) : json_null());
+    failed |= json_object_set_new(object, columns[c].key, json_output_number(value));
   }
   if (!failed)
     return object;

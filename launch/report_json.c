@@ -3,6 +3,7 @@
 
 #include "io/durable.h"
 #include "launch/evaluate_table.h"
+#include "launch/json_output.h"
 #include "launch/readable.h"
 #include "version.h"
 
@@ -19,10 +20,6 @@ static json_t *text_json(const char *text) {
   json_t *string = shown != NULL ? json_string(readable_text(text, INT_MAX, shown, bytes)) : NULL;
   free(shown);
   return string;
-}
-
-static json_t *number_or_null(double value) {
-  return isfinite(value) ? json_real(value) : json_null();
 }
 
 /* Setters of jansson take what could not be allocated as an error of their own. */
@@ -65,7 +62,7 @@ static json_t *run_json(const struct report_run *run) {
   failed |= json_object_set_new(object, "ranks", text_json(record->ranks));
   failed |= json_object_set_new(object, "epochs", json_integer(record->epochs));
   failed |= json_object_set_new(object, "best_epoch", some ? json_integer((json_int_t)epoch) : json_null());
-  failed |= json_object_set_new(object, "best_val_mae", number_or_null(mae));
+  failed |= json_object_set_new(object, "best_val_mae", json_output_number(mae));
   failed |= json_object_set_new(object, "damaged_lines", json_integer(record->damaged));
   failed |= json_object_set_new(object, "torn_line", json_boolean(record->torn));
   failed |= json_object_set_new(object, "left_out", run->left_out[0] != '\0' ? text_json(run->left_out) : json_null());

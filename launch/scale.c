@@ -5,6 +5,7 @@
  * command again measures those that are not there, so that a study that was stopped goes on.  --share K/N leaves most
  * points to other jobs. */
 #include "launch/commands.h"
+#include "launch/json_output.h"
 #include "launch/options.h"
 #include "launch/run_folder.h"
 #include "launch/scale_point.h"
@@ -231,14 +232,11 @@ static enum status write_json(const struct scaling *own, const struct scale_stud
   json_t *object;
   TRY(scale_study_json(study, &object));
   snprintf(path, sizeof path, "%s/scale.json", own->config->output);
-  int failed = json_dump_file(object, path, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
-  if (own->config->json) {
-    json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    putchar('\n');
-  }
+  enum status status = json_output_write(object, path);
+  if (own->config->json)
+    json_output_print(object);
   json_decref(object);
-  REQUIRE(!failed, ERR_FILE, "cannot write %s: the disk may be full", path);
-  return STATUS_OK;
+  return status;
 }
 
 /* Rank 0: files first, pictures last: a gnuplot that fails leaves the tables. */

@@ -4,6 +4,7 @@
 #include "dist/memory.h"
 #include "dist/pulse.h"
 #include "launch/info.h"
+#include "launch/json_output.h"
 #include "launch/signals.h"
 #include "launch/train.h"
 #include "version.h"
@@ -431,15 +432,11 @@ json_t *scale_point_json(const struct scale_point *point) {
 }
 
 enum status scale_point_write(const struct scale_point *point, const char *path) {
-  char fresh[PATH_MAX + 8];
   json_t *object = scale_point_json(point);
   REQUIRE(object != NULL, ERR_MEMORY, "out of memory for a point of the study (or a name in it is not UTF-8)");
-  snprintf(fresh, sizeof fresh, "%s.new", path);
-  int failed = json_dump_file(object, fresh, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
+  enum status status = json_output_write(object, path);
   json_decref(object);
-  REQUIRE(!failed, ERR_FILE, "cannot write %s: %s", fresh, strerror(errno));
-  REQUIRE(rename(fresh, path) == 0, ERR_FILE, "cannot rename %s: %s", fresh, strerror(errno));
-  return STATUS_OK;
+  return status;
 }
 
 /* One field of the object; false when it is not there, or is something else. */

@@ -1,5 +1,6 @@
 /* conr scale --predict: the cost of a step on a machine that a file describes, before node-hours are spent. */
 #include "launch/commands.h"
+#include "launch/json_output.h"
 #include "launch/machine_file.h"
 #include "launch/plot.h"
 #include "launch/run_folder.h"
@@ -311,8 +312,7 @@ static enum status write_files(const struct prediction *own, const json_t *objec
   snprintf(path, sizeof path, "%s/predicted.csv", own->config->output);
   TRY(write_csv(own, path));
   snprintf(path, sizeof path, "%s/predicted.json", own->config->output);
-  REQUIRE(json_dump_file(object, path, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) == 0, ERR_FILE,
-          "cannot write %s: the disk may be full", path);
+  TRY(json_output_write(object, path));
   return draw(own);
 }
 
@@ -340,12 +340,10 @@ enum status command_predict_scale(const struct config *config) {
     TRY(take_study(&own));
   TRY(make_json(&own, &object));
   enum status status = config->output != NULL ? write_files(&own, object) : STATUS_OK;
-  if (status == STATUS_OK && config->json) {
-    json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    putchar('\n');
-  } else if (status == STATUS_OK) {
+  if (status == STATUS_OK && config->json)
+    json_output_print(object);
+  else if (status == STATUS_OK)
     print(&own, stdout);
-  }
   json_decref(object);
   return status;
 }

@@ -1,6 +1,7 @@
 /* More rows for ConR at a fixed batch: plan, runs, table and picture. */
 #include "launch/scale_question.h"
 
+#include "launch/json_output.h"
 #include "launch/plot.h"
 #include "launch/run_folder.h"
 #include "launch/run_record.h"
@@ -257,12 +258,6 @@ static enum status draw(const struct question *own, const char *stem) {
 
 /* --- the answer ----------------------------------------------------------------------------------------------- */
 
-static enum status dump(const json_t *object, const char *path) {
-  REQUIRE(json_dump_file(object, path, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) == 0, ERR_FILE,
-          "cannot write %s: the disk may be full", path);
-  return STATUS_OK;
-}
-
 /* Rank 0. */
 static enum status tell(struct question *own) {
   const char *folder = own->config.output;
@@ -276,15 +271,14 @@ static enum status tell(struct question *own) {
   TRY(write_costs(own, path));
   TRY(make_json(own, &object));
   if (own->config.json) {
-    json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    putchar('\n');
+    json_output_print(object);
   } else {
     compare_table_print(&own->study.result, stdout);
     print_costs(own, stdout);
   }
   fflush(stdout);
   snprintf(path, sizeof path, "%s/question.json", folder);
-  enum status status = dump(object, path);
+  enum status status = json_output_write(object, path);
   json_decref(object);
   TRY(status);
   snprintf(path, sizeof path, "%s/question", folder);

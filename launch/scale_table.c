@@ -2,6 +2,7 @@
 #include "launch/scale_table.h"
 
 #include "dist/memory.h"
+#include "launch/json_output.h"
 #include "launch/plot.h"
 #include "version.h"
 
@@ -309,10 +310,6 @@ enum status scale_study_csv(const struct scale_study *study, const char *path) {
   return STATUS_OK;
 }
 
-static json_t *real_or_null(double value) {
-  return isfinite(value) ? json_real(value) : json_null();
-}
-
 static int add_row_json(const struct row *row, json_t *rows) {
   struct own_field fields[OWN_FIELDS];
   json_t *object = scale_point_json(row->point);
@@ -321,7 +318,7 @@ static int add_row_json(const struct row *row, json_t *rows) {
   int failed = json_object_set_new(object, "mode", json_string(mode_name(row)));
   own_fields(row, fields);
   for (int i = 0; i < OWN_FIELDS; i++)
-    failed |= json_object_set_new(object, fields[i].name, real_or_null(fields[i].value));
+    failed |= json_object_set_new(object, fields[i].name, json_output_number(fields[i].value));
   return json_array_append_new(rows, object) | failed;
 }
 
@@ -330,9 +327,9 @@ static int add_parameter_json(const struct cost_fit *fit, enum cost_parameter wh
       [COEFFICIENT_FITTED] = "fitted", [COEFFICIENT_ZERO] = "zero", [COEFFICIENT_UNDETERMINED] = "undetermined"};
   const struct coefficient *found = &fit->parameter[which];
   bool known = found->state != COEFFICIENT_UNDETERMINED;
-  json_t *object =
-      json_pack("{s:s, s:s, s:o, s:o}", "name", cost_parameter_name(which), "state", states[found->state], "value",
-                real_or_null(known ? found->value : NAN), "error", real_or_null(known ? found->error : NAN));
+  json_t *object = json_pack("{s:s, s:s, s:o, s:o}", "name", cost_parameter_name(which), "state", states[found->state],
+                             "value", json_output_number(known ? found->value : NAN), "error",
+                             json_output_number(known ? found->error : NAN));
   return json_array_append_new(list, object);
 }
 
@@ -347,9 +344,9 @@ enum status scale_study_json(const struct scale_study *study, json_t **out) {
   failed |= json_object_set_new(object, "rows", rows);
   failed |= json_object_set_new(object, "fit", fitted);
   failed |= json_object_set_new(object, "residuals",
-                                json_pack("{s:o, s:o, s:o}", "compute", real_or_null(study->fit.compute_residual),
-                                          "panels", real_or_null(study->fit.panels_residual), "network",
-                                          real_or_null(study->fit.network_residual)));
+                                json_pack("{s:o, s:o, s:o}", "compute", json_output_number(study->fit.compute_residual),
+                                          "panels", json_output_number(study->fit.panels_residual), "network",
+                                          json_output_number(study->fit.network_residual)));
   *out = object;
   if (!failed)
     return STATUS_OK;
