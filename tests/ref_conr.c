@@ -87,7 +87,7 @@ static double anchor(const struct conr_options *o, const struct ref_batch *b, co
 double ref_conr(const struct conr_options *options, const struct ref_batch *batch, int rows_only, double *grad) {
   size_t elements = (size_t)batch->rows * (size_t)batch->features;
   int64_t columns = batch->rows + batch->remembered;
-  double *q = malloc((size_t)(columns * batch->features) * sizeof *q + 1), loss = 0;
+  double *q = calloc((size_t)(columns * batch->features) + 1, sizeof *q), loss = 0;
   for (int64_t i = 0; i < columns; i++) {
     const double *row = batch->feature + i * batch->features;
     for (int k = 0; k < batch->features; k++)
