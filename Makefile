@@ -18,10 +18,12 @@ SUPERVISE = $(PREFIX)/share/conr/supervise
 DESTDIR ?=
 JOBS    ?= $(or $(shell nproc 2>/dev/null),2)
 
-# Tests: Criterion jobs, seconds for one test binary, and binaries whose tests must not run side by side.
+# Tests: Criterion jobs, seconds for one test binary, binaries whose tests must not run side by side, and binaries that
+# mostly wait (and look at no processes but their own): they run beside the others.
 TEST_JOBS    ?= 2
 TEST_TIMEOUT ?= 900
 SERIAL_TESTS ?= test_device_comm test_cluster
+ASIDE_TESTS  ?= test_cluster
 GOLDEN_DIR   ?= tests/golden
 BENCH        ?= loss
 
@@ -381,8 +383,8 @@ test: ## install what is missing, build, run all tests, check the arrows
 	@+$(MAKE) test-run
 
 test-run:
-	@TEST_JOBS=$(TEST_JOBS) TEST_TIMEOUT=$(TEST_TIMEOUT) SERIAL_TESTS='$(SERIAL_TESTS)' GOLDEN_DIR='$(GOLDEN_DIR)' \
-	  tests/run $(BUILD) $(notdir $(TESTS)); result=$$?; $(MAKE) arrows && exit $$result
+	@TEST_JOBS=$(TEST_JOBS) TEST_TIMEOUT=$(TEST_TIMEOUT) SERIAL_TESTS='$(SERIAL_TESTS)' ASIDE_TESTS='$(ASIDE_TESTS)' \
+	  GOLDEN_DIR='$(GOLDEN_DIR)' tests/run $(BUILD) $(notdir $(TESTS)); result=$$?; $(MAKE) arrows && exit $$result
 
 # What is packed stands in tests/gpu/bundle; CUDA_ARCHS=90 leaves out the code for other GPUs.
 .PHONY: gpu-bundle gpu-programs
