@@ -1,0 +1,117 @@
+/* Requests to storage: in pieces that are counted, and no error of theirs is lost.  The two calls that make things durable
+ * are these here, in place of the C library's. */
+#define _GNU_SOURCE /* sync_file_range */
+#include "io/storage.h"
+
+#include "dist/pulse.h"
+#include "io_files.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+static int unknown, failure, at_piece, interruptions; /* errors of the call; the failure shows once, as the kernel's */
+static int pieces, syncs;
+
+int sync_file_range(int file, off64_t from, off64_t bytes, unsigned flags) {
+  (void)file, (void)from, (void)bytes;
+  errno = unknown != 0 ? unknown : pieces == at_piece && flags != 0 ? failure : 0;
+  if (errno == 0 && flags != 0 && interruptions > 0) {
+    interruptions--;
+    errno = EINTR;
+  } else if (errno == 0 && flags != 0) {
+    pieces++;
+  } else if (flags != 0 && unknown == 0) {
+    failure = 0;
+  }
+  return errno == 0 ? 0 : -1;
+}
+
+int fsync(int file) {
+  (void)file;
+  syncs++;
+  errno = failure;
+  failure = 0;
+  return errno == 0 ? 0 : -1;
+}
+
+TestSuite(storage, .init = io_files_begin, .fini = io_files_end);
+
+static int file_of(off_t bytes) {
+  int file = open(io_file("f"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  cr_assert(file >= 0 && ftruncate(file, bytes) == 0);
+  return file;
+}
+
+/* Requests since `before`; none is left open. */
+static uint64_t asked_since(struct pulse before) {
+  struct pulse now = pulse_read();
+  cr_expect(eq(u64, now.asked - before.asked, now.answered - before.answered));
+  return now.asked - before.asked;
+}
+
+Test(storage, is_asked_for_a_piece_at_a_time) {
+  static char block[STORAGE_PIECE * 2 + 100];
+  int file = file_of((off_t)(STORAGE_PIECE * 3));
+  struct pulse before = pulse_read();
+  cr_expect(eq(int, storage_write(file, block, sizeof block, 5), 0));
+  cr_expect(eq(u64, asked_since(before), 3));
+  before = pulse_read();
+  cr_expect(eq(i64, storage_read(file, block, sizeof block, 0), (int64_t)sizeof block));
+  cr_expect(eq(u64, asked_since(before), 3));
+  /* Up to the end, and no further. */
+  before = pulse_read();
+  cr_expect(eq(i64, storage_read(file, block, sizeof block, (int64_t)STORAGE_PIECE * 3 - 10), 10));
+  cr_expect(eq(u64, asked_since(before), 2));
+  cr_expect(eq(i64, storage_read(-1, block, 1, 0), -1));
+  cr_expect(eq(int, storage_write(-1, block, 1, 0), EBADF));
+  asked_since(before);
+  close(file);
+}
+
+/* 100 MiB are four pieces of 32, the last of them not whole. */
+Test(storage, is_made_durable_a_piece_at_a_time) {
+  int file = file_of((off_t)100 << 20);
+  struct pulse before = pulse_read();
+  at_piece = -1;
+  interruptions = 2;
+  cr_expect(eq(int, storage_sync(file, 0), 0));
+  cr_expect(eq(int, pieces, 4));
+  cr_expect(eq(int, syncs, 1));
+  cr_expect(eq(u64, asked_since(before), 4 + 2 + 1));
+  pieces = 0;
+  cr_expect(eq(int, storage_sync(file, (int64_t)96 << 20), 0));
+  cr_expect(eq(int, pieces, 1));
+  close(file);
+}
+
+/* The kernel tells each descriptor once: what a piece hears of, fsync() does not. */
+Test(storage, an_error_of_a_piece_is_one_of_the_whole) {
+  static const int errors[] = {EIO, ENOSPC, ENODATA, ETIMEDOUT, EROFS, EINVAL, EOPNOTSUPP};
+  int file = file_of((off_t)100 << 20);
+  struct pulse before = pulse_read();
+  at_piece = 2;
+  for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+    pieces = 0;
+    failure = errors[i];
+    cr_expect(eq(int, storage_sync(file, 0), errors[i]));
+  }
+  asked_since(before);
+  close(file);
+}
+
+Test(storage, where_pieces_are_unknown_all_is_made_durable_at_once) {
+  static const int errors[] = {ENOSYS, EPERM, EINVAL};
+  int file = file_of((off_t)100 << 20);
+  for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+    unknown = errors[i];
+    syncs = failure = 0;
+    cr_expect(eq(int, storage_sync(file, 0), 0));
+    cr_expect(eq(int, syncs, 1));
+    failure = ENODATA;
+    cr_expect(eq(int, storage_sync(file, 0), ENODATA));
+  }
+  close(file);
+}
