@@ -3,6 +3,7 @@
 
 #include "dist/memory.h"
 #include "io/read_at.h"
+#include "io/storage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -97,7 +98,7 @@ enum status checksum_file(const char *path, struct file_sum *out) {
   /* Not opened before it is known to be a file: opening a pipe would wait for its other end. */
   REQUIRE(stat(path, &entry) == 0, ERR_FILE, "cannot open %s: %s; check the path", path, strerror(errno));
   TRY(check_kind(path, &entry));
-  reading.file = open(path, O_RDONLY | O_CLOEXEC);
+  reading.file = storage_open(path, O_RDONLY);
   REQUIRE(reading.file >= 0, ERR_FILE, "cannot open %s: %s", path, strerror(errno));
   enum status status = sum_open_file(&reading, out);
   memory_free((void **)&reading.piece);

@@ -79,7 +79,7 @@ enum status h5_create(const struct durable *durable, struct h5_file **out) {
   TRY(file_alloc(durable->path, &file));
   hid_t access = H5Pcreate(H5P_FILE_ACCESS);
   file->writing = true;
-  file->sink.file = open(durable->temporary, O_RDWR | O_TRUNC | O_CLOEXEC);
+  file->sink.file = storage_open(durable->temporary, O_RDWR | O_TRUNC);
   REQUIRE_GOTO(file->sink.file >= 0, out, ERR_FILE, "cannot write %s: %s", durable->path, strerror(errno));
   TRY_GOTO(h5_sink_select(access, &file->sink), out);
   /* The 1.8 format guards its structures with checksums and allows attributes beyond 64 KiB. */
@@ -138,7 +138,10 @@ bool h5_exists(const struct h5_file *file, const char *name) {
       continue;
     memcpy(part, name, i);
     part[i] = '\0';
-    if (H5Lexists(file->id, part, H5P_DEFAULT) <= 0)
+    pulse_storage_asked();
+    htri_t found = H5Lexists(file->id, part, H5P_DEFAULT);
+    pulse_storage_answered();
+    if (found <= 0)
       return false;
   }
   return length > 0;
@@ -319,7 +322,9 @@ enum status h5_dataset_open(struct h5_file *file, const char *name, struct h5_da
           file->path, strlen(name), sizeof out->name - 1);
   memcpy(out->name, name, strlen(name) + 1);
   REQUIRE(h5_exists(file, name), ERR_FORMAT, "%s has no dataset \"%s\"", file->path, name);
+  pulse_storage_asked();
   out->id = open_with_cache(file, name);
+  pulse_storage_answered();
   REQUIRE(out->id >= 0, ERR_FORMAT, "\"%s\" in %s is not a dataset, or is damaged, or in a format of a newer HDF5",
           name, file->path);
   return inspect(out);

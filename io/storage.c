@@ -1,4 +1,4 @@
-/* pread, pwrite, fsync and rename that go on until it is done. */
+/* pread, pwrite, fsync and the like, which go on until it is done. */
 #define _GNU_SOURCE /* sync_file_range */
 #include "io/storage.h"
 
@@ -72,6 +72,27 @@ int storage_sync(int file, int64_t from) {
     return error;
   pulse_storage_asked();
   error = fsync(file) == 0 ? 0 : errno;
+  pulse_storage_answered();
+  return error;
+}
+
+int storage_open(const char *path, int flags) {
+  pulse_storage_asked();
+  int file = open(path, flags | O_CLOEXEC, 0666);
+  pulse_storage_answered();
+  return file;
+}
+
+int storage_truncate(int file, int64_t bytes) {
+  pulse_storage_asked();
+  int error = ftruncate(file, (off_t)bytes) == 0 ? 0 : errno;
+  pulse_storage_answered();
+  return error;
+}
+
+int storage_remove(const char *path) {
+  pulse_storage_asked();
+  int error = unlink(path) == 0 ? 0 : errno;
   pulse_storage_answered();
   return error;
 }

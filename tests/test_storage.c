@@ -71,6 +71,23 @@ Test(storage, is_asked_for_a_piece_at_a_time) {
   close(file);
 }
 
+Test(storage, whatever_is_asked_is_counted_as_answered) {
+  struct pulse before = pulse_read();
+  int file = storage_open(io_file("g"), O_RDWR | O_CREAT);
+  cr_assert(file >= 0);
+  cr_expect(eq(int, fcntl(file, F_GETFD), FD_CLOEXEC));
+  cr_expect(eq(int, storage_truncate(file, 10), 0));
+  cr_expect(eq(int, storage_rename(io_file("g"), io_file("h")), 0));
+  cr_expect(eq(int, storage_remove(io_file("h")), 0));
+  cr_expect(eq(u64, asked_since(before), 4));
+  cr_expect(eq(int, storage_open(io_file("h"), O_RDONLY), -1));
+  cr_expect(eq(int, storage_truncate(-1, 10), EBADF));
+  cr_expect(eq(int, storage_rename(io_file("g"), io_file("h")), ENOENT));
+  cr_expect(eq(int, storage_remove(io_file("h")), ENOENT));
+  cr_expect(eq(u64, asked_since(before), 8));
+  close(file);
+}
+
 /* 100 MiB are four pieces of 32, the last of them not whole. */
 Test(storage, is_made_durable_a_piece_at_a_time) {
   int file = file_of((off_t)100 << 20);
