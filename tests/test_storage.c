@@ -4,12 +4,16 @@
 #include "io/storage.h"
 
 #include "dist/pulse.h"
+#include "io/h5.h"
 #include "io_files.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <hdf5.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static int unknown, failure, at_piece, interruptions; /* errors of the call; the failure shows once, as the kernel's */
@@ -86,6 +90,48 @@ Test(storage, whatever_is_asked_is_counted_as_answered) {
   cr_expect(eq(int, storage_remove(io_file("h")), ENOENT));
   cr_expect(eq(u64, asked_since(before), 8));
   close(file);
+}
+
+enum { ROWS = 1 << 18, COLUMNS = 63 };
+
+/* [ROWS, COLUMNS], each column a chunk that has to be decompressed. */
+static uint8_t *write_columns(const char *path) {
+  hsize_t shape[] = {ROWS, COLUMNS}, chunk[] = {ROWS, 1};
+  uint8_t *values = malloc((size_t)ROWS * COLUMNS);
+  for (int i = 0; i < ROWS * COLUMNS; i++)
+    values[i] = (uint8_t)(i % 61 + i / ROWS);
+  hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+  hid_t space = H5Screate_simple(2, shape, NULL), creation = H5Pcreate(H5P_DATASET_CREATE);
+  H5Pset_chunk(creation, 2, chunk);
+  H5Pset_deflate(creation, 1);
+  hid_t dataset = H5Dcreate2(file, "x", H5T_STD_U8LE, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+  cr_assert(H5Dwrite(dataset, H5T_NATIVE_UINT8, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0);
+  H5Dclose(dataset);
+  H5Pclose(creation);
+  H5Sclose(space);
+  H5Fclose(file);
+  return values;
+}
+
+/* All columns of the rows of a chunk may be gigabytes: what a request takes is bounded by columns, too. */
+Test(storage, is_asked_for_a_few_columns_where_these_lie_apart) {
+  const char *path = io_file("columns.h5");
+  uint8_t *values = write_columns(path), *found = calloc(ROWS, COLUMNS);
+  struct h5_file *file;
+  struct h5_dataset dataset;
+  cr_assert(h5_open(path, &file) == STATUS_OK && h5_dataset_open(file, "x", &dataset) == STATUS_OK);
+  struct pulse before = pulse_read();
+  cr_assert(h5_dataset_read(&dataset, 0, ROWS, ARRAY_U8, found) == STATUS_OK, "%s", status_message());
+  cr_expect(eq(u64, asked_since(before), (COLUMNS + 3) / 4)); /* as doubles, four columns are 8 MiB */
+  cr_expect(memcmp(found, values, (size_t)ROWS * COLUMNS) == 0);
+  before = pulse_read();
+  cr_assert(h5_dataset_read(&dataset, 1000, 100, ARRAY_U8, found) == STATUS_OK, "%s", status_message());
+  cr_expect(eq(u64, asked_since(before), 1));
+  cr_expect(memcmp(found, values + 1000 * COLUMNS, 100 * (size_t)COLUMNS) == 0);
+  h5_dataset_close(&dataset);
+  cr_expect(h5_close(&file) == STATUS_OK);
+  free(found);
+  free(values);
 }
 
 /* 100 MiB are four pieces of 32, the last of them not whole. */
