@@ -83,6 +83,13 @@ int storage_open(const char *path, int flags) {
   return file;
 }
 
+bool storage_has(const char *path) {
+  pulse_storage_asked();
+  bool there = access(path, F_OK) == 0;
+  pulse_storage_answered();
+  return there;
+}
+
 int storage_truncate(int file, int64_t bytes) {
   pulse_storage_asked();
   int error = ftruncate(file, (off_t)bytes) == 0 ? 0 : errno;

@@ -5,6 +5,7 @@
 #ifndef CONR_IO_STORAGE_H
 #define CONR_IO_STORAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -25,6 +26,9 @@ int storage_sync(int file, int64_t from);
 
 /* open(2), closed by exec(), of what the umask leaves where it is created.  A descriptor; -1 = errno says why. */
 int storage_open(const char *path, int flags);
+
+/* Is there something of that name? */
+bool storage_has(const char *path);
 
 /* ftruncate(2), unlink(2), rename(2).  0 or an errno. */
 int storage_truncate(int file, int64_t bytes);

@@ -45,7 +45,9 @@ enum status run_folder_check(const char *folder, char parent[PATH_MAX]) {
       continue;
     char kept = *slash;
     *slash = '\0';
+    pulse_storage_asked();
     bool there = stat(part, &info) == 0;
+    pulse_storage_answered();
     REQUIRE(there || errno == ENOENT, ERR_FILE, "cannot make run folder %s: %s", part, strerror(errno));
     if (there)
       strcpy(parent, part);
@@ -81,10 +83,7 @@ enum status run_folder_make(const char *folder) {
 
 static bool exists(const char *folder, enum run_file file) {
   char path[PATH_MAX];
-  pulse_storage_asked();
-  bool there = access(run_path(folder, file, path), F_OK) == 0;
-  pulse_storage_answered();
-  return there;
+  return storage_has(run_path(folder, file, path));
 }
 
 bool run_folder_has_checkpoint(const char *folder) {

@@ -4,14 +4,18 @@
 #include "io/storage.h"
 
 #include "dist/pulse.h"
+#include "io/checksum.h"
 #include "io/h5.h"
+#include "io/metrics_log.h"
 #include "io_files.h"
+#include "launch/run_folder.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -80,16 +84,44 @@ Test(storage, whatever_is_asked_is_counted_as_answered) {
   int file = storage_open(io_file("g"), O_RDWR | O_CREAT);
   cr_assert(file >= 0);
   cr_expect(eq(int, fcntl(file, F_GETFD), FD_CLOEXEC));
+  cr_expect(storage_has(io_file("g")));
   cr_expect(eq(int, storage_truncate(file, 10), 0));
   cr_expect(eq(int, storage_rename(io_file("g"), io_file("h")), 0));
   cr_expect(eq(int, storage_remove(io_file("h")), 0));
-  cr_expect(eq(u64, asked_since(before), 4));
+  cr_expect(eq(u64, asked_since(before), 5));
   cr_expect(eq(int, storage_open(io_file("h"), O_RDONLY), -1));
+  cr_expect(not(storage_has(io_file("h"))));
   cr_expect(eq(int, storage_truncate(-1, 10), EBADF));
   cr_expect(eq(int, storage_rename(io_file("g"), io_file("h")), ENOENT));
   cr_expect(eq(int, storage_remove(io_file("h")), ENOENT));
-  cr_expect(eq(u64, asked_since(before), 8));
+  cr_expect(eq(u64, asked_since(before), 10));
   close(file);
+}
+
+static void expect_asked(struct pulse *before, enum status status, const char *call) {
+  cr_assert(status == STATUS_OK, "%s: %s", call, status_message());
+  cr_expect(ne(u64, asked_since(*before), 0), "%s", call);
+  *before = pulse_read();
+}
+
+/* Where a run begins nothing else would tell of a stall: no collective waits for a job of one rank. */
+Test(storage, is_asked_for_all_that_a_run_begins_with) {
+  struct metrics_log *log;
+  struct file_sum sum;
+  struct pulse before = pulse_read();
+  char folder[PATH_MAX], metrics[PATH_MAX];
+  snprintf(folder, sizeof folder, "%s", io_file("run"));
+  run_path(folder, RUN_METRICS, metrics);
+  expect_asked(&before, run_folder_make(folder), "run_folder_make()");
+  expect_asked(&before, run_folder_clear(folder), "run_folder_clear()");
+  expect_asked(&before, metrics_log_open(metrics, &log), "metrics_log_open()");
+  expect_asked(&before, metrics_log_write(log, metric_text("event", "epoch"), metric_integer("step", 3)),
+               "metrics_log_write()");
+  metrics_log_close(&log);
+  expect_asked(&before, metrics_log_resume(metrics, 3), "metrics_log_resume()");
+  expect_asked(&before, checksum_file(metrics, &sum), "checksum_file()");
+  cr_expect(not(run_folder_has_checkpoint(folder)));
+  cr_expect(ne(u64, asked_since(before), 0), "is there a checkpoint?");
 }
 
 enum { ROWS = 1 << 18, COLUMNS = 63 };
