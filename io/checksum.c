@@ -2,7 +2,9 @@
 #include "io/checksum.h"
 
 #include "dist/memory.h"
+#include "dist/pulse.h"
 #include "io/read_at.h"
+#include "io/storage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -95,9 +97,12 @@ enum status checksum_file(const char *path, struct file_sum *out) {
   struct reading reading = {.path = path, .sum = checksum_begin()};
   struct stat entry;
   /* Not opened before it is known to be a file: opening a pipe would wait for its other end. */
-  REQUIRE(stat(path, &entry) == 0, ERR_FILE, "cannot open %s: %s; check the path", path, strerror(errno));
+  pulse_storage_asked();
+  bool there = stat(path, &entry) == 0;
+  pulse_storage_answered();
+  REQUIRE(there, ERR_FILE, "cannot open %s: %s; check the path", path, strerror(errno));
   TRY(check_kind(path, &entry));
-  reading.file = open(path, O_RDONLY | O_CLOEXEC);
+  reading.file = storage_open(path, O_RDONLY);
   REQUIRE(reading.file >= 0, ERR_FILE, "cannot open %s: %s", path, strerror(errno));
   enum status status = sum_open_file(&reading, out);
   memory_free((void **)&reading.piece);

@@ -34,7 +34,9 @@ enum status durable_name(const char *path, struct durable *out) {
   char folder[PATH_MAX];
   REQUIRE(path[0] != '\0', ERR_ARGUMENT, "the name of the file to write is empty");
   REQUIRE(strlen(path) + 5 < PATH_MAX, ERR_ARGUMENT, "the path of %zu characters is too long", strlen(path));
+  pulse_storage_asked();
   bool exists = stat(path, &entry) == 0;
+  pulse_storage_answered();
   REQUIRE(!exists || !S_ISDIR(entry.st_mode), ERR_FILE, "cannot write %s: it is a directory; give the name of a file",
           path);
   /* Renaming over a device such as /dev/null would replace it. */
@@ -50,9 +52,7 @@ enum status durable_name(const char *path, struct durable *out) {
 
 enum status durable_begin(const char *path, struct durable *out) {
   TRY(durable_name(path, out));
-  pulse_storage_asked();
-  int file = open(out->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  pulse_storage_answered();
+  int file = storage_open(out->temporary, O_WRONLY | O_CREAT | O_TRUNC);
   REQUIRE(file >= 0, ERR_FILE, "cannot write %s: %s; choose a folder you may write to", path, strerror(errno));
   close(file);
   return STATUS_OK;
@@ -60,7 +60,7 @@ enum status durable_begin(const char *path, struct durable *out) {
 
 /* fsync a file or folder by name. */
 static int sync_path(const char *path, int flags) {
-  int file = open(path, flags | O_CLOEXEC);
+  int file = storage_open(path, flags);
   if (file < 0)
     return errno;
   int error = storage_sync(file, 0);
@@ -85,7 +85,7 @@ enum status durable_commit(const struct durable *durable) {
 }
 
 void durable_abandon(const struct durable *durable) {
-  unlink(durable->temporary);
+  storage_remove(durable->temporary);
 }
 
 enum status durable_print(const char *path, enum status (*print)(void *context, FILE *out), void *context) {

@@ -79,7 +79,7 @@ enum status h5_create(const struct durable *durable, struct h5_file **out) {
   TRY(file_alloc(durable->path, &file));
   hid_t access = H5Pcreate(H5P_FILE_ACCESS);
   file->writing = true;
-  file->sink.file = open(durable->temporary, O_RDWR | O_TRUNC | O_CLOEXEC);
+  file->sink.file = storage_open(durable->temporary, O_RDWR | O_TRUNC);
   REQUIRE_GOTO(file->sink.file >= 0, out, ERR_FILE, "cannot write %s: %s", durable->path, strerror(errno));
   TRY_GOTO(h5_sink_select(access, &file->sink), out);
   /* The 1.8 format guards its structures with checksums and allows attributes beyond 64 KiB. */
@@ -138,7 +138,10 @@ bool h5_exists(const struct h5_file *file, const char *name) {
       continue;
     memcpy(part, name, i);
     part[i] = '\0';
-    if (H5Lexists(file->id, part, H5P_DEFAULT) <= 0)
+    pulse_storage_asked();
+    htri_t found = H5Lexists(file->id, part, H5P_DEFAULT);
+    pulse_storage_answered();
+    if (found <= 0)
       return false;
   }
   return length > 0;
@@ -319,7 +322,9 @@ enum status h5_dataset_open(struct h5_file *file, const char *name, struct h5_da
           file->path, strlen(name), sizeof out->name - 1);
   memcpy(out->name, name, strlen(name) + 1);
   REQUIRE(h5_exists(file, name), ERR_FORMAT, "%s has no dataset \"%s\"", file->path, name);
+  pulse_storage_asked();
   out->id = open_with_cache(file, name);
+  pulse_storage_answered();
   REQUIRE(out->id >= 0, ERR_FORMAT, "\"%s\" in %s is not a dataset, or is damaged, or in a format of a newer HDF5",
           name, file->path);
   return inspect(out);
@@ -338,20 +343,20 @@ int64_t h5_dataset_row_count(const struct h5_dataset *dataset) {
   return count;
 }
 
-/* Rows of a chunk, 1 where there are none. */
-static int64_t chunk_rows(const struct h5_dataset *dataset) {
+/* The length of a chunk along a dimension, 1 where there are none. */
+static int64_t chunk_length(const struct h5_dataset *dataset, int dimension) {
   hsize_t chunk[H5S_MAX_RANK] = {0};
   hid_t creation = H5Dget_create_plist(dataset->id);
   if (creation >= 0 && H5Pget_layout(creation) == H5D_CHUNKED)
     H5Pget_chunk(creation, H5S_MAX_RANK, chunk);
   if (creation >= 0)
     H5Pclose(creation);
-  return chunk[0] > 0 ? (int64_t)chunk[0] : 1;
+  return chunk[dimension] > 0 ? (int64_t)chunk[dimension] : 1;
 }
 
 int64_t h5_dataset_block_rows(const struct h5_dataset *dataset, size_t bytes) {
   int64_t row_bytes = h5_dataset_row_count(dataset) * (int64_t)sizeof(double);
-  int64_t rows = row_bytes > 0 ? (int64_t)bytes / row_bytes : 1, chunk = chunk_rows(dataset);
+  int64_t rows = row_bytes > 0 ? (int64_t)bytes / row_bytes : 1, chunk = chunk_length(dataset, 0);
   rows = rows > 0 ? rows : 1;
   return rows > chunk ? rows - rows % chunk : rows;
 }
@@ -379,13 +384,38 @@ static enum status check_rows(const struct h5_dataset *dataset, int64_t first, i
 
 /* Rows of one request: a few megabytes, so that a slow disk is told from one that stalls, and whole chunks. */
 static int64_t request_rows(const struct h5_dataset *dataset) {
-  int64_t rows = h5_dataset_block_rows(dataset, STORAGE_PIECE), chunk = chunk_rows(dataset);
+  int64_t rows = h5_dataset_block_rows(dataset, STORAGE_PIECE), chunk = chunk_length(dataset, 0);
   return rows > chunk ? rows : chunk;
 }
 
-static bool read_rows(const struct h5_dataset *dataset, int64_t first, int64_t rows, enum array_type type, void *out) {
+/* And how far it reaches along the second dimension: all of it, unless the rows of a chunk are more than a request. */
+static int64_t request_columns(const struct h5_dataset *dataset, int64_t rows) {
+  int64_t all = dataset->rank > 1 ? dataset->shape[1] : 1, chunk = chunk_length(dataset, 1);
+  int64_t column_bytes = rows * (h5_dataset_row_count(dataset) / all) * (int64_t)sizeof(double);
+  int64_t columns = (int64_t)STORAGE_PIECE / column_bytes / chunk * chunk;
+  if (dataset->rank < 2 || columns >= all)
+    return all;
+  return columns > chunk ? columns : chunk;
+}
+
+/* Of the selected rows. */
+static void select_columns(const struct h5_dataset *dataset, int64_t first, int64_t rows, int64_t column,
+                           int64_t columns, hid_t file_space, hid_t memory_space) {
+  hsize_t start[ARRAY_MOST_DIMENSIONS] = {0, (hsize_t)column};
+  hsize_t count[ARRAY_MOST_DIMENSIONS] = {(hsize_t)rows, (hsize_t)columns};
+  for (int i = 2; i < dataset->rank; i++)
+    count[i] = (hsize_t)dataset->shape[i];
+  H5Sselect_hyperslab(memory_space, H5S_SELECT_SET, start, NULL, count, NULL);
+  start[0] = (hsize_t)first;
+  H5Sselect_hyperslab(file_space, H5S_SELECT_SET, start, NULL, count, NULL);
+}
+
+static bool read_part(const struct h5_dataset *dataset, int64_t first, int64_t rows, int64_t column, int64_t columns,
+                      enum array_type type, void *out) {
   hid_t file_space, memory_space;
   select_rows(dataset, first, rows, &file_space, &memory_space);
+  if (dataset->rank > 1 && columns < dataset->shape[1])
+    select_columns(dataset, first, rows, column, columns, file_space, memory_space);
   pulse_storage_asked();
   herr_t got = H5Dread(dataset->id, h5_memory_type(type), memory_space, file_space, H5P_DEFAULT, out);
   pulse_storage_answered();
@@ -404,11 +434,14 @@ enum status h5_dataset_read(const struct h5_dataset *dataset, int64_t first, int
   if (nothing)
     return STATUS_OK;
   int64_t most = request_rows(dataset), row_bytes = h5_dataset_row_count(dataset) * (int64_t)array_type_bytes(type);
-  for (int64_t done = 0; done < rows; done += most) {
-    int64_t count = rows - done < most ? rows - done : most;
-    REQUIRE(read_rows(dataset, first + done, count, type, (char *)out + done * row_bytes), ERR_FORMAT,
-            "cannot read \"%s\" in %s: the file is damaged or cut short", dataset->name, dataset->file->path);
-  }
+  int64_t all = dataset->rank > 1 ? dataset->shape[1] : 1, wide = request_columns(dataset, most < rows ? most : rows);
+  bool read = true;
+  for (int64_t done = 0; done < rows; done += most)
+    for (int64_t column = 0; read && column < all; column += wide)
+      read = read_part(dataset, first + done, rows - done < most ? rows - done : most, column,
+                       all - column < wide ? all - column : wide, type, (char *)out + done * row_bytes);
+  REQUIRE(read, ERR_FORMAT, "cannot read \"%s\" in %s: the file is damaged or cut short", dataset->name,
+          dataset->file->path);
   return STATUS_OK;
 }
 

@@ -1,5 +1,6 @@
 /* Attributes of the root group, and lists of texts. */
 #include "dist/memory.h"
+#include "dist/pulse.h"
 #include "io/h5_internal.h"
 
 #include <string.h>
@@ -118,12 +119,16 @@ static enum status source_open(struct h5_file *file, const char *name, bool or_d
                                bool *found) {
   *out = (struct source){H5I_INVALID_HID, H5I_INVALID_HID, H5I_INVALID_HID, false};
   *found = false;
+  pulse_storage_asked();
   htri_t exists = H5Aexists(file->id, name);
+  pulse_storage_answered();
   REQUIRE(exists >= 0, ERR_FORMAT, "%s is damaged: its attributes cannot be read", file->path);
   out->is_dataset = exists == 0;
   if (exists == 0 && !(or_dataset && h5_exists(file, name)))
     return STATUS_OK;
+  pulse_storage_asked();
   out->id = out->is_dataset ? H5Dopen2(file->id, name, H5P_DEFAULT) : H5Aopen(file->id, name, H5P_DEFAULT);
+  pulse_storage_answered();
   if (out->id >= 0) {
     out->type = out->is_dataset ? H5Dget_type(out->id) : H5Aget_type(out->id);
     out->space = out->is_dataset ? H5Dget_space(out->id) : H5Aget_space(out->id);

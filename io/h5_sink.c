@@ -90,8 +90,8 @@ static herr_t sink_truncate(H5FD_t *base, hid_t transfer, hbool_t closing) {
   (void)transfer, (void)closing;
   struct sink_file *file = (struct sink_file *)base;
   file->end = file->allocated;
-  if (file->sink->error == 0 && ftruncate(file->sink->file, (off_t)file->allocated) != 0)
-    file->sink->error = errno;
+  if (file->sink->error == 0)
+    file->sink->error = storage_truncate(file->sink->file, (int64_t)file->allocated);
   return 0;
 }
 

@@ -22,7 +22,7 @@ struct metrics_log {
 
 enum status metrics_log_open(const char *path, struct metrics_log **out) {
   *out = NULL;
-  int file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  int file = storage_open(path, O_WRONLY | O_CREAT | O_APPEND);
   REQUIRE(file >= 0, ERR_FILE, "cannot open %s for writing: %s", path, strerror(errno));
   struct metrics_log *log = NULL;
   enum status status = memory_alloc(sizeof *log + strlen(path) + 1, (void **)&log);
@@ -98,6 +98,13 @@ static bool step_of(const char *line, size_t bytes, int64_t *step) {
   return found;
 }
 
+static ssize_t next_line(char **line, size_t *room, FILE *stream) {
+  pulse_storage_asked();
+  ssize_t bytes = getline(line, room, stream);
+  pulse_storage_answered();
+  return bytes;
+}
+
 /* The length to keep. */
 static off_t length_to_keep(FILE *stream, int64_t last_step) {
   char *line = NULL;
@@ -105,7 +112,7 @@ static off_t length_to_keep(FILE *stream, int64_t last_step) {
   off_t keep = 0, end = 0;
   bool steps_began = false;
   ssize_t bytes;
-  while ((bytes = getline(&line, &room, stream)) > 0 && line[bytes - 1] == '\n') {
+  while ((bytes = next_line(&line, &room, stream)) > 0 && line[bytes - 1] == '\n') {
     int64_t step;
     bool has_step = step_of(line, (size_t)bytes, &step);
     end += bytes;
@@ -118,7 +125,9 @@ static off_t length_to_keep(FILE *stream, int64_t last_step) {
 }
 
 enum status metrics_log_resume(const char *path, int64_t step) {
+  pulse_storage_asked();
   FILE *stream = fopen(path, "re");
+  pulse_storage_answered();
   if (stream == NULL && errno == ENOENT)
     return STATUS_OK;
   REQUIRE(stream != NULL, ERR_FILE, "cannot open %s: %s", path, strerror(errno));
@@ -126,6 +135,9 @@ enum status metrics_log_resume(const char *path, int64_t step) {
   bool failed = ferror(stream) != 0;
   fclose(stream);
   REQUIRE(!failed, ERR_FILE, "cannot read %s: %s", path, strerror(errno));
-  REQUIRE(truncate(path, keep) == 0, ERR_FILE, "cannot shorten %s: %s", path, strerror(errno));
+  pulse_storage_asked();
+  bool shortened = truncate(path, keep) == 0;
+  pulse_storage_answered();
+  REQUIRE(shortened, ERR_FILE, "cannot shorten %s: %s", path, strerror(errno));
   return STATUS_OK;
 }

@@ -48,10 +48,10 @@ bool safetensors_is(const char *path) {
   unsigned char first[9];
   uint64_t length;
   size_t path_length = strlen(path), tail = strlen(".safetensors");
-  int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  int descriptor = storage_open(path, O_RDONLY | O_NONBLOCK);
   if (descriptor < 0)
     return false;
-  ssize_t got = pread(descriptor, first, sizeof first, 0);
+  ssize_t got = storage_read(descriptor, first, sizeof first, 0);
   close(descriptor);
   if (got == (ssize_t)sizeof first) {
     memcpy(&length, first, sizeof length);
@@ -76,7 +76,7 @@ static enum status read_bytes(const struct safetensors *file, uint64_t offset, v
 /* Open it and find out where header and values lie. */
 static enum status locate(struct safetensors *file, uint64_t *header_bytes, uint64_t *value_bytes) {
   struct stat entry;
-  file->descriptor = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  file->descriptor = storage_open(file->path, O_RDONLY | O_NONBLOCK);
   REQUIRE(file->descriptor >= 0, ERR_FILE, "cannot open %s: %s", file->path, strerror(errno));
   REQUIRE(fstat(file->descriptor, &entry) == 0 && S_ISREG(entry.st_mode), ERR_FILE,
           "cannot open %s: it is not a regular file", file->path);

@@ -112,7 +112,7 @@ static void pause_briefly(void) {
 
 static enum status open_lock(struct stage *stage) {
   char path[PATH_MAX];
-  stage->lock = open(path_of(stage, ".lock", path), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  stage->lock = storage_open(path_of(stage, ".lock", path), O_RDWR | O_CREAT);
   REQUIRE(stage->lock >= 0, ERR_FILE, "cannot write %s: %s", path, strerror(errno));
   return STATUS_OK;
 }
@@ -161,32 +161,33 @@ static enum status open_sums(struct stage *stage, struct blocks *blocks, int64_t
   struct stat entry;
   int length = head_line(stage, head);
   *lines = 0;
-  blocks->sums = open(path_of(stage, ".sums", path), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  blocks->sums = storage_open(path_of(stage, ".sums", path), O_RDWR | O_CREAT);
   REQUIRE(blocks->sums >= 0 && fstat(blocks->sums, &entry) == 0, ERR_FILE, "cannot write %s: %s", path,
           strerror(errno));
-  if (pread(blocks->sums, found, (size_t)length, 0) == length && memcmp(found, head, (size_t)length) == 0) {
+  if (storage_read(blocks->sums, found, (size_t)length, 0) == length && memcmp(found, head, (size_t)length) == 0) {
     *lines = (entry.st_size - length) / LINE_BYTES;
     *lines = *lines < blocks->count ? *lines : blocks->count;
     return STATUS_OK;
   }
-  bool begun = ftruncate(blocks->sums, 0) == 0 && pwrite(blocks->sums, head, (size_t)length, 0) == length;
-  return begun ? STATUS_OK : write_failed(stage, path, errno);
+  int error = storage_truncate(blocks->sums, 0);
+  if (error == 0)
+    error = storage_write(blocks->sums, head, (size_t)length, 0);
+  return error == 0 ? STATUS_OK : write_failed(stage, path, error);
 }
 
 static bool read_line(const struct stage *stage, const struct blocks *blocks, int64_t block, uint64_t *sum) {
   char head[64], line[LINE_BYTES + 1] = "", end;
   off_t at = head_line(stage, head) + block * LINE_BYTES;
-  return pread(blocks->sums, line, LINE_BYTES, at) == LINE_BYTES && sscanf(line, "%16" SCNx64 "%c", sum, &end) == 2 &&
-         end == '\n';
+  return storage_read(blocks->sums, line, LINE_BYTES, at) == LINE_BYTES &&
+         sscanf(line, "%16" SCNx64 "%c", sum, &end) == 2 && end == '\n';
 }
 
 static enum status write_line(struct stage *stage, const struct blocks *blocks, int64_t block, uint64_t sum) {
   char head[64], line[LINE_BYTES + 1], path[PATH_MAX];
   off_t at = head_line(stage, head) + block * LINE_BYTES;
   snprintf(line, sizeof line, "%016" PRIx64 "\n", sum);
-  return pwrite(blocks->sums, line, LINE_BYTES, at) == LINE_BYTES
-             ? STATUS_OK
-             : write_failed(stage, path_of(stage, ".sums", path), errno);
+  int error = storage_write(blocks->sums, line, LINE_BYTES, at);
+  return error == 0 ? STATUS_OK : write_failed(stage, path_of(stage, ".sums", path), error);
 }
 
 /* ---- blocks --------------------------------------------------------------------------------- */
@@ -250,7 +251,7 @@ static enum status check_source(struct stage *stage, const struct blocks *blocks
 static enum status open_blocks(struct stage *stage, const char *end, int flags, struct blocks *blocks) {
   path_of(stage, end, blocks->path);
   blocks->count = (stage->facts.bytes + STAGE_BLOCK - 1) / STAGE_BLOCK;
-  blocks->copy = open(blocks->path, flags | O_CLOEXEC, 0666);
+  blocks->copy = storage_open(blocks->path, flags);
   REQUIRE(blocks->copy >= 0, ERR_FILE, "cannot write %s: %s", blocks->path, strerror(errno));
   return memory_alloc((size_t)STAGE_BLOCK, (void **)&blocks->piece);
 }
@@ -272,7 +273,7 @@ static enum status use(struct stage *stage, int copy) {
 }
 
 static enum status use_made(struct stage *stage) {
-  int copy = open(stage->facts.path, O_RDONLY | O_CLOEXEC);
+  int copy = storage_open(stage->facts.path, O_RDONLY);
   REQUIRE(copy >= 0, ERR_FILE, "cannot read %s: %s", stage->facts.path, strerror(errno));
   return use(stage, copy);
 }

@@ -1,4 +1,4 @@
-/* pread, pwrite, fsync and rename that go on until it is done. */
+/* pread, pwrite, fsync and the like, which go on until it is done. */
 #define _GNU_SOURCE /* sync_file_range */
 #include "io/storage.h"
 
@@ -46,22 +46,22 @@ int storage_write(int file, const void *data, size_t bytes, int64_t offset) {
   return 0;
 }
 
-/* A single fsync() of a large file may take minutes on a slow disk, and nobody could say that it moves.  File systems
- * that do not know pieces say so, and write all at the end; an error shows only once, so that it counts here. */
+/* A single fsync() of a large file may take minutes on a slow disk, and nobody could say that it moves.  Where the
+ * system does not know pieces, which is asked by none of the flags, all is written at the end.  An error shows only once,
+ * whatever it is (ENODATA of a bad sector, ETIMEDOUT of a server): it counts here, since fsync() would not see it. */
 static int sync_pieces(int file, off_t from) {
   const off_t piece = 4 * (off_t)STORAGE_PIECE;
   const unsigned flags = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
   struct stat entry;
-  if (fstat(file, &entry) != 0 || !S_ISREG(entry.st_mode))
+  if (fstat(file, &entry) != 0 || !S_ISREG(entry.st_mode) || sync_file_range(file, from, piece, 0) != 0)
     return 0;
-  for (off_t at = from; at < entry.st_size; at += piece) {
+  for (off_t at = from; at < entry.st_size;) {
     pulse_storage_asked();
     int error = sync_file_range(file, at, piece, flags) == 0 ? 0 : errno;
     pulse_storage_answered();
-    if (error == EIO || error == ENOSPC || error == EDQUOT)
+    if (error != 0 && error != EINTR)
       return error;
-    if (error != 0)
-      return 0;
+    at += error == 0 ? piece : 0;
   }
   return 0;
 }
@@ -72,6 +72,34 @@ int storage_sync(int file, int64_t from) {
     return error;
   pulse_storage_asked();
   error = fsync(file) == 0 ? 0 : errno;
+  pulse_storage_answered();
+  return error;
+}
+
+int storage_open(const char *path, int flags) {
+  pulse_storage_asked();
+  int file = open(path, flags | O_CLOEXEC, 0666);
+  pulse_storage_answered();
+  return file;
+}
+
+bool storage_has(const char *path) {
+  pulse_storage_asked();
+  bool there = access(path, F_OK) == 0;
+  pulse_storage_answered();
+  return there;
+}
+
+int storage_truncate(int file, int64_t bytes) {
+  pulse_storage_asked();
+  int error = ftruncate(file, (off_t)bytes) == 0 ? 0 : errno;
+  pulse_storage_answered();
+  return error;
+}
+
+int storage_remove(const char *path) {
+  pulse_storage_asked();
+  int error = unlink(path) == 0 ? 0 : errno;
   pulse_storage_answered();
   return error;
 }

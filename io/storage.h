@@ -5,6 +5,7 @@
 #ifndef CONR_IO_STORAGE_H
 #define CONR_IO_STORAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -23,7 +24,15 @@ int storage_write(int file, const void *data, size_t bytes, int64_t offset);
  * from  what has not been synced before begins there: it is waited for piece by piece */
 int storage_sync(int file, int64_t from);
 
-/* rename(2).  0 or an errno. */
+/* open(2), closed by exec(), of what the umask leaves where it is created.  A descriptor; -1 = errno says why. */
+int storage_open(const char *path, int flags);
+
+/* Is there something of that name? */
+bool storage_has(const char *path);
+
+/* ftruncate(2), unlink(2), rename(2).  0 or an errno. */
+int storage_truncate(int file, int64_t bytes);
+int storage_remove(const char *path);
 int storage_rename(const char *from, const char *to);
 
 #endif

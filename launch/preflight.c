@@ -8,6 +8,7 @@
 #include "dist/program.h"
 #include "io/checksum.h"
 #include "io/stage.h"
+#include "io/storage.h"
 #include "launch/preflight_host.h"
 #include "launch/run_folder.h"
 #include "version.h"
@@ -204,7 +205,7 @@ static enum status check_data(struct look *look) {
 /* Rank 0: an empty file in the folder, or where it will be; "" when it cannot be made. */
 static void leave_trace(const char *parent, char trace[PATH_MAX]) {
   snprintf(trace, PATH_MAX, "%.*s/.conr-check-%ld", PATH_MAX - 64, parent, (long)getpid());
-  int file = open(trace, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  int file = storage_open(trace, O_WRONLY | O_CREAT | O_EXCL);
   if (file >= 0)
     close(file);
   else
@@ -217,14 +218,14 @@ static enum status check_shared_folder(struct look *look, const char *parent) {
   if (is_root(look) && parent[0] != '\0')
     leave_trace(parent, trace);
   TRY(comm_broadcast(look->session->comm, trace, sizeof trace, 0));
-  if (look->first_of_host && trace[0] != '\0' && access(trace, F_OK) != 0)
+  if (look->first_of_host && trace[0] != '\0' && !storage_has(trace))
     findings_add(look->findings, CHECK_OUTPUT, VERDICT_WARNING, STATUS_OK,
                  "%s is not the folder that rank 0's host has there: a run that goes on elsewhere would not find its "
                  "checkpoints; use a shared one",
                  look->config->output);
   TRY(comm_barrier(look->session->comm));
   if (is_root(look) && trace[0] != '\0')
-    unlink(trace);
+    storage_remove(trace);
   return STATUS_OK;
 }
 

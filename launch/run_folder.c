@@ -45,7 +45,9 @@ enum status run_folder_check(const char *folder, char parent[PATH_MAX]) {
       continue;
     char kept = *slash;
     *slash = '\0';
+    pulse_storage_asked();
     bool there = stat(part, &info) == 0;
+    pulse_storage_answered();
     REQUIRE(there || errno == ENOENT, ERR_FILE, "cannot make run folder %s: %s", part, strerror(errno));
     if (there)
       strcpy(parent, part);
@@ -68,8 +70,10 @@ enum status run_folder_make(const char *folder) {
       continue;
     char kept = *slash;
     *slash = '\0';
-    if (mkdir(path, 0777) != 0 && errno != EEXIST)
-      return fail(ERR_FILE, "cannot make run folder %s: %s", path, strerror(errno));
+    pulse_storage_asked();
+    int error = mkdir(path, 0777) == 0 ? 0 : errno;
+    pulse_storage_answered();
+    REQUIRE(error == 0 || error == EEXIST, ERR_FILE, "cannot make run folder %s: %s", path, strerror(error));
     *slash = kept;
     if (kept == '\0')
       break;
@@ -79,7 +83,7 @@ enum status run_folder_make(const char *folder) {
 
 static bool exists(const char *folder, enum run_file file) {
   char path[PATH_MAX];
-  return access(run_path(folder, file, path), F_OK) == 0;
+  return storage_has(run_path(folder, file, path));
 }
 
 bool run_folder_has_checkpoint(const char *folder) {
@@ -87,7 +91,8 @@ bool run_folder_has_checkpoint(const char *folder) {
 }
 
 static enum status remove_file(const char *path) {
-  REQUIRE(unlink(path) == 0 || errno == ENOENT, ERR_FILE, "cannot remove %s: %s", path, strerror(errno));
+  int error = storage_remove(path);
+  REQUIRE(error == 0 || error == ENOENT, ERR_FILE, "cannot remove %s: %s", path, strerror(error));
   return STATUS_OK;
 }
 
@@ -109,7 +114,7 @@ enum status run_folder_clear(const char *folder) {
   return run_folder_clear_unfinished(folder);
 }
 
-static enum status save(const char *folder, const struct checkpoint *checkpoint, bool best) {
+enum status run_folder_save(const char *folder, const struct checkpoint *checkpoint, bool best) {
   char last[PATH_MAX], previous[PATH_MAX], path[PATH_MAX], fresh[PATH_MAX + 8];
   run_path(folder, RUN_LAST, last);
   run_path(folder, RUN_PREVIOUS, previous);
@@ -124,13 +129,6 @@ static enum status save(const char *folder, const struct checkpoint *checkpoint,
   error = storage_rename(fresh, last);
   REQUIRE(error == 0, ERR_FILE, "cannot rename %s: %s", fresh, strerror(error));
   return STATUS_OK;
-}
-
-enum status run_folder_save(const char *folder, const struct checkpoint *checkpoint, bool best) {
-  pulse_storage_asked(); /* files are also created and removed */
-  enum status status = save(folder, checkpoint, best);
-  pulse_storage_answered();
-  return status;
 }
 
 enum status run_folder_open_last(const char *folder, struct opened_checkpoint *out, char *note, size_t bytes) {
@@ -149,9 +147,10 @@ enum status run_folder_open_last(const char *folder, struct opened_checkpoint *o
     return STATUS_OK;
   }
   TRY(checkpoint_open(run_path(folder, RUN_PREVIOUS, path), out));
-  if (rename(run_path(folder, RUN_LAST, path), run_path(folder, RUN_DAMAGED, damaged)) != 0 && errno != ENOENT) {
+  int error = storage_rename(run_path(folder, RUN_LAST, path), run_path(folder, RUN_DAMAGED, damaged));
+  if (error != 0 && error != ENOENT) {
     checkpoint_close(out);
-    return fail(ERR_FILE, "cannot rename %s: %s", path, strerror(errno));
+    return fail(ERR_FILE, "cannot rename %s: %s", path, strerror(error));
   }
   snprintf(note, bytes, "the last checkpoint cannot be used (%s); going on from the previous one, epoch %lld", why,
            (long long)out->progress.epoch + 1);
