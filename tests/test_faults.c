@@ -142,7 +142,7 @@ static const char stalls[] =
     "fsfreeze -f $dir/disk; sleep 1; before=$(lines); sleep 1; [ $(lines) = $before ] && echo '[stood still]'\n"
     "fsfreeze -u $dir/disk; await more_than $((before + 25)); [ -s $dir/said ] || echo '[went on]'\n"
     "fsfreeze -f $dir/disk; wait $job; echo \"[exit $?]\"; fsfreeze -u $dir/disk && echo '[was still frozen]'\n"
-    "gone() { ! grep -qs train.*$dir/disk/run /proc/[0-9]*/cmdline; }\n"
+    "gone() { ! grep -qsF $dir/disk/run /proc/[0-9]*/cmdline; }\n"
     "await gone; cat $dir/said; cp -r $dir/disk/run $dir/after\n";
 
 /* A stall that ends is waited for; a long one ends the run, and what writes is let go by the kernel with the stall. */
