@@ -133,6 +133,8 @@ test-run test-golden soak demo bench: export OMPI_MCA_rmaps_base_oversubscribe ?
 test-run test-golden soak demo bench: export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 test-run test-golden soak demo bench: export OMPI_MCA_hwloc_base_binding_policy ?= none
 test-run test-golden soak demo: export OMPI_MCA_mpi_yield_when_idle ?= 1
+# Tests start MPI a thousand times and more: the others bring libraries that take a fifth of a second to be loaded.
+test-run test-golden soak: export OMPI_MCA_pml ?= ob1
 test-run test-golden: export OMP_NUM_THREADS ?= 2
 test-run test-golden: export OMP_WAIT_POLICY ?= passive
 
