@@ -129,7 +129,7 @@ enum status import_output_write(const struct import_output *output, int64_t offs
 }
 
 enum status import_output_sync(const struct import_output *output) {
-  int error = storage_sync(output->file, 0);
+  int error = storage_sync_data(output->file, 0);
   return error == 0 ? STATUS_OK : durable_write_failed(output->durable.path, error);
 }
 

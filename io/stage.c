@@ -217,7 +217,7 @@ static enum status copy_block(struct stage *stage, struct blocks *blocks, int64_
   checksum_add(&sum, blocks->piece, (size_t)bytes);
   int error = storage_write(blocks->copy, blocks->piece, (size_t)bytes, offset);
   if (error == 0)
-    error = storage_sync(blocks->copy, offset);
+    error = storage_sync_data(blocks->copy, offset);
   if (error != 0)
     return write_failed(stage, blocks->path, error);
   TRY(sum_of_copy(stage, blocks, block, &found));

@@ -66,14 +66,22 @@ static int sync_pieces(int file, off_t from) {
   return 0;
 }
 
-int storage_sync(int file, int64_t from) {
+static int sync_by(int (*call)(int file), int file, int64_t from) {
   int error = sync_pieces(file, (off_t)from);
   if (error != 0)
     return error;
   pulse_storage_asked();
-  error = fsync(file) == 0 ? 0 : errno;
+  error = call(file) == 0 ? 0 : errno;
   pulse_storage_answered();
   return error;
+}
+
+int storage_sync(int file, int64_t from) {
+  return sync_by(fsync, file, from);
+}
+
+int storage_sync_data(int file, int64_t from) {
+  return sync_by(fdatasync, file, from);
 }
 
 int storage_open(const char *path, int flags) {

@@ -20,9 +20,11 @@ ssize_t storage_read(int file, void *out, size_t bytes, int64_t offset);
 enum { STORAGE_APPEND = -1 };
 int storage_write(int file, const void *data, size_t bytes, int64_t offset);
 
-/* What was written is on the disk.  0 or an errno.
+/* What was written is on the disk; of storage_sync_data() the times of the file may not be, which a disk does quicker.
+ * 0 or an errno.
  * from  what has not been synced before begins there: it is waited for piece by piece */
 int storage_sync(int file, int64_t from);
+int storage_sync_data(int file, int64_t from);
 
 /* open(2), closed by exec(), of what the umask leaves where it is created.  A descriptor; -1 = errno says why. */
 int storage_open(const char *path, int flags);

@@ -4,9 +4,9 @@
  *     TRY(dataset_open(staging_path(session, config->word[0]), ...));     the copy, or the file itself without --stage
  *     staging_close(session);                                             at the end, also of a run that failed
  *
- * The first rank of each host copies; the others sleep meanwhile, however long it takes: there is no deadline, also where
- * a file system stalls.  A rank that dies or is silent is noticed (dist/watch.h).  What is written down of a run is the
- * path that was given, never the copy's. */
+ * The first rank of each host copies; the others sleep meanwhile, however long it takes.  A rank that dies or is silent,
+ * and a disk that does not answer, are noticed (dist/watch.h).  What is written down of a run is the path that was given,
+ * never the copy's. */
 #ifndef CONR_LAUNCH_STAGING_H
 #define CONR_LAUNCH_STAGING_H
 

@@ -404,3 +404,13 @@ void cli_same_runs(const char *run_a, const char *run_b) {
   cli_same_arrays(cli_last(run_a), cli_last(run_b), 0);
   cli_same_metrics(cli_metrics(run_a), cli_metrics(run_b));
 }
+
+void cli_goes_on(int ranks, const char *run, const char *(*line)(const char *run, int epochs)) {
+  const char *whole = io_file("whole");
+  char *log = io_read(cli_metrics(run), NULL);
+  int epochs = cli_count(log, "\"event\":\"epoch\"") + 2;
+  free(log);
+  cli_accepted(ranks, cli_text("%s --resume", line(run, epochs)));
+  cli_accepted(ranks, line(whole, epochs));
+  cli_same_runs(whole, run);
+}

@@ -125,6 +125,10 @@ void cli_same_arrays(const char *path_a, const char *path_b, double tolerance);
 /* Two metrics.jsonl hold the same lines, times and rates, and what is said of staging, apart. */
 void cli_same_metrics(const char *path_a, const char *path_b);
 
+/* The run, which was ended, goes on from its last checkpoint, on so many ranks, two epochs further than it had come, to
+ * the bits of one that nothing ended.  line(run, epochs): the training in that folder. */
+void cli_goes_on(int ranks, const char *run, const char *(*line)(const char *run, int epochs));
+
 /* Bit for bit the same end: checkpoint-last.h5 and metrics.jsonl. */
 void cli_same_runs(const char *run_a, const char *run_b);
 

@@ -204,17 +204,6 @@ static char *harmed(const char *run, int epochs, const char *parameters, const c
   return output_of(0, cli_text("timeout -k 3 120 tests/cluster/hosts 2 bash %s", path));
 }
 
-/* The run, which was ended, goes on from its last checkpoint to the bits of one that was left alone. */
-static void goes_on_with_the_same_bits(const char *run) {
-  const char *whole = io_file("whole");
-  char *log = io_read(cli_metrics(run), NULL);
-  int epochs = cli_count(log, "\"event\":\"epoch\"") + 2;
-  free(log);
-  cli_accepted(2, cli_text("%s --resume", training_of(run, epochs)));
-  cli_accepted(2, training_of(whole, epochs));
-  cli_same_runs(whole, run);
-}
-
 enum { FOR_EVER = 100000 };
 
 Test(cluster, a_killed_rank_ends_the_job_with_a_sentence_that_names_it) {
@@ -232,7 +221,7 @@ Test(cluster, a_killed_rank_ends_the_job_with_a_sentence_that_names_it) {
   cr_expect(strstr(output, "conr: [rank 0/2 host1] rank 1 (host2) has died") != NULL, "%s", output);
   cr_expect(strstr(output, "[mpirun ended, not with 0]") != NULL, "%s", output);
   free(output);
-  goes_on_with_the_same_bits(run);
+  cli_goes_on(2, run, training_of);
 }
 
 /* By the watch alone: MPI's own daemons are told to wait for longer, as they do where nobody tells them otherwise.  Then
@@ -251,7 +240,7 @@ Test(cluster, a_cut_link_ends_the_ranks_on_both_sides) {
             output);
   cr_expect(eq(int, cli_count(output, "[exit 1]"), 2), "%s", output);
   free(output);
-  goes_on_with_the_same_bits(run);
+  cli_goes_on(2, run, training_of);
 }
 
 Test(cluster, a_link_that_comes_back_and_a_slow_one_change_nothing) {

@@ -150,7 +150,7 @@ Test(faults, a_disk_that_stalls_is_waited_for_and_then_named) {
   enum { FOR_EVER = 100000 };
   char conr[RUN_PATH_BYTES];
   struct run_result run;
-  const char *whole = io_file("whole"), *after = io_file("after"), *disk = io_file("disk");
+  const char *after = io_file("after"), *disk = io_file("disk");
   cli_data("t.h5", 60);
   setenv("CONR_STORAGE_TIMEOUT", "3", 1);
   const char *script = io_file("script");
@@ -168,12 +168,7 @@ Test(faults, a_disk_that_stalls_is_waited_for_and_then_named) {
   cr_expect(eq(int, cli_count(run.output, "] storage has not answered for "), 1), "%s", run.output);
   cr_expect(strstr(run.output, ": writes ") != NULL, "%s", run.output);
   run_result_free(&run);
-  char *log = io_read(cli_metrics(after), NULL);
-  int epochs = cli_count(log, "\"event\":\"epoch\"") + 2;
-  free(log);
-  cli_accepted(2, cli_text("%s --resume", command_for(after, epochs)));
-  cli_accepted(2, command_for(whole, epochs));
-  cli_same_runs(whole, after);
+  cli_goes_on(2, after, command_for);
 }
 
 /* A limit on the size of a file does the same for those who cannot mount: the log grows beyond it. */
@@ -431,7 +426,7 @@ Test(faults, an_option_that_is_no_more_is_refused) {
 /* One rank of three is killed in the middle of its steps. */
 static void dies(int rank) {
   struct cli_job job;
-  const char *run = io_file("run"), *whole = io_file("whole");
+  const char *run = io_file("run");
   cli_data("t.h5", 60);
   cli_start(&job, 3, command_for(run, 100000));
   cli_await_lines(cli_metrics(run), 25);
@@ -447,12 +442,7 @@ static void dies(int rank) {
   cli_job_free(&job);
   /* The last checkpoint is whole, and the run goes on from it. */
   cli_same_arrays(cli_last(run), cli_last(run), 0);
-  char *log = io_read(cli_metrics(run), NULL);
-  int epochs = cli_count(log, "\"event\":\"epoch\"") + 2;
-  free(log);
-  cli_accepted(3, cli_text("%s --resume", command_for(run, epochs)));
-  cli_accepted(3, command_for(whole, epochs));
-  cli_same_runs(whole, run);
+  cli_goes_on(3, run, command_for);
 }
 
 Test(faults, the_first_rank_dies) {

@@ -1,5 +1,5 @@
-/* Requests to storage: in pieces that are counted, and no error of theirs is lost.  The two calls that make things durable
- * are these here, in place of the C library's. */
+/* Requests to storage: in pieces that are counted, and no error of theirs is lost.  The calls that make things durable are
+ * these here, in place of the C library's. */
 #define _GNU_SOURCE /* sync_file_range */
 #include "io/storage.h"
 
@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 static int unknown, failure, at_piece, interruptions; /* errors of the call; the failure shows once, as the kernel's */
-static int pieces, syncs;
+static int pieces, syncs, data_syncs;
 
 int sync_file_range(int file, off64_t from, off64_t bytes, unsigned flags) {
   (void)file, (void)from, (void)bytes;
@@ -43,6 +43,11 @@ int fsync(int file) {
   errno = failure;
   failure = 0;
   return errno == 0 ? 0 : -1;
+}
+
+int fdatasync(int file) {
+  data_syncs++;
+  return fsync(file);
 }
 
 TestSuite(storage, .init = io_files_begin, .fini = io_files_end);
@@ -179,6 +184,10 @@ Test(storage, is_made_durable_a_piece_at_a_time) {
   pieces = 0;
   cr_expect(eq(int, storage_sync(file, (int64_t)96 << 20), 0));
   cr_expect(eq(int, pieces, 1));
+  cr_expect(eq(int, data_syncs, 0));
+  cr_expect(eq(int, storage_sync_data(file, (int64_t)96 << 20), 0));
+  cr_expect(eq(int, pieces, 2));
+  cr_expect(eq(int, data_syncs, 1));
   close(file);
 }
 

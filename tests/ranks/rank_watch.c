@@ -7,6 +7,8 @@
  *   absent       does not come to a collective; its words are "counts sheep"
  *   apart        the same, after collectives of ranks 0 and 1 alone
  *   slow         comes to it late: as a start may be, longer than the deadline; and then in time
+ *   stalled      asks storage, which does not answer; its words are "reads wool"
+ *   trickles     asks storage, of which there is an answer a second
  *   broken       writes to who is gone, as MPI does before it knows
  *   suspended    all ranks at once, for longer than a silence may last
  *   strangers    the same as killed, after many have connected to the port CONR_WATCH_PORT, with rubbish and without
