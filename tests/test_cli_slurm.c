@@ -195,6 +195,9 @@ Test(cli_slurm, what_becomes_of_a_job_follows_from_its_exit_status) {
   use_program(75);
   setenv("TEST_STATE", "CANCELLED", 1);
   expect_end(io_file("job.sh"), 75, "Slurm ends this job itself (CANCELLED)", "");
+  setenv("TEST_STATE", "SIGNALING", 1); /* its signal is still on its way */
+  expect_end(io_file("job.sh"), 75, "job: stopped: requeueing", "requeue 7\n");
+  unlink(io_file("scontrol.words"));
   unsetenv("TEST_STATE");
   setenv("SLURM_RESTART_COUNT", "100", 1);
   expect_end(io_file("job.sh"), 75, "not requeued: this was start 101", "");
