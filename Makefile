@@ -135,6 +135,8 @@ test-run test-golden soak demo bench: export OMPI_MCA_hwloc_base_binding_policy 
 test-run test-golden soak demo: export OMPI_MCA_mpi_yield_when_idle ?= 1
 # Tests start MPI a thousand times and more: the others bring libraries that take a fifth of a second to be loaded.
 test-run test-golden soak: export OMPI_MCA_pml ?= ob1
+# As conr itself has it: MPI_Finalize() ends one program in thousands by SIGSEGV otherwise.
+test-run test-golden soak: export OMPI_MCA_mca_base_component_disable_dlclose ?= 1
 test-run test-golden: export OMP_NUM_THREADS ?= 2
 test-run test-golden: export OMP_WAIT_POLICY ?= passive
 
@@ -465,7 +467,6 @@ SANITIZE_MORE = allocator_may_return_null=1:log_path=$(SANITIZE_LOGS)/report
 sanitize: export ASAN_OPTIONS = fast_unwind_on_malloc=0:detect_stack_use_after_return=1:$(SANITIZE_MORE)
 sanitize: export LSAN_OPTIONS = suppressions=$(abspath tests/lsan.supp):print_suppressions=0
 sanitize: export UBSAN_OPTIONS = print_stacktrace=1
-sanitize: export OMPI_MCA_mca_base_component_disable_dlclose = 1
 sanitize: export CONR_TIME_FACTOR = 4
 # A variant of the program lies one folder deeper than the program looks from.
 sanitize coverage: export CONR_RECIPES = $(abspath launch/recipes)
